@@ -1,0 +1,92 @@
+"""``manifest.json``: which family a saved model is of, and how its inputs are encoded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
+
+MANIFEST = "manifest.json"
+
+
+class ModelFormatError(ValueError):
+    """A saved model is missing, incomplete or not of this format; the message names the file and the reason."""
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class NumberFeature(_Strict):
+    """A numeric input, encoded as ``(x - mean) / scale``."""
+
+    kind: Literal["number"] = "number"
+    name: str
+    impute: FiniteFloat | None = Field(default=None, description="Replaces a missing value; None leaves it NaN.")
+    mean: FiniteFloat = 0.0
+    scale: Annotated[FiniteFloat, Field(gt=0)] = 1.0
+
+
+class CategoryFeature(_Strict):
+    """A textual input, encoded as its position in ``categories`` or as one column per category."""
+
+    kind: Literal["category"] = "category"
+    name: str
+    categories: list[str] = Field(description="The values seen in training, sorted.")
+    encoding: Literal["code", "one-hot"] = "code"
+
+    @model_validator(mode="after")
+    def _sorted(self) -> Self:
+        if self.categories != sorted(set(self.categories)):
+            raise ValueError(f"categories of {self.name!r} must be sorted and distinct")
+        return self
+
+
+Feature = Annotated[NumberFeature | CategoryFeature, Field(discriminator="kind")]
+
+
+class Manifest(_Strict):
+    """Description of a saved model. ``features`` are in the order the model was trained on."""
+
+    format_version: Literal[1] = 1
+    family: Literal["xgboost", "sklearn"]
+    task: Literal["binary"]
+    target: str
+    features: Annotated[list[Feature], Field(min_length=1)]
+    model_file: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$", description="A file beside this one.")]
+    metadata: dict[str, str] = {}
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Self:
+        names = [feature.name for feature in self.features]
+        if len(names) != len(set(names)):
+            twice = next(name for name in names if names.count(name) > 1)
+            raise ValueError(f"feature {twice!r} is there twice")
+        return self
+
+
+def write_manifest(directory: Path, manifest: Manifest) -> None:
+    """Write ``manifest.json`` into a directory, the same bytes for the same manifest."""
+    content = manifest.model_dump_json(indent=2) + "\n"
+    (directory / MANIFEST).write_text(content, encoding="utf-8")
+
+
+def read_manifest(directory: Path) -> Manifest:
+    """Read ``manifest.json`` of a saved model.
+
+    Raises:
+        ModelFormatError: it is missing or not valid, or the file it names is missing.
+    """
+    path = directory / MANIFEST
+    try:
+        manifest = Manifest.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        raise ModelFormatError(f"{path}: no such file; a saved model needs one") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise ModelFormatError(f"{path}: {key + ': ' if key else ''}{first['msg']}") from None
+    if not (directory / manifest.model_file).is_file():
+        raise ModelFormatError(f"{path}: model_file: {manifest.model_file!r} is not in {directory}")
+    return manifest

@@ -1,0 +1,195 @@
+"""Request bodies to columns, predictions to response bodies. Pure functions."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from modelformat import Encoder, NumberFeature
+from modelformat.transform import describe
+
+JSON = "application/json"
+CSV = "text/csv"
+Columns = dict[str, Sequence[Any]]
+
+
+class RequestError(Exception):
+    """A request that cannot be answered: HTTP status, a stable code and a message for people."""
+
+    def __init__(self, status: int, code: str, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+
+
+def bad(message: str) -> RequestError:
+    """Return the error for input that is not what the model takes."""
+    return RequestError(400, "bad-input", message)
+
+
+def body_type(content_type: str | None) -> str:
+    """Return the media type of a request body: JSON or CSV.
+
+    Raises:
+        RequestError: 415.
+    """
+    media_type, _, parameters = (content_type or JSON).partition(";")
+    media_type = media_type.strip().lower()
+    name, _, charset = parameters.strip().lower().partition("=")
+    if name == "charset" and charset.strip("\"'") not in ("utf-8", "utf8", "us-ascii"):
+        raise RequestError(415, "unsupported-media-type", f"charset {charset!r} is not supported; send UTF-8")
+    if media_type not in (JSON, CSV):
+        raise RequestError(
+            415, "unsupported-media-type", f"content type {media_type!r} is not supported; send {JSON} or {CSV}"
+        )
+    return media_type
+
+
+def answer_type(accept: str | None) -> str:
+    """Return the media type of the answer by the Accept header: JSON if it is welcome, or CSV.
+
+    Raises:
+        RequestError: 406.
+    """
+    if not accept or accept in ("*/*", JSON):
+        return JSON
+    best, best_quality = "", 0.0
+    for item in accept.split(","):
+        media_type, *parameters = (part.strip().lower() for part in item.split(";"))
+        quality = 1.0
+        for parameter in parameters:
+            if parameter.startswith("q="):
+                try:
+                    quality = float(parameter[2:])
+                except ValueError:
+                    quality = 0.0
+        found = {JSON: JSON, CSV: CSV, "*/*": JSON, "application/*": JSON, "text/*": CSV}.get(media_type)
+        if found and quality > best_quality:
+            best, best_quality = found, quality
+    if not best:
+        raise RequestError(406, "not-acceptable", f"cannot answer with {accept[:100]!r}; accept {JSON} or {CSV}")
+    return best
+
+
+def parse(media_type: str, body: bytes, encoder: Encoder) -> Columns:
+    """Return the columns of a request body, each feature of the model exactly once.
+
+    Raises:
+        RequestError: 400, naming row (from 0) and column.
+    """
+    return _parse_csv(body, encoder) if media_type == CSV else _parse_json(body, encoder)
+
+
+def _parse_json(body: bytes, encoder: Encoder) -> Columns:
+    try:
+        content = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        hint = "; a missing value is null in JSON, not NaN" if b"NaN" in body else ""
+        raise bad(f"the body is not valid JSON at character {error.pos}{hint}") from None
+    if isinstance(content, dict):
+        if "instances" in content and len(content) == 1:
+            return _from_instances(content["instances"], encoder)
+        if "columns" in content and "data" in content and content.keys() <= {"columns", "data", "index"}:
+            return _from_split(content["columns"], content["data"], encoder)
+    raise bad('expected {"instances": [{…}, …]} or {"columns": […], "data": [[…], …]}')
+
+
+def _from_instances(instances: Any, encoder: Encoder) -> Columns:
+    if not isinstance(instances, list) or not instances:
+        raise bad("instances: expected a list with at least one row")
+    if set(map(type, instances)) != {dict}:
+        row, value = next((row, value) for row, value in enumerate(instances) if type(value) is not dict)
+        raise bad(f"row {row}: expected an object with the features by name, got {describe(value)}")
+    columns: Columns = {}
+    for name in encoder.names:
+        try:
+            columns[name] = [row[name] for row in instances]
+        except KeyError:
+            row = next(row for row, values in enumerate(instances) if name not in values)
+            raise bad(f"row {row}, column {name!r}: missing; send null for a value that is not known") from None
+    # Every feature is in every row, so a row of the right length has nothing else.
+    expected = len(encoder.names)
+    for row, values in enumerate(instances):
+        if len(values) != expected:
+            raise bad(f"row {row}, column {_unknown(values, encoder)!r}: not a feature of this model")
+    return columns
+
+
+def _from_split(names: Any, data: Any, encoder: Encoder) -> Columns:
+    if not isinstance(names, list) or set(map(type, names)) != {str}:
+        raise bad("columns: expected a list of feature names")
+    if not isinstance(data, list) or not data:
+        raise bad("data: expected a list with at least one row")
+    _check_names(names, encoder)
+    for row, values in enumerate(data):
+        if type(values) is not list:
+            raise bad(f"row {row}: expected a list of values, got {describe(values)}")
+        if len(values) != len(names):
+            raise bad(f"row {row}: {len(values)} values for {len(names)} columns")
+    return dict(zip(names, zip(*data, strict=True), strict=True))
+
+
+def _parse_csv(body: bytes, encoder: Encoder) -> Columns:
+    try:
+        text = body.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise bad(f"the body is not valid UTF-8 at byte {error.start}") from None
+    try:
+        lines = [line for line in csv.reader(text.splitlines(keepends=True), strict=True) if line]
+    except csv.Error as error:
+        raise bad(f"the body is not valid CSV: {error}") from None
+    if not lines:
+        raise bad("the body is empty; expected a header line and at least one row")
+    names, *data = lines
+    _check_names(names, encoder)
+    if not data:
+        raise bad("expected at least one row below the header line")
+    for row, line in enumerate(data):
+        if len(line) != len(names):
+            raise bad(f"row {row}: {len(line)} values for {len(names)} columns")
+    columns: Columns = dict(zip(names, zip(*data, strict=True), strict=True))
+    for feature in encoder.features:
+        values = columns[feature.name]
+        if isinstance(feature, NumberFeature):
+            columns[feature.name] = _csv_numbers(values, feature.name)
+        else:
+            columns[feature.name] = [value or None for value in values]
+    return columns
+
+
+def _csv_numbers(values: Sequence[str], name: str) -> list[float | None]:
+    numbers: list[float | None] = []
+    for row, value in enumerate(values):
+        try:
+            numbers.append(float(value) if value else None)
+        except ValueError:
+            raise bad(f"row {row}, column {name!r}: expected a number or nothing, got {describe(value)}") from None
+    return numbers
+
+
+def _check_names(names: Sequence[str], encoder: Encoder) -> None:
+    given = set(names)
+    if len(given) != len(names):
+        raise bad(f"column {next(name for name in names if list(names).count(name) > 1)!r}: there twice")
+    for name in encoder.names:
+        if name not in given:
+            raise bad(f"column {name!r}: missing; send it empty or null if its values are not known")
+    if len(given) != len(encoder.names):
+        raise bad(f"column {_unknown(names, encoder)!r}: not a feature of this model")
+
+
+def _unknown(names: Any, encoder: Encoder) -> str:
+    known = set(encoder.names)
+    return next(name for name in names if name not in known)
+
+
+def render(media_type: str, predictions: NDArray[np.float64], identity: dict[str, str | None]) -> bytes:
+    """Return the response body: predictions with the model's identity (JSON), or one prediction a line (CSV)."""
+    if media_type == CSV:
+        return "".join(f"{value!r}\n" for value in predictions.tolist()).encode()
+    return orjson.dumps({"predictions": predictions.tolist(), "model": identity})

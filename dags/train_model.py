@@ -1,0 +1,270 @@
+"""Train, compare and deploy a model whenever data lands. Wiring only; the work is in ``mlplatform``."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any, get_args
+
+from airflow.sdk import Param, TaskGroup, TriggerRule, chain, dag, task
+
+from mlplatform import callbacks, pipeline
+from mlplatform.config import Family, load_settings, model_names
+from mlplatform.pods import StepPodOperator, step_arguments, step_options
+from mlplatform.refusals import no_retry_when_refused
+from mlplatform.sensors import LandingSensor
+
+SETTINGS = load_settings()
+ORCHESTRATION, TRAINING = SETTINGS.orchestration, SETTINGS.training
+
+PREFIX = "{{ ti.xcom_pull(task_ids='ingest.resolve_inputs', key='prefix') }}"
+RUN_KEY = "{{ ti.xcom_pull(task_ids='ingest.resolve_inputs', key='run_key') }}"
+
+DOC = """
+### Train, compare and deploy a model
+
+Waits for data in the landing bucket, validates and prepares it, trains several trials on GPU pods, registers the
+best one, scores it and the live model (the *champion*) on the same held-out rows, and deploys it if the gate lets it
+pass. What is live stays live in every other case.
+
+| You want to | Do |
+|---|---|
+| train when new data is there | trigger with the defaults |
+| train again on the data already accepted | `wait_for_new_data` off, and another `seed` or other parameters |
+| know why a model was not deployed | log of `promotion.decide`, or `decision.json` under the run's prefix |
+| know why files were refused | log of `data.validate`, or `quarantine/` in the landing bucket |
+| try a failed run again | clear the failed task: steps with a result are not done again |
+
+A run on the same data, configuration and images as a finished one does nothing and says so (`nothing_to_do`).
+All documents of a run are under `s3://<data>/runs/<dataset>/<run key>/`; the log of `ingest.resolve_inputs` names it.
+"""
+
+PARAMS = {
+    "dataset": Param(
+        TRAINING.dataset,
+        enum=model_names(),
+        description="What to train a model for: a file in config/models.",
+    ),
+    "family": Param(
+        TRAINING.family,
+        enum=list(get_args(Family)),
+        description="Model family; the dataset's configuration must have it under `families`.",
+    ),
+    "trials": Param(
+        TRAINING.trials,
+        type="integer",
+        minimum=1,
+        maximum=512,
+        description="How many points of the search space to try; the first is its middle.",
+    ),
+    "seed": Param(TRAINING.seed, type="integer", description="Of the search and of training; equal seeds, equal run."),
+    "wait_for_new_data": Param(
+        True,
+        type="boolean",
+        description="Wait for a file in the landing bucket; off: train on what has been accepted so far.",
+    ),
+    "minimum_quality": Param(
+        None,
+        type=["null", "number"],
+        description="Instead of policy.minimum_quality of the dataset, for this run only.",
+    ),
+    "minimum_improvement": Param(
+        None,
+        type=["null", "number"],
+        description="Instead of policy.minimum_improvement of the dataset, for this run only.",
+    ),
+}
+
+
+@no_retry_when_refused
+def check_request(context: Any) -> None:
+    """Refuse parameters that the configuration cannot satisfy before anything waits or runs."""
+    pipeline.check_request(context["params"])
+
+
+def awaited_key(params: Any) -> str:
+    """S3 pattern of the files a run waits for."""
+    return pipeline.awaited_key(SETTINGS, params)
+
+
+@dag(
+    dag_id="train_model",
+    dag_display_name="Train model",
+    description="Data lands, a model is trained, compared with the live one, and deployed if it is better.",
+    doc_md=DOC,
+    schedule=ORCHESTRATION.schedule,
+    catchup=False,
+    max_active_runs=ORCHESTRATION.max_active_runs,
+    dagrun_timeout=timedelta(hours=ORCHESTRATION.landing_timeout_hours + ORCHESTRATION.run_timeout_hours),
+    tags=["ml-platform", "training", SETTINGS.environment],
+    params=PARAMS,
+    user_defined_macros={"awaited_key": awaited_key},
+    on_failure_callback=callbacks.run_failed,
+    default_args={
+        "owner": ORCHESTRATION.owner,
+        "retries": ORCHESTRATION.retries,
+        "retry_delay": timedelta(seconds=ORCHESTRATION.retry_delay_seconds),
+        "execution_timeout": timedelta(minutes=15),
+        "on_failure_callback": callbacks.task_failed,
+    },
+)
+def train_model() -> None:
+    """Wire the pipeline."""
+    with TaskGroup("ingest", tooltip="What is there to train on?"):
+        wait_for_data = LandingSensor(
+            task_id="wait_for_data",
+            bucket_key="{{ awaited_key(params) }}",
+            wildcard_match=True,
+            aws_conn_id="aws_default",
+            region_name=SETTINGS.aws.region,
+            deferrable=True,
+            poke_interval=ORCHESTRATION.poll_seconds,
+            timeout=timedelta(hours=ORCHESTRATION.landing_timeout_hours),
+            execution_timeout=timedelta(hours=ORCHESTRATION.landing_timeout_hours, minutes=15),
+            pre_execute=check_request,
+            doc_md="Waits for a file of the dataset's trigger table, without a worker; skips the run if none comes.",
+        )
+
+        @task.branch(
+            doc_md="Fixes the input files and their versions, claims the run, and stops if it was done before."
+        )
+        @no_retry_when_refused
+        def resolve_inputs(params: Any = None, ti: Any = None, run_id: Any = None) -> str:
+            resolved = pipeline.resolve_inputs(SETTINGS, params, run_id, lambda owner: is_live(ti, owner))
+            ti.xcom_push(key="prefix", value=resolved.paths.prefix)
+            ti.xcom_push(key="run_key", value=resolved.paths.prefix.rsplit("/", 1)[-1])
+            ti.xcom_push(key="message", value=resolved.message)
+            print(resolved.message)
+            return "data.validate" if resolved.granted else "nothing_to_do"
+
+        resolved = resolve_inputs()
+
+    with TaskGroup("data", tooltip="Is it good, and ready to train on?"):
+        validate = StepPodOperator(
+            task_id="validate",
+            arguments=step_arguments("validate", f"{PREFIX}/config.json", PREFIX, f"{PREFIX}/validate"),
+            doc_md="Checks every file against the dataset's schema; a bad one ends the run with its name and column.",
+            **step_options(SETTINGS, "validate", RUN_KEY),
+        )
+
+        @task(
+            trigger_rule=TriggerRule.NONE_SKIPPED,
+            doc_md="Accepts validated files; moves refused ones to quarantine with the reason beside them.",
+        )
+        @no_retry_when_refused
+        def settle_landing(prefix: str) -> str:
+            return pipeline.settle_landing(SETTINGS, prefix)
+
+        settled = settle_landing(PREFIX)
+        prepare = StepPodOperator(
+            task_id="prepare",
+            arguments=step_arguments("prepare", f"{PREFIX}/config.json", PREFIX, f"{PREFIX}/prepare"),
+            doc_md="Joins the tables into examples and splits them into training, validation and test rows.",
+            **step_options(SETTINGS, "prepare", RUN_KEY),
+        )
+
+    with TaskGroup("training", tooltip="Which model is the best one?"):
+
+        @task(doc_md="Draws the trials from the search space of the family and writes their configurations.")
+        @no_retry_when_refused
+        def generate_trials(prefix: str, params: Any = None) -> list[list[str]]:
+            return pipeline.generate_trials(SETTINGS, prefix, params["trials"])
+
+        trials = generate_trials(PREFIX)
+        train = StepPodOperator.partial(
+            task_id="train",
+            max_active_tis_per_dagrun=TRAINING.parallel_trials,
+            map_index_template="trial {{ ti.map_index }}",
+            doc_md="One trial: fits the model on the training rows and scores it on the validation rows.",
+            **step_options(SETTINGS, "train", RUN_KEY),
+        ).expand(arguments=trials)
+
+        @task(
+            trigger_rule=TriggerRule.NONE_SKIPPED,
+            doc_md="Picks the trial with the best validation metric; goes on without failed ones if enough succeeded.",
+        )
+        @no_retry_when_refused
+        def select_best(prefix: str, ti: Any = None) -> dict[str, Any]:
+            generated = ti.xcom_pull(task_ids="training.generate_trials") or []
+            return pipeline.select_best(SETTINGS, prefix, len(generated))
+
+        selected = select_best(PREFIX)
+
+    with TaskGroup("promotion", tooltip="Is it better than what is live?"):
+
+        @task(doc_md="Makes the best trial a version in the model registry, with its lineage, as `challenger`.")
+        @no_retry_when_refused
+        def register(prefix: str) -> dict[str, str]:
+            return pipeline.register(SETTINGS, prefix)
+
+        registered = register(PREFIX)
+        evaluate = StepPodOperator(
+            task_id="evaluate",
+            arguments=step_arguments(
+                "evaluate", f"{PREFIX}/evaluate/config.json", f"{PREFIX}/prepare", f"{PREFIX}/evaluate"
+            ),
+            doc_md="Scores the candidate and the champion on the same held-out rows, in one process.",
+            **step_options(SETTINGS, "evaluate", RUN_KEY),
+        )
+
+        @task.branch(doc_md="The gate: compares both scores with the policy and says why.")
+        @no_retry_when_refused
+        def decide(prefix: str, ti: Any = None) -> str:
+            decision = pipeline.decide(SETTINGS, prefix)
+            ti.xcom_push(key="decision", value=decision.model_dump(mode="json"))
+            return "promotion.deploy" if decision.outcome == "promote" else "promotion.skip_deployment"
+
+        decided = decide(PREFIX)
+        deploy = StepPodOperator(
+            task_id="deploy",
+            arguments=step_arguments(
+                "deploy", f"{PREFIX}/deploy/config.json", f"{PREFIX}/evaluate", f"{PREFIX}/deploy"
+            ),
+            doc_md="Puts the version on the endpoint, tries it, then calls it `champion`; or restores the old one.",
+            **step_options(SETTINGS, "deploy", RUN_KEY),
+        )
+
+        @task(doc_md="The candidate was not good enough; the log says why. What is live stays live.")
+        def skip_deployment(ti: Any = None) -> list[str]:
+            decision = ti.xcom_pull(task_ids="promotion.decide", key="decision")
+            print("rejected: " + "; ".join(decision["reasons"]))
+            return list(decision["reasons"])
+
+        skipped = skip_deployment()
+
+    @task(doc_md="The same data, configuration and images were done before, or are being done by another run.")
+    def nothing_to_do(ti: Any = None) -> str:
+        message = str(ti.xcom_pull(task_ids="ingest.resolve_inputs", key="message"))
+        print(message)
+        return message
+
+    idle = nothing_to_do()
+
+    @task(
+        trigger_rule=TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS,
+        doc_md="Closes the run's record and tells people: deployed, rejected and why, or nothing to do.",
+    )
+    @no_retry_when_refused
+    def notify(prefix: str, ti: Any = None, run_id: Any = None) -> str:
+        message = pipeline.conclude(SETTINGS, prefix, run_id, ti.xcom_pull(task_ids="nothing_to_do"))
+        pipeline.notifications.send(SETTINGS, message)
+        return message.text
+
+    chain(wait_for_data, resolved, validate, settled, prepare, trials, train, selected, registered, evaluate, decided)
+    validate >> prepare
+    chain(decided, [deploy, skipped], notified := notify(PREFIX))
+    chain(resolved, idle, notified)
+
+
+def is_live(ti: Any, run_id: str) -> bool:
+    """Whether a DAG run of this DAG is queued or running; one that is not there any more is not."""
+    from airflow.sdk.exceptions import AirflowRuntimeError
+
+    try:
+        return ti.get_dagrun_state(dag_id="train_model", run_id=run_id) in ("queued", "running")
+    except AirflowRuntimeError as error:
+        if (error.error.detail or {}).get("status_code") == 404:
+            return False
+        raise
+
+
+train_model()

@@ -1,0 +1,1 @@
+"""A Kubernetes API on loopback that runs pods as local processes."""

@@ -1,0 +1,42 @@
+"""Resource quantities: `500m`, `2Gi`, `1e3`."""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+
+# https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/quantity/
+_SUFFIXES = {
+    "": Decimal(1),
+    "n": Decimal("1e-9"),
+    "u": Decimal("1e-6"),
+    "m": Decimal("1e-3"),
+    "k": Decimal(10**3),
+    "M": Decimal(10**6),
+    "G": Decimal(10**9),
+    "T": Decimal(10**12),
+    "P": Decimal(10**15),
+    "E": Decimal(10**18),
+    "Ki": Decimal(2**10),
+    "Mi": Decimal(2**20),
+    "Gi": Decimal(2**30),
+    "Ti": Decimal(2**40),
+    "Pi": Decimal(2**50),
+    "Ei": Decimal(2**60),
+}
+_QUANTITY = re.compile(r"^([+-]?(?:\d+\.?\d*|\.\d+))(?:([eE][+-]?\d+)|([numkMGTPE]|[KMGTPE]i)?)$")
+FORMAT = "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
+
+
+def parse(text: str | int | float) -> Decimal:
+    """Return the number a quantity stands for; ValueError when it is not one."""
+    match = _QUANTITY.match(str(text).strip())
+    if match is None:
+        raise ValueError(FORMAT)
+    number, exponent, suffix = match.groups()
+    return Decimal(number + exponent) if exponent else Decimal(number) * _SUFFIXES[suffix or ""]
+
+
+def total(quantities: list[str]) -> Decimal:
+    """Add up quantities."""
+    return sum((parse(q) for q in quantities), Decimal(0))

@@ -1,0 +1,110 @@
+"""Reading requests: which object they are about, their verb, their body."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+from aiohttp import web
+
+from local.kubernetes import schema
+from local.kubernetes.errors import JSON, ApiError
+from local.kubernetes.store import CLUSTER_SCOPED, KINDS
+
+_YAML = ("application/yaml", "application/x-yaml", "text/yaml")
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a path is about: `/api/v1/namespaces/{namespace}/{resource}/{name}/{subresource}`."""
+
+    resource: str
+    namespace: str = ""
+    name: str = ""
+    subresource: str = ""
+
+
+def parse_path(path: str) -> Target | None:
+    """Return the target of a path under /api/v1, or None when there is no such resource."""
+    parts = path.removeprefix("/api/v1/").strip("/").split("/")
+    if not path.startswith("/api/v1/") or any(not part for part in parts):
+        return None
+    if parts[0] == "namespaces" and len(parts) >= 3 and parts[2] != "status":
+        namespace, rest = parts[1], parts[2:]
+    else:
+        namespace, rest = "", parts
+    if rest[0] not in KINDS or len(rest) > 3 or (namespace and rest[0] in CLUSTER_SCOPED):
+        return None
+    name = rest[1] if len(rest) > 1 else ""
+    if name and not namespace and rest[0] not in CLUSTER_SCOPED:
+        return None
+    return Target(rest[0], namespace, name, rest[2] if len(rest) > 2 else "")
+
+
+def verb_of(request: web.Request, target: Target | None) -> str:
+    """Return the verb RBAC would check."""
+    has_name = target is not None and bool(target.name)
+    if request.method in ("GET", "HEAD"):
+        if has_name or target is None:
+            return "get"
+        return "watch" if request.query.get("watch", "").lower() in ("1", "t", "true") else "list"
+    if request.method == "DELETE":
+        return "delete" if has_name else "deletecollection"
+    return {"POST": "create", "PUT": "update", "PATCH": "patch"}.get(request.method, request.method.lower())
+
+
+async def read_json(request: web.Request) -> Any:
+    """Read a body of JSON (or YAML); 400 when it is malformed, 415 when it is something else."""
+    body = await request.read()
+    media_type = request.content_type
+    try:
+        if media_type in _YAML:
+            return yaml.safe_load(body)
+        if media_type not in ("application/json", "application/octet-stream") and not media_type.endswith("+json"):
+            raise ApiError(
+                415,
+                "the body of the request was in an unknown format - accepted media types include: "
+                "application/json, application/yaml",
+            )
+        return json.loads(body)
+    except (ValueError, yaml.YAMLError) as error:
+        raise ApiError(400, f"couldn't parse the body of the request: {error}") from error
+
+
+def check_kind(body: Any, kind: str, *, version: str = "v1") -> JSON:
+    """Check that a body is an object of a kind."""
+    if not isinstance(body, dict):
+        raise ApiError(400, f"the object provided is unrecognized (must be of type {kind})")
+    given = (body.get("apiVersion", version), body.get("kind", kind))
+    if given != (version, kind):
+        raise ApiError(
+            400,
+            f'{given[1]} in version "{given[0]}" cannot be handled as a {kind}: '
+            f"no kind is registered for it here (expected {kind} in version {version})",
+        )
+    return body
+
+
+def decode(request: web.Request, body: Any, kind: str) -> tuple[JSON, list[str]]:
+    """Return the object and the warnings to send, by `fieldValidation`; 400 for unknown fields when strict."""
+    obj, unknown = schema.check(kind, check_kind(body, kind))
+    mode = request.query.get("fieldValidation") or "Warn"
+    if mode not in ("Ignore", "Warn", "Strict"):
+        allowed = 'supported values: "Ignore", "Strict", "Warn"'
+        raise ApiError(422, f'fieldValidation: Unsupported value: "{mode}": {allowed}')
+    if unknown and mode == "Strict":
+        raise ApiError(
+            400, f'{kind} in version "v1" cannot be handled as a {kind}: strict decoding error: {", ".join(unknown)}'
+        )
+    obj.setdefault("metadata", {})
+    return obj, unknown if mode == "Warn" else []
+
+
+def is_dry_run(request: web.Request, body: JSON | None = None) -> bool:
+    """Tell whether nothing is to be stored."""
+    value = request.query.getall("dryRun", []) or (body or {}).get("dryRun", [])
+    if value and value != ["All"]:
+        raise ApiError(422, f'dryRun: Unsupported value: {value}: supported values: "All"')
+    return bool(value)

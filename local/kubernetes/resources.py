@@ -1,0 +1,404 @@
+"""Create, read, watch, change and delete objects, as the API server does for every resource alike."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import secrets
+import time
+from collections.abc import Callable
+from typing import Any
+
+from aiohttp import web
+
+from local.kubernetes import defaults, patches, schema, validation
+from local.kubernetes.errors import JSON, ApiError, forbidden, not_found, success
+from local.kubernetes.errors import status as failure
+from local.kubernetes.kubelet import Kubelet
+from local.kubernetes.logs import boolean, integer
+from local.kubernetes.requests import Target, check_kind, decode, is_dry_run, read_json
+from local.kubernetes.selectors import parse_fields, parse_labels
+from local.kubernetes.store import CLUSTER_SCOPED, KINDS, Change, Store
+from local.kubernetes.tables import table
+
+_SUFFIX = "bcdfghjklmnpqrstvwxz2456789"
+_MAX_WATCH_SECONDS = 1800
+
+
+class Resources:
+    """The handlers of `/api/v1/...` that are the same for every resource."""
+
+    def __init__(self, store: Store, kubelet: Kubelet) -> None:
+        self.store = store
+        self.kubelet = kubelet
+
+    # -- reading
+
+    def get(self, request: web.Request, target: Target) -> web.StreamResponse:
+        """Answer GET of one object."""
+        obj = self.store.get(target.resource, target.namespace, target.name)
+        return _answer(request, target, obj)
+
+    def list_all(self, request: web.Request, target: Target) -> web.StreamResponse:
+        """Answer GET of a collection."""
+        query = request.query
+        self._check_version(query.get("resourceVersion", ""))
+        objects = self.store.select(target.resource, target.namespace, self._filter(target, request))
+        metadata: JSON = {"resourceVersion": str(self.store.version)}
+        if token := query.get("continue"):
+            try:
+                after = tuple(json.loads(base64.urlsafe_b64decode(token)))
+            except ValueError as error:
+                raise ApiError(400, f"continue key is not valid: {error}") from error
+            objects = [o for o in objects if _key(o) > after]
+        limit = integer(query, "limit")
+        if limit and len(objects) > limit:
+            last = _key(objects[limit - 1])
+            metadata["continue"] = base64.urlsafe_b64encode(json.dumps(last).encode()).decode()
+            metadata["remainingItemCount"] = len(objects) - limit
+            objects = objects[:limit]
+        if _wants_table(request):
+            return web.json_response(table(target.resource, objects, metadata))
+        for obj in objects:
+            obj.pop("kind", None)
+            obj.pop("apiVersion", None)
+        kind = KINDS[target.resource] + "List"
+        return web.json_response({"kind": kind, "apiVersion": "v1", "metadata": metadata, "items": objects})
+
+    def _filter(self, target: Target, request: web.Request) -> Callable[[JSON], bool]:
+        labels = parse_labels(request.query.get("labelSelector", ""))
+        fields = parse_fields(target.resource, request.query.get("fieldSelector", ""))
+        name = target.name
+
+        def matches(obj: JSON) -> bool:
+            metadata = obj["metadata"]
+            if target.namespace and metadata.get("namespace", "") != target.namespace:
+                return False
+            return (not name or metadata["name"] == name) and labels(metadata.get("labels") or {}) and fields(obj)
+
+        return matches
+
+    def _check_version(self, text: str) -> int | None:
+        if not text or text == "0":
+            return None
+        try:
+            version = int(text)
+        except ValueError as error:
+            raise ApiError(400, f'invalid resource version "{text}": {error}') from error
+        if version > self.store.version:
+            raise ApiError(504, f"Too large resource version: {version}, current: {self.store.version}")
+        return version
+
+    async def watch(self, request: web.Request, target: Target) -> web.StreamResponse:
+        """Answer a watch: what is there, unless a version is given, then every change until the time is up."""
+        matches = self._filter(target, request)
+        version = self._check_version(request.query.get("resourceVersion", ""))
+        initial = boolean(request.query, "sendInitialEvents")
+        bookmarks = boolean(request.query, "allowWatchBookmarks")
+        seconds = integer(request.query, "timeoutSeconds")
+        deadline = time.monotonic() + min(seconds or _MAX_WATCH_SECONDS, _MAX_WATCH_SECONDS)
+        response = web.StreamResponse(headers={"Content-Type": "application/json"})
+        await response.prepare(request)
+        as_table = _wants_table(request)
+        sent_columns = False
+
+        async def send(kind: str, obj: JSON) -> None:
+            nonlocal sent_columns
+            if as_table and kind not in ("ERROR", "BOOKMARK"):
+                metadata = {"resourceVersion": obj["metadata"]["resourceVersion"]}
+                obj = table(target.resource, [obj], metadata, columns=not sent_columns)
+                sent_columns = True
+            await response.write(json.dumps({"type": kind, "object": obj}).encode() + b"\n")
+
+        def bookmark(annotations: JSON) -> JSON:
+            metadata = {"resourceVersion": str(self.store.version), "creationTimestamp": None, **annotations}
+            return {"kind": KINDS[target.resource], "apiVersion": "v1", "metadata": metadata}
+
+        try:
+            if version is None or initial:
+                version = self.store.version
+                for obj in self.store.select(target.resource, target.namespace, matches):
+                    await send("ADDED", obj)
+                if initial and bookmarks:
+                    await send("BOOKMARK", bookmark({"annotations": {"k8s.io/initial-events-end": "true"}}))
+            while (left := deadline - time.monotonic()) > 0:
+                for change in self.store.changes_since(version):
+                    version = change.version
+                    if change.resource == target.resource and (event := _event(change, matches)):
+                        await send(event, change.object)
+                await self.store.wait_for_change(version, left)
+            if bookmarks:
+                await send("BOOKMARK", bookmark({}))
+        except ApiError as error:
+            await send("ERROR", error.body)
+        await response.write_eof()
+        return response
+
+    # -- writing
+
+    async def create(self, request: web.Request, target: Target) -> web.StreamResponse:
+        """Answer POST of a new object."""
+        kind = KINDS[target.resource]
+        obj, warnings = decode(request, await read_json(request), kind)
+        metadata = obj["metadata"]
+        for server_side in ("uid", "resourceVersion", "creationTimestamp", "deletionTimestamp", "managedFields"):
+            metadata.pop(server_side, None)
+        if target.resource not in CLUSTER_SCOPED:
+            if metadata.setdefault("namespace", target.namespace) != target.namespace:
+                raise ApiError(
+                    400, "the namespace of the provided object does not match the namespace sent on the request"
+                )
+            home = self.store.find("namespaces", "", target.namespace)
+            if home is None:
+                raise not_found("namespaces", target.namespace)
+            if home["status"]["phase"] == "Terminating":
+                why = f"unable to create new content in namespace {target.namespace} because it is being terminated"
+                raise forbidden(target.resource, metadata.get("name", ""), why)
+        if not metadata.get("name") and metadata.get("generateName"):
+            suffix = "".join(secrets.choice(_SUFFIX) for _ in range(5))
+            metadata["name"] = metadata["generateName"][:58] + suffix
+        self._prepare(target.resource, obj)
+        if is_dry_run(request):
+            return _answer(request, target, {"apiVersion": "v1", "kind": kind, **obj}, 201, warnings)
+        created = self.store.create(target.resource, obj)
+        if target.resource == "pods":
+            self.kubelet.admit(created)
+        elif target.resource == "namespaces":
+            self.add_default_account(metadata["name"])
+        return _answer(request, target, created, 201, warnings)
+
+    def add_default_account(self, namespace: str) -> None:
+        """Give a namespace its `default` service account."""
+        if self.store.find("serviceaccounts", namespace, "default") is None:
+            self.store.create("serviceaccounts", {"metadata": {"namespace": namespace, "name": "default"}})
+
+    def _prepare(self, resource: str, obj: JSON) -> None:
+        """Default, validate and admit a new object, in place."""
+        match resource:
+            case "pods":
+                defaults.default_pod(obj)
+                validation.check_pod(obj)
+                self._admit(obj)
+                defaults.admit_pod(obj)
+            case "configmaps" | "secrets":
+                validation.check_config(KINDS[resource], obj)
+            case "nodes":
+                raise ApiError(405, "the nodes of the local Kubernetes API are fixed")
+            case _:
+                validation.check_plain(KINDS[resource], obj)
+                if resource == "namespaces":
+                    obj["status"] = {"phase": "Active"}
+                    obj["spec"] = {"finalizers": ["kubernetes"]}
+                    obj["metadata"].setdefault("labels", {})["kubernetes.io/metadata.name"] = obj["metadata"]["name"]
+
+    def _admit(self, pod: JSON) -> None:
+        """Refuse what the built-in admission plugins refuse."""
+        metadata, spec = pod["metadata"], pod["spec"]
+        name, namespace, account = metadata["name"], metadata["namespace"], spec["serviceAccountName"]
+        if self.store.find("serviceaccounts", namespace, account) is None:
+            why = f'error looking up service account {namespace}/{account}: serviceaccount "{account}" not found'
+            raise forbidden("pods", name, why)
+        priority_class = spec.get("priorityClassName")
+        if priority_class and priority_class not in defaults.PRIORITY_CLASSES:
+            raise forbidden("pods", name, f"no PriorityClass with name {priority_class} was found")
+        if spec.get("priority"):
+            why = (
+                f"the integer value of priority ({spec['priority']}) must not be provided in pod spec; "
+                "priority admission controller computed 0 from the given PriorityClass name"
+            )
+            raise forbidden("pods", name, why)
+        if spec.get("runtimeClassName"):
+            raise forbidden("pods", name, f'pod rejected: RuntimeClass "{spec["runtimeClassName"]}" not found')
+
+    async def replace(self, request: web.Request, target: Target) -> web.StreamResponse:
+        """Answer PUT."""
+        body, warnings = decode(request, await read_json(request), KINDS[target.resource])
+        return self._store_update(request, target, body, warnings)
+
+    async def patch(self, request: web.Request, target: Target) -> web.StreamResponse:
+        """Answer PATCH in one of the three formats."""
+        if request.content_type not in patches.FORMATS:
+            patches.apply(request.content_type, {}, {})
+        patch = await read_json(request)
+        current = self.store.get(target.resource, target.namespace, target.name)
+        patched = patches.apply(request.content_type, current, patch)
+        body, warnings = decode(request, patched, KINDS[target.resource])
+        return self._store_update(request, target, body, warnings)
+
+    def _store_update(
+        self, request: web.Request, target: Target, body: JSON, warnings: list[str]
+    ) -> web.StreamResponse:
+        resource, namespace, name = target.resource, target.namespace, target.name
+        old = self.store.get(resource, namespace, name)
+        new = self._merge_update(resource, old, body)
+        if is_dry_run(request):
+            return _answer(request, target, new, warnings=warnings)
+        updated = self.store.update(resource, namespace, name, _replacement(new))
+        if resource == "pods" and old["spec"] != updated["spec"]:
+            worker = self.kubelet.workers.get(updated["metadata"]["uid"])
+            if worker is not None:
+                worker.set_deadline(updated["spec"].get("activeDeadlineSeconds"))
+            self.kubelet.schedule()
+        return _answer(request, target, updated, warnings=warnings)
+
+    def _merge_update(self, resource: str, old: JSON, body: JSON) -> JSON:
+        """Return what an update makes of an object; raises what is wrong with it."""
+        before, after = old["metadata"], body["metadata"]
+        name = before["name"]
+        if after.setdefault("name", name) != name:
+            raise ApiError(400, f"the name of the object ({after['name']}) does not match the name on the URL ({name})")
+        if after.get("namespace", before.get("namespace", "")) != before.get("namespace", ""):
+            raise ApiError(400, "the namespace of the provided object does not match the namespace sent on the request")
+        version = after.get("resourceVersion")
+        if version and version != before["resourceVersion"]:
+            raise ApiError(
+                409,
+                f'Operation cannot be fulfilled on {resource} "{name}": the object has been modified; '
+                "please apply your changes to the latest version and try again",
+            )
+        if after.get("uid", before["uid"]) != before["uid"]:
+            why = f"Precondition failed: UID in precondition: {after['uid']}, UID in object meta: {before['uid']}"
+            raise ApiError(409, f'Operation cannot be fulfilled on {resource} "{name}": {why}')
+        kept = {k: v for k, v in before.items() if k not in ("labels", "annotations", "ownerReferences", "finalizers")}
+        settable = {k: after[k] for k in ("labels", "annotations", "ownerReferences", "finalizers") if after.get(k)}
+        new = {"apiVersion": "v1", "kind": KINDS[resource], **body, "metadata": kept | settable}
+        if "status" in old:
+            new["status"] = old["status"]  # only the status subresource changes it
+        if resource == "pods":
+            new["spec"] = body.get("spec", {})
+            spec = dict(new["spec"])
+            defaults.default_pod({"spec": spec})
+            validation.check_pod_update(old, new | {"spec": spec})
+            new["spec"] = spec
+        elif resource in ("configmaps", "secrets"):
+            validation.check_config(KINDS[resource], new)
+            if old.get("immutable") and any(old.get(k) != new.get(k) for k in ("data", "binaryData", "immutable")):
+                raise ApiError(
+                    422,
+                    f'{KINDS[resource]} "{name}" is invalid: data: Forbidden: field is immutable when `immutable` is set',
+                )
+        elif resource != "nodes":
+            validation.check_plain(KINDS[resource], new)
+        return new
+
+    async def delete(self, request: web.Request, target: Target) -> web.StreamResponse:
+        """Answer DELETE of one object."""
+        options = await self._delete_options(request)
+        obj = self.store.get(target.resource, target.namespace, target.name)
+        wanted = options.get("preconditions", {})
+        for key in ("uid", "resourceVersion"):
+            if wanted.get(key) not in (None, obj["metadata"][key]):
+                why = (
+                    f"Precondition failed: {key} in precondition: {wanted[key]}, in object meta: {obj['metadata'][key]}"
+                )
+                raise ApiError(409, f'Operation cannot be fulfilled on {target.resource} "{target.name}": {why}')
+        if is_dry_run(request, options):
+            return _answer(request, target, obj)
+        if target.resource == "pods":
+            return _answer(request, target, self.kubelet.delete(obj, options.get("gracePeriodSeconds")))
+        if target.resource == "namespaces":
+            return _answer(request, target, self._delete_namespace(target.name))
+        if target.resource == "nodes":
+            raise ApiError(405, "the nodes of the local Kubernetes API are fixed")
+        self.store.delete(target.resource, target.namespace, target.name)
+        details = {"name": target.name, "kind": target.resource, "uid": obj["metadata"]["uid"]}
+        return web.json_response(success(details))
+
+    async def delete_collection(self, request: web.Request, target: Target) -> web.StreamResponse:
+        """Answer DELETE of a collection."""
+        if target.resource in CLUSTER_SCOPED or not target.namespace:
+            raise ApiError(405, "the server does not allow this method on the requested resource")
+        options = await self._delete_options(request)
+        objects = self.store.select(target.resource, target.namespace, self._filter(target, request))
+        for obj in objects if not is_dry_run(request, options) else []:
+            if target.resource == "pods":
+                self.kubelet.delete(obj, options.get("gracePeriodSeconds"))
+            else:
+                self.store.delete(target.resource, target.namespace, obj["metadata"]["name"])
+        metadata = {"resourceVersion": str(self.store.version)}
+        kind = KINDS[target.resource] + "List"
+        return web.json_response({"kind": kind, "apiVersion": "v1", "metadata": metadata, "items": objects})
+
+    async def _delete_options(self, request: web.Request) -> JSON:
+        options: JSON = {}
+        if await request.read():
+            body: Any = await read_json(request)
+            if isinstance(body, dict) and body.get("apiVersion") not in (None, "v1"):
+                body = {**body, "apiVersion": "v1"}  # kubectl sends the group's own version of DeleteOptions
+            options, _ = schema.check("DeleteOptions", check_kind(body, "DeleteOptions"))
+        grace = integer(request.query, "gracePeriodSeconds")
+        if grace is not None:
+            options["gracePeriodSeconds"] = grace
+        if options.get("gracePeriodSeconds", 0) < 0:
+            raise ApiError(422, "DeleteOptions is invalid: gracePeriodSeconds: must be greater than or equal to 0")
+        return options
+
+    def _delete_namespace(self, name: str) -> JSON:
+        if name == "default":
+            raise forbidden("namespaces", name, "this namespace may not be deleted")
+        marked = self.store.update("namespaces", "", name, _terminating)
+        for resource in ("configmaps", "secrets", "serviceaccounts"):
+            for obj in self.store.select(resource, name):
+                self.store.delete(resource, name, obj["metadata"]["name"])
+        for pod in self.store.select("pods", name):
+            self.kubelet.delete(pod, None)
+        self.kubelet.spawn(self._finish_namespace(name))
+        return marked
+
+    async def _finish_namespace(self, name: str) -> None:
+        while self.store.select("pods", name):
+            await asyncio.sleep(0.1)
+        for event in self.store.select("events", name):
+            self.store.delete("events", name, event["metadata"]["name"])
+        self.store.delete("namespaces", "", name)
+
+
+def _replacement(new: JSON) -> Callable[[JSON], None]:
+    def replace(stored: JSON) -> None:
+        stored.clear()
+        stored.update(new)
+
+    return replace
+
+
+def _terminating(namespace: JSON) -> None:
+    namespace["status"]["phase"] = "Terminating"
+
+
+def _key(obj: JSON) -> tuple[str, str]:
+    return obj["metadata"].get("namespace", ""), obj["metadata"]["name"]
+
+
+def _wants_table(request: web.Request) -> bool:
+    return "as=Table" in request.headers.get("Accept", "")
+
+
+def _answer(
+    request: web.Request, target: Target, obj: JSON, code: int = 200, warnings: list[str] | None = None
+) -> web.Response:
+    if _wants_table(request) and code == 200:
+        obj = table(target.resource, [obj], {"resourceVersion": obj["metadata"].get("resourceVersion", "")})
+    response = web.json_response(obj, status=code)
+    for warning in warnings or []:
+        text = warning.replace("\\", "\\\\").replace('"', '\\"')
+        response.headers.add("Warning", f'299 - "{text}"')
+    return response
+
+
+def _event(change: Change, matches: Callable[[JSON], bool]) -> str | None:
+    """Return what a change is to a watcher who only sees the objects that match."""
+    before = change.previous is not None and matches(change.previous)
+    after = change.type != "DELETED" and matches(change.object)
+    if before and after:
+        return "MODIFIED"
+    if after:
+        return "ADDED"
+    return "DELETED" if before else None
+
+
+def not_allowed(request: web.Request) -> web.Response:
+    """Answer a method that the resource does not have."""
+    return web.json_response(
+        failure(405, "the server does not allow this method on the requested resource"), status=405
+    )

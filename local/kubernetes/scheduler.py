@@ -1,0 +1,168 @@
+"""Two nodes and the rules by which a pod gets one of them, or has to wait."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable
+from decimal import Decimal
+
+import psutil
+
+from local.kubernetes.defaults import pod_requests
+from local.kubernetes.errors import JSON
+
+GPU = "nvidia.com/gpu"
+_NODE_CPUS = "8"
+_MAX_PODS = "110"
+
+
+def _node(name: str, labels: dict[str, str], taints: list[JSON], extra: dict[str, str]) -> JSON:
+    capacity = {
+        "cpu": _NODE_CPUS,
+        "memory": f"{psutil.virtual_memory().total // 1024}Ki",
+        "ephemeral-storage": "100Gi",
+        "pods": _MAX_PODS,
+        **extra,
+    }
+    machine = os.uname()
+    return {
+        "metadata": {
+            "name": name,
+            "labels": {
+                "kubernetes.io/hostname": name,
+                "kubernetes.io/os": "linux",
+                "kubernetes.io/arch": {"x86_64": "amd64", "aarch64": "arm64"}.get(machine.machine, machine.machine),
+                "ml-platform/node-pool": name,
+                **labels,
+            },
+        },
+        "spec": {"taints": taints} if taints else {},
+        "status": {
+            "capacity": capacity,
+            "allocatable": dict(capacity),
+            "conditions": [
+                {"type": "Ready", "status": "True", "reason": "KubeletReady", "message": "the local API is serving"}
+            ],
+            "addresses": [
+                {"type": "InternalIP", "address": "127.0.0.1"},
+                {"type": "Hostname", "address": name},
+            ],
+            "nodeInfo": {
+                "architecture": machine.machine,
+                "bootID": "",
+                "containerRuntimeVersion": "local-processes://1",
+                "kernelVersion": machine.release,
+                "kubeProxyVersion": "",
+                "kubeletVersion": "v1.36.0",
+                "machineID": "",
+                "operatingSystem": "linux",
+                "osImage": f"{machine.sysname} (this machine)",
+                "systemUUID": "",
+            },
+        },
+    }
+
+
+def nodes(gpus: int) -> list[JSON]:
+    """Return the node objects: `cpu`, and the tainted `gpu` with a number of GPUs that are only counted."""
+    taint = {"key": GPU, "value": "true", "effect": "NoSchedule"}
+    return [
+        _node("cpu", {}, [], {}),
+        _node("gpu", {"k8s.amazonaws.com/accelerator": "simulated"}, [taint], {GPU: str(gpus)}),
+    ]
+
+
+def _tolerates(toleration: JSON, taint: JSON) -> bool:
+    if toleration.get("effect") and toleration["effect"] != taint["effect"]:
+        return False
+    if toleration.get("key") and toleration["key"] != taint["key"]:
+        return False
+    if toleration.get("operator", "Equal") == "Exists":
+        return True
+    return bool(toleration.get("value", "") == taint.get("value", ""))
+
+
+def _expression_matches(expression: JSON, labels: dict[str, str]) -> bool:
+    value, values = labels.get(expression["key"]), expression.get("values", [])
+    match expression["operator"]:
+        case "In":
+            return value in values
+        case "NotIn":
+            return value not in values
+        case "Exists":
+            return value is not None
+        case "DoesNotExist":
+            return value is None
+        case "Gt":
+            return value is not None and value.isdigit() and int(value) > int(values[0])
+        case _:
+            return value is not None and value.isdigit() and int(value) < int(values[0])
+
+
+def _affinity_matches(spec: JSON, node: JSON) -> bool:
+    labels = node["metadata"]["labels"]
+    if any(labels.get(key) != value for key, value in spec.get("nodeSelector", {}).items()):
+        return False
+    affinity = spec.get("affinity", {}).get("nodeAffinity", {})
+    required = affinity.get("requiredDuringSchedulingIgnoredDuringExecution")
+    if required is None:
+        return True
+    # Terms are alternatives; the expressions of one term must all hold; an empty term matches nothing.
+    for term in required["nodeSelectorTerms"]:
+        expressions = [(e, labels) for e in term.get("matchExpressions", [])]
+        expressions += [(e, {"metadata.name": node["metadata"]["name"]}) for e in term.get("matchFields", [])]
+        if expressions and all(_expression_matches(e, values) for e, values in expressions):
+            return True
+    return False
+
+
+def _free(node: JSON, running: Iterable[JSON]) -> dict[str, Decimal]:
+    from local.kubernetes.quantities import parse
+
+    free = {name: parse(amount) for name, amount in node["status"]["allocatable"].items()}
+    for pod in running:
+        if pod["spec"].get("nodeName") == node["metadata"]["name"]:
+            free["pods"] -= 1
+            for name, amount in pod_requests(pod["spec"]).items():
+                free[name] = free.get(name, Decimal(0)) - amount
+    return free
+
+
+def _problems(pod: JSON, node: JSON, running: list[JSON]) -> list[str]:
+    """Return why a pod does not fit a node: the findings of the first scheduler plugin that refuses it."""
+    spec = pod["spec"]
+    for taint in node["spec"].get("taints", []):
+        if taint["effect"] != "PreferNoSchedule" and not any(_tolerates(t, taint) for t in spec.get("tolerations", [])):
+            return [f"node(s) had untolerated taint {{{taint['key']}: {taint.get('value', '')}}}"]
+    if not _affinity_matches(spec, node):
+        return ["node(s) didn't match Pod's node affinity/selector"]
+    free = _free(node, running)
+    problems = ["Too many pods"] if free["pods"] < 1 else []
+    for name, amount in pod_requests(spec).items():
+        if amount > 0 and amount > free.get(name, Decimal(0)):
+            problems.append(f"Insufficient {name}")
+    return problems
+
+
+def place(pod: JSON, candidates: list[JSON], running: list[JSON]) -> tuple[str | None, str]:
+    """Return the node for a pod, or None and the reason in the words of the real scheduler.
+
+    running: the pods that are bound to a node and not finished.
+    """
+    reasons: Counter[str] = Counter()
+    helpless = 0
+    for node in candidates:
+        problems = _problems(pod, node, running)
+        if not problems:
+            return node["metadata"]["name"], ""
+        reasons.update(problems)
+        helpless += not any(problem.startswith(("Insufficient", "Too many")) for problem in problems)
+    count = len(candidates)
+    listed = ", ".join(sorted(f"{number} {reason}" for reason, number in reasons.items()))
+    preemption = {
+        "No preemption victims found for incoming pod": count - helpless,
+        "Preemption is not helpful for scheduling": helpless,
+    }
+    also = ", ".join(f"{number} {reason}" for reason, number in preemption.items() if number)
+    return None, f"0/{count} nodes are available: {listed}. preemption: 0/{count} nodes are available: {also}."

@@ -1,0 +1,157 @@
+"""The part of Airflow's public REST API (v2) that following a run needs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import httpx
+
+RUNNING_STATES = frozenset({"queued", "running"})
+
+
+@dataclass(frozen=True)
+class TaskInstance:
+    """One task of a run; `map_index` is -1 unless the task is mapped."""
+
+    task_id: str
+    map_index: int
+    state: str
+    try_number: int
+    started_at: datetime | None
+    ended_at: datetime | None
+    operator: str
+
+    @property
+    def label(self) -> str:
+        """Name for people: the task, and which one of a mapped task."""
+        return self.task_id if self.map_index < 0 else f"{self.task_id}[{self.map_index}]"
+
+    @property
+    def seconds(self) -> float:
+        """Wall time from the first start to the end, waiting while deferred included; 0 if it did not run."""
+        if self.started_at is None or self.ended_at is None:
+            return 0.0
+        return (self.ended_at - self.started_at).total_seconds()
+
+
+class AirflowClient:
+    """Airflow's API on loopback, where the local platform gives every caller an administrator's token."""
+
+    def __init__(self, url: str) -> None:
+        self._http = httpx.Client(base_url=url, timeout=30, transport=httpx.HTTPTransport(retries=3))
+        token = self._http.get("/auth/token").raise_for_status().json()["access_token"]
+        self._http.headers["Authorization"] = f"Bearer {token}"
+
+    def _get(self, path: str, **query: Any) -> Any:
+        return self._http.get(f"/api/v2/{path}", params=query).raise_for_status().json()
+
+    def trigger(self, dag_id: str, run_id: str, params: dict[str, Any]) -> None:
+        """Start a run.
+
+        Raises:
+            httpx.HTTPStatusError: Airflow refused it, for example because the run id is taken (409).
+        """
+        body = {"dag_run_id": run_id, "logical_date": None, "conf": params}
+        self._http.post(f"/api/v2/dags/{dag_id}/dagRuns", json=body).raise_for_status()
+
+    def run(self, dag_id: str, run_id: str) -> dict[str, Any]:
+        """Return the run as Airflow describes it (state, start_date, end_date, …)."""
+        description: dict[str, Any] = self._get(f"dags/{dag_id}/dagRuns/{run_id}")
+        return description
+
+    def tasks(self, dag_id: str, run_id: str) -> list[TaskInstance]:
+        """Return the run's task instances, in the order they started; those not started last."""
+        found: list[TaskInstance] = []
+        total = 1
+        while len(found) < total:
+            page = self._get(f"dags/{dag_id}/dagRuns/{run_id}/taskInstances", limit=100, offset=len(found))
+            total = page["total_entries"]
+            if not page["task_instances"]:
+                break
+            found += [_task(entry) for entry in page["task_instances"]]
+        late = datetime.max.timestamp()
+        return sorted(found, key=lambda task: task.started_at.timestamp() if task.started_at else late)
+
+    def clear(self, dag_id: str, run_id: str, task_ids: list[str]) -> None:
+        """Run these tasks, and what comes after them, again."""
+        body = {"dry_run": False, "dag_run_id": run_id, "task_ids": task_ids, "include_downstream": True}
+        body |= {"only_failed": False, "reset_dag_runs": True}
+        self._http.post(f"/api/v2/dags/{dag_id}/clearTaskInstances", json=body).raise_for_status()
+
+    def xcom(self, dag_id: str, run_id: str, task_id: str, key: str = "return_value", map_index: int = -1) -> Any:
+        """Return what a task handed on; None when it handed on nothing."""
+        path = f"dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/xcomEntries/{key}"
+        answer = self._http.get(f"/api/v2/{path}", params={"map_index": map_index, "deserialize": False})
+        if answer.status_code == httpx.codes.NOT_FOUND:
+            return None
+        return answer.raise_for_status().json()["value"]
+
+    def log_of(self, dag_id: str, run_id: str, task: TaskInstance) -> str:
+        """Return the log of a task's last try as text, or why there is none."""
+        path = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task.task_id}/logs/{max(task.try_number, 1)}"
+        try:
+            answer = self._http.get(path, params={"map_index": task.map_index, "full_content": True})
+            content = answer.raise_for_status().json()["content"]
+        except (httpx.HTTPError, KeyError) as error:
+            return f"(no log: {error})"
+        return "\n".join(_log_lines(content))
+
+    def wait(
+        self,
+        dag_id: str,
+        run_id: str,
+        timeout: float,
+        until: Callable[[str, list[TaskInstance]], bool] | None = None,
+        on_change: Callable[[str, list[TaskInstance]], None] | None = None,
+    ) -> str:
+        """Follow a run until it ends, or until a condition holds, and return its state.
+
+        Raises:
+            TimeoutError: neither happened in `timeout` seconds; the message lists the unfinished tasks.
+        """
+        deadline = time.monotonic() + timeout
+        seen: list[TaskInstance] | None = None
+        while True:
+            state = self.run(dag_id, run_id)["state"]
+            tasks = self.tasks(dag_id, run_id)
+            if on_change and tasks != seen:
+                on_change(state, tasks)
+            seen = tasks
+            if (until and until(state, tasks)) or state not in RUNNING_STATES:
+                return str(state)
+            if time.monotonic() > deadline:
+                open_tasks = ", ".join(f"{task.label} {task.state}" for task in tasks if task.ended_at is None)
+                raise TimeoutError(f"run {run_id} of {dag_id} is still {state} after {timeout:.0f} s: {open_tasks}")
+            time.sleep(0.5)
+
+
+def _task(entry: dict[str, Any]) -> TaskInstance:
+    return TaskInstance(
+        task_id=entry["task_id"],
+        map_index=entry["map_index"],
+        state=entry["state"] or "none",
+        try_number=entry["try_number"],
+        started_at=_moment(entry["start_date"]),
+        ended_at=_moment(entry["end_date"]),
+        operator=entry.get("operator_name") or entry.get("operator") or "",
+    )
+
+
+def _moment(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text) if text else None
+
+
+def _log_lines(content: Any) -> Iterator[str]:
+    """Airflow gives structured records, or plain strings where it has no more."""
+    for record in content if isinstance(content, list) else [content]:
+        if isinstance(record, str):
+            yield record
+            continue
+        level = f"{record.get('level', '').upper()} " if record.get("level") else ""
+        yield f"{record.get('timestamp') or ''} {level}{record.get('event', '')}".strip()
+        for failure in record.get("error_detail") or []:
+            yield f"  {failure.get('exc_type')}: {failure.get('exc_value')}"

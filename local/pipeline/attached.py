@@ -1,0 +1,99 @@
+"""A running local platform, seen by somebody who uses it: its addresses and a client for each part."""
+
+from __future__ import annotations
+
+import json
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import boto3
+from botocore.config import Config
+
+from local.pipeline.airflow_client import AirflowClient
+from local.platform.facts import BUCKETS, REGION
+from local.platform.home import Home, PlatformError
+from local.platform.state import PlatformState, read_state
+
+
+class AttachedPlatform:
+    """Clients for a platform that runs in `home`.
+
+    Raises:
+        PlatformError: nothing runs there, or not all of it.
+    """
+
+    def __init__(self, home: Home) -> None:
+        state = read_state(home.state_file)
+        if state is None or not state.all_up:
+            raise PlatformError(f"no complete platform runs in {home.root}: start one with `make local-up`")
+        self.home = home
+        self.state: PlatformState = state
+        self.addresses = state.addresses
+        self.landing, self.data, self.artifacts = (BUCKETS[name] for name in ("landing", "data", "artifacts"))
+
+    def _aws(self, service: str) -> Any:
+        return boto3.client(
+            service,
+            endpoint_url=self.addresses["aws"],
+            region_name=REGION,
+            aws_access_key_id="local",
+            aws_secret_access_key="local",
+            config=Config(retries={"mode": "standard", "max_attempts": 3}),
+        )
+
+    @cached_property
+    def airflow(self) -> AirflowClient:
+        """Airflow's REST API."""
+        return AirflowClient(self.addresses["airflow"])
+
+    @cached_property
+    def s3(self) -> Any:
+        """S3."""
+        return self._aws("s3")
+
+    @cached_property
+    def sqs(self) -> Any:
+        """SQS, where the notifications can be read."""
+        return self._aws("sqs")
+
+    @cached_property
+    def sagemaker(self) -> Any:
+        """SageMaker's control plane."""
+        return self._aws("sagemaker")
+
+    @cached_property
+    def endpoints(self) -> Any:
+        """SageMaker's runtime: InvokeEndpoint."""
+        return self._aws("sagemaker-runtime")
+
+    @cached_property
+    def registry(self) -> Any:
+        """MLflow's tracking and registry client."""
+        from mlflow.tracking import MlflowClient
+
+        return MlflowClient(tracking_uri=self.addresses["mlflow"])
+
+    @property
+    def kubeconfig(self) -> Path:
+        """Credentials of the local Kubernetes API."""
+        return self.home.kubeconfig
+
+    def read_json(self, key: str, bucket: str | None = None) -> Any:
+        """Return a JSON object of the data bucket (or another); None when it is not there."""
+        try:
+            body = self.s3.get_object(Bucket=bucket or self.data, Key=key)["Body"].read()
+        except self.s3.exceptions.NoSuchKey:
+            return None
+        return json.loads(body)
+
+    def keys(self, prefix: str, bucket: str | None = None) -> list[str]:
+        """Return the keys under a prefix, sorted."""
+        pages = self.s3.get_paginator("list_objects_v2").paginate(Bucket=bucket or self.data, Prefix=prefix)
+        return sorted(entry["Key"] for page in pages for entry in page.get("Contents", []))
+
+    def clear_landing(self) -> None:
+        """Remove what waits in the landing bucket (not what is in quarantine)."""
+        for key in self.keys("", self.landing):
+            if not key.startswith("quarantine/"):
+                self.s3.delete_object(Bucket=self.landing, Key=key)

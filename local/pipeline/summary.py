@@ -1,0 +1,124 @@
+"""The demo's summary as tables: what each step did, what was decided, what is live. Rendering only."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from local.pipeline.airflow_client import TaskInstance
+from local.pipeline.story import Prediction, RunReport
+
+COLOURS = {
+    "success": "green",
+    "failed": "bold red",
+    "upstream_failed": "red",
+    "up_for_retry": "yellow",
+    "running": "cyan",
+    "deferred": "magenta",
+    "skipped": "bright_black",
+}
+
+
+def state_text(state: str) -> Text:
+    """A task's state in the colour people know it by."""
+    return Text(state, style=COLOURS.get(state, ""))
+
+
+def steps_table(run: RunReport) -> Table:
+    """Each task of a run with its duration and state, in the order they started."""
+    table = Table(title=f"Steps of {run.run_id}", title_justify="left")
+    table.add_column("step")
+    table.add_column("seconds", justify="right")
+    table.add_column("state")
+    for task in run.tasks:
+        table.add_row(task.label, f"{task.seconds:.1f}" if task.started_at else "", state_text(task.state))
+    return table
+
+
+def trials_table(run: RunReport, metric: str) -> Table:
+    """The trials of a run, the best one marked."""
+    table = Table(title=f"Trials of {run.run_id}", title_justify="left")
+    for column in ("trial", f"validation {metric}", "fit seconds"):
+        table.add_column(column, justify="right")
+    table.add_column("parameters")
+    best = _best_trial(run, metric)
+    for trial in run.trials:
+        value = trial["metrics"].get(metric)
+        params = ", ".join(
+            f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}"
+            for key, value in trial["params"].items()
+        )
+        table.add_row(
+            f"{trial['trial']}{' *' if trial is best else ''}",
+            "-" if value is None else f"{value:.4f}",
+            f"{trial['fit_seconds']:.1f}",
+            params,
+            style="bold" if trial is best else "",
+        )
+    if best is not None:
+        table.caption = f"* best, registered as version {(run.decision or {}).get('candidate_version', '?')}"
+    return table
+
+
+def _best_trial(run: RunReport, metric: str) -> dict[str, Any] | None:
+    scored = [trial for trial in run.trials if trial["metrics"].get(metric) is not None]
+    return max(scored, key=lambda trial: float(trial["metrics"][metric]), default=None)
+
+
+def decision_text(run: RunReport) -> RenderableType:
+    """What the gate decided, and why."""
+    if run.decision is None:
+        return Text(f"{run.run_id}: no decision was made", style="yellow")
+    outcome = run.decision["outcome"]
+    title = Text.assemble(
+        f"Decision of {run.run_id}: version {run.decision['candidate_version']} ",
+        (outcome, "bold green" if outcome == "promote" else "bold yellow"),
+    )
+    return Group(title, *(Text(f"  - {reason}") for reason in run.decision["reasons"]))
+
+
+def predictions_table(predictions: list[Prediction]) -> Table:
+    """The endpoint's answers for real flights, beside what happened to them."""
+    table = Table(title="Flights the model never saw, asked of the live endpoint", title_justify="left")
+    table.add_column("scheduled")
+    table.add_column("flight")
+    table.add_column("route")
+    table.add_column("probability of > 15 min late", justify="right")
+    table.add_column("what really happened")
+    for prediction in predictions:
+        flight = prediction.flight
+        delay = flight.get("arr_delay")
+        truth = f"{'late' if prediction.was_late else 'on time'}, {delay:+.0f} min" if delay is not None else "unknown"
+        table.add_row(
+            str(flight.get("scheduled", ""))[:16].replace("T", " "),
+            f"{flight.get('carrier', '')} {flight.get('flight', '')}",
+            f"{flight.get('origin', '')} → {flight.get('dest', '')}",
+            f"{prediction.probability:.2f}",
+            truth,
+        )
+    return table
+
+
+class ProgressLines:
+    """Says each change of a run's tasks in one line, on a terminal and in a log file alike."""
+
+    def __init__(self, console: Console, started: float) -> None:
+        self._console = console
+        self._started = started
+        self._shown: dict[str, str] = {}
+
+    def __call__(self, _: str, tasks: list[TaskInstance]) -> None:
+        """Print what changed since the last call."""
+        from time import monotonic
+
+        for task in tasks:
+            if task.state in ("none", "scheduled", "queued") or self._shown.get(task.label) == task.state:
+                continue
+            self._shown[task.label] = task.state
+            text = Text.assemble(f"  {monotonic() - self._started:6.1f} s  {task.label:<32} ", state_text(task.state))
+            if task.state == "success":
+                text.append(f"  {task.seconds:.1f} s")
+            self._console.print(text)

@@ -1,0 +1,190 @@
+"""Airflow: database migration, API server, scheduler, DAG processor, triggerer, and a check of the DAGs.
+
+The DAG bundle and all that it sees are the cloud's; what is set here is what Amazon MWAA sets there.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+from local.platform.facts import REGION, Facts
+from local.platform.home import ROOT, environment_python
+from local.platform.ports import LOOPBACK
+from local.platform.postgres import database_url
+from local.platform.probes import get, get_json
+from local.platform.service import Command, NotReady, Service, StartError
+
+PARALLELISM = 6
+_LOCAL_SETTINGS = ROOT / "local" / "airflow" / "airflow_local_settings.py"
+
+
+def environment(facts: Facts) -> dict[str, str]:
+    """Return the environment of every Airflow process.
+
+    KUBECONFIG stays unset: the operators are given the kubeconfig's path, and a deferred one refuses two.
+    """
+    home = facts.home.folder("airflow")
+    bundles = [
+        {
+            "name": "dags",
+            "classpath": "airflow.dag_processing.bundles.local.LocalDagBundle",
+            "kwargs": {"path": str(facts.home.bundle), "refresh_interval": 10},
+        }
+    ]
+    connection = {
+        "conn_type": "aws",
+        "login": "local",
+        "password": "local",
+        "extra": {"endpoint_url": facts.aws_endpoint, "region_name": REGION},
+    }
+    settings: dict[str, dict[str, object]] = {
+        "core": {
+            "executor": "LocalExecutor",
+            "parallelism": PARALLELISM,
+            "load_examples": False,
+            "dags_folder": facts.home.bundle,
+            "dags_are_paused_at_creation": False,
+            "dagbag_import_timeout": 180,
+            "fernet_key": facts.secrets.fernet_key,
+            "execution_api_server_url": f"{facts.airflow_url}/execution/",
+            "hostname_callable": "socket.gethostname",  # the default asks DNS, which may be away
+            "auth_manager": "airflow.api_fastapi.auth.managers.simple.simple_auth_manager.SimpleAuthManager",
+            "simple_auth_manager_users": "admin:admin",
+            "simple_auth_manager_all_admins": True,  # no login: only this machine can reach the port
+        },
+        "database": {
+            "sql_alchemy_conn": database_url(facts, "psycopg2", "airflow"),
+            "sql_alchemy_conn_async": database_url(facts, "asyncpg", "airflow"),
+        },
+        "api": {
+            "host": LOOPBACK,
+            "port": facts.ports["airflow"],
+            "base_url": facts.airflow_url,
+            "workers": 1,
+            "secret_key": facts.secrets.api_secret_key,
+        },
+        "api_auth": {"jwt_secret": facts.secrets.jwt_secret},
+        "scheduler": {
+            # Task follows task within this pause instead of a second.
+            "scheduler_idle_sleep_time": 0.2,
+            "job_heartbeat_sec": 2,
+            "scheduler_heartbeat_sec": 2,
+            "task_instance_heartbeat_timeout": 60,
+            "enable_health_check": False,
+        },
+        "triggerer": {"job_heartbeat_sec": 2},
+        "dag_processor": {
+            "dag_bundle_config_list": json.dumps(bundles),
+            "refresh_interval": 10,
+            "min_file_process_interval": 10,
+            "bundle_refresh_check_interval": 2,
+            "dag_file_processor_timeout": 180,
+            "parsing_processes": 2,
+        },
+        "logging": {
+            "base_log_folder": home / "logs",
+            "dag_processor_child_process_log_directory": home / "logs" / "dag_processor",
+        },
+        "usage_data_collection": {"enabled": False},
+    }
+    configured = {
+        f"AIRFLOW__{section.upper()}__{key.upper()}": str(value)
+        for section, keys in settings.items()
+        for key, value in keys.items()
+    }
+    return {
+        **facts.base_environment,
+        **facts.aws_environment,
+        **configured,
+        "AIRFLOW_HOME": str(home),
+        "AIRFLOW_CONN_AWS_DEFAULT": json.dumps(connection),
+        "DO_NOT_TRACK": "true",
+    }
+
+
+def services(facts: Facts) -> list[Service]:
+    """Return Airflow's processes, in the order a reader would expect."""
+    home = facts.home.folder("airflow")
+
+    def prepare() -> None:
+        (home / "config").mkdir(parents=True)
+        # A copy: Airflow puts this folder on its import path, and it should hold nothing else.
+        shutil.copy(_LOCAL_SETTINGS, home / "config")
+
+    def component(
+        name: str, *argv: str, health: str | None = None, preload: bool = False, stop_grace: float = 5.0
+    ) -> Service:
+        def command() -> Command:
+            extra = {"ML_PLATFORM_PRELOAD": name} if preload else {}
+            full: list[str | Path] = [environment_python("airflow"), "-P", "-m", "airflow", *argv]
+            return Command(full, {**environment(facts), **extra}, home)
+
+        def ready() -> None:
+            status = get_json(f"{facts.airflow_url}/api/v2/monitor/health")[health]["status"]
+            if status != "healthy":
+                raise NotReady(f"{facts.airflow_url}/api/v2/monitor/health says {health} is {status}")
+
+        return Service(
+            name=name,
+            needs=("migration",),
+            command=command,
+            ready=ready if health else None,
+            start_timeout=180,
+            stop_grace=stop_grace,
+        )
+
+    migration = component("migration", "db", "migrate")
+    api = component("api-server", "api-server")
+    return [
+        replace(migration, needs=("postgres",), job=True, prepare=prepare),
+        replace(
+            api,
+            port=facts.ports["airflow"],
+            ready=lambda: _api_answers(facts),
+            finish=lambda: _warm_up(facts),
+        ),
+        # Without their own log servers, which listen on every address: the API server finds the files itself.
+        component("scheduler", "scheduler", "--skip-serve-logs", health="scheduler", preload=True),
+        component("triggerer", "triggerer", "--skip-serve-logs", health="triggerer"),
+        component("dag-processor", "dag-processor", health="dag_processor", preload=True),
+        Service(
+            name="dags",
+            needs=("api-server", "dag-processor"),
+            ready=lambda: check_dags(facts),
+            start_timeout=180,
+        ),
+    ]
+
+
+def _api_answers(facts: Facts) -> None:
+    get(f"{facts.airflow_url}/api/v2/version")
+
+
+def _warm_up(facts: Facts) -> None:
+    """Have the API server build its versioned execution API now; the first task would wait seconds for it."""
+    get(f"{facts.airflow_url}/execution/health", timeout=60)
+
+
+def check_dags(facts: Facts) -> None:
+    """Make sure that every DAG file was read and none is broken.
+
+    Raises:
+        StartError: a file cannot be imported; the message has its traceback.
+        NotReady: the files have not been read yet.
+    """
+    token = get_json(f"{facts.airflow_url}/auth/token")["access_token"]
+    headers = {"Authorization": f"Bearer {token}"}
+    errors = get_json(f"{facts.airflow_url}/api/v2/importErrors", headers=headers)["import_errors"]
+    if errors:
+        details = "\n\n".join(f"{error['filename']}:\n{error['stack_trace'].rstrip()}" for error in errors)
+        raise StartError(f"Airflow cannot import these DAG files:\n{details}")
+    for dag in dag_names(facts):
+        get(f"{facts.airflow_url}/api/v2/dags/{dag}", headers=headers)
+
+
+def dag_names(facts: Facts) -> list[str]:
+    """Return the DAGs to wait for; a file is named after the one DAG in it."""
+    return sorted(path.stem for path in facts.home.bundle.glob("*.py"))

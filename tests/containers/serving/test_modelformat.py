@@ -1,0 +1,214 @@
+"""The saved-model format and the transformation shared by training and serving."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers import FEATURES, some_columns
+
+from modelformat import (
+    CategoryFeature,
+    InputError,
+    Manifest,
+    ModelFormatError,
+    NumberFeature,
+    Predictor,
+    digest,
+    encode,
+    feature_types,
+    import_xgboost,
+    read_manifest,
+    width,
+    write_manifest,
+)
+
+NAN = float("nan")
+
+
+def test_numbers_are_imputed_then_standardised() -> None:
+    features = [NumberFeature(name="a", impute=3.0, mean=1.0, scale=2.0), NumberFeature(name="b")]
+    encoded = encode(features, {"a": [5, None, NAN, True], "b": [0.5, None, NAN, False]})
+    assert encoded.dtype == np.float32
+    assert encoded[:, 0].tolist() == [2.0, 1.0, 1.0, 0.0]
+    assert encoded[[0, 3], 1].tolist() == [0.5, 0.0]
+    assert np.isnan(encoded[1:3, 1]).all()
+
+
+def test_categories_as_code_and_one_hot() -> None:
+    values = ["b", None, "unseen", "a", NAN]
+    code = CategoryFeature(name="k", categories=["a", "b"])
+    assert encode([code], {"k": values})[[0, 3], 0].tolist() == [1.0, 0.0]
+    assert np.isnan(encode([code], {"k": values})[[1, 2, 4], 0]).all()
+    one_hot = CategoryFeature(name="k", categories=["a", "b"], encoding="one-hot")
+    assert encode([one_hot], {"k": values}).tolist() == [[0, 1], [0, 0], [0, 0], [1, 0], [0, 0]]
+
+
+def test_columns_keep_the_order_of_the_features() -> None:
+    features = [
+        CategoryFeature(name="k", categories=["x", "y", "z"], encoding="one-hot"),
+        NumberFeature(name="n"),
+        CategoryFeature(name="c", categories=["x"]),
+        NumberFeature(name="m"),
+    ]
+    encoded = encode(features, {"m": [4.0], "c": ["x"], "n": [2.0], "k": ["z"]})
+    assert encoded.tolist() == [[0.0, 0.0, 1.0, 2.0, 0.0, 4.0]]
+    assert width(features) == 6
+    assert feature_types(features) == ["q", "q", "q", "q", "c", "q"]
+
+
+def test_lists_and_arrays_are_the_same() -> None:
+    columns = some_columns(500)
+    lists = {name: [None if value != value else value for value in values] for name, values in columns.items()}
+    np.testing.assert_array_equal(encode(FEATURES, columns), encode(FEATURES, lists))
+
+
+def test_no_rows() -> None:
+    assert encode(FEATURES, {"distance": [], "carrier": [], "wind": []}).shape == (0, 3)
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"distance": [1.0], "carrier": ["AA"]}, "column 'wind': missing"),
+        ({"distance": [1.0], "carrier": ["AA"], "wind": [1.0, 2.0]}, "column 'wind': 2 values where 'distance' has 1"),
+        (
+            {"distance": [1.0, "7"], "carrier": ["AA"] * 2, "wind": [1.0, 2.0]},
+            "row 1, column 'distance': expected a number",
+        ),
+        ({"distance": [1.0, [2]], "carrier": ["AA"] * 2, "wind": [1.0, 2.0]}, "row 1, column 'distance'.*a list"),
+        (
+            {"distance": [1.0], "carrier": [7], "wind": [1.0]},
+            "row 0, column 'carrier': expected text or null, got int 7",
+        ),
+        (
+            {"distance": [1.0], "carrier": [{}], "wind": [1.0]},
+            "row 0, column 'carrier': expected text or null, got an obj",
+        ),
+        ({"distance": [1.0], "carrier": ["AA"], "wind": [float("inf")]}, "row 0, column 'wind': not a finite number"),
+        ({"distance": [1e300], "carrier": ["AA"], "wind": [1.0]}, "row 0, column 'distance': not a finite number"),
+    ],
+)
+def test_what_cannot_be_encoded_is_named(columns: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        encode(FEATURES, columns)
+
+
+def test_numbers_are_never_read_out_of_text_arrays() -> None:
+    with pytest.raises(InputError, match="row 0, column 'a': expected a number"):
+        encode([NumberFeature(name="a")], {"a": np.array(["1.5", "2.5"])})
+
+
+def test_prediction_equals_the_library_and_does_not_depend_on_the_batch(xgboost_model: Path) -> None:
+    xgboost = import_xgboost()
+    columns = some_columns(3000, seed=5)
+    predictor = Predictor.load(xgboost_model)
+    many = predictor.predict(columns)
+    assert many.dtype == np.float64
+    assert many.shape == (3000,)
+    booster = xgboost.Booster(model_file=xgboost_model / "model.ubj")
+    matrix = xgboost.DMatrix(encode(FEATURES, columns), feature_types=feature_types(FEATURES), enable_categorical=True)
+    np.testing.assert_array_equal(many, booster.predict(matrix))
+    for row in range(0, 3000, 97):
+        one = predictor.predict({name: values[row : row + 1].tolist() for name, values in columns.items()})
+        assert one[0] == many[row]
+    assert predictor.predict({name: [] for name in columns}).shape == (0,)
+
+
+def test_onnx_gives_the_probability_of_class_1(sklearn_model: Path, logistic: dict[str, Any]) -> None:
+    predictor = Predictor.load(sklearn_model, threads=1)
+    columns = {name: [row[name] for row in logistic["rows"]] for name in logistic["rows"][0]}
+    np.testing.assert_allclose(predictor.predict(columns), logistic["predictions"], atol=1e-6)
+
+
+def test_digest_sees_names_and_contents(xgboost_model: Path, tmp_path: Path) -> None:
+    original = digest(xgboost_model)
+    copy = tmp_path / "copy"
+    shutil.copytree(xgboost_model, copy)
+    assert digest(copy) == original == Predictor.load(copy).digest
+    (copy / "manifest.json").rename(copy / "manifest.jsoN")
+    assert digest(copy) != original
+    (copy / "manifest.jsoN").rename(copy / "manifest.json")
+    with (copy / "model.ubj").open("ab") as file:
+        file.write(b"\0")
+    assert digest(copy) != original
+    with pytest.raises(FileNotFoundError):
+        digest(tmp_path / "nothing")
+
+
+def test_digest_cannot_be_moved_between_name_and_content(tmp_path: Path) -> None:
+    (tmp_path / "one").mkdir()
+    (tmp_path / "one" / "ab").write_text("c")
+    (tmp_path / "two").mkdir()
+    (tmp_path / "two" / "a").write_text("bc")
+    assert digest(tmp_path / "one") != digest(tmp_path / "two")
+
+
+def test_digest_needs_neither_numpy_nor_an_engine() -> None:
+    code = "import sys; from modelformat import digest; print({'numpy', 'pydantic', 'xgboost'} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
+
+
+def test_only_the_engine_of_the_family_is_imported(sklearn_model: Path, xgboost_model: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from modelformat import Predictor; Predictor.load(Path(sys.argv[1]));"
+        "print(sorted({'xgboost', 'onnxruntime', 'sklearn', 'pandas'} & set(sys.modules)))"
+    )
+    for model, engine in ((sklearn_model, "onnxruntime"), (xgboost_model, "xgboost")):
+        done = subprocess.run([sys.executable, "-c", code, model], capture_output=True, text=True, check=True)
+        assert done.stdout == f"['{engine}']\n"
+
+
+def test_the_manifest_is_the_same_after_a_round_trip(xgboost_model: Path, tmp_path: Path) -> None:
+    manifest = read_manifest(xgboost_model)
+    assert manifest.features == FEATURES
+    (tmp_path / "model.ubj").touch()
+    write_manifest(tmp_path, manifest)
+    assert (tmp_path / "manifest.json").read_bytes() == (xgboost_model / "manifest.json").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format_version": 2}, "format_version"),
+        ({"family": "lightgbm"}, "family"),
+        ({"features": []}, "features"),
+        ({"features": [{"kind": "number", "name": "a"}, {"kind": "number", "name": "a"}]}, "'a' is there twice"),
+        ({"features": [{"kind": "category", "name": "a", "categories": ["b", "a"]}]}, "sorted and distinct"),
+        ({"features": [{"kind": "number", "name": "a", "scale": 0.0}]}, "scale"),
+        ({"model_file": "../model.ubj"}, "model_file"),
+        ({"model_file": "other.ubj"}, "'other.ubj' is not in"),
+        ({"extra": 1}, "extra"),
+    ],
+)
+def test_a_wrong_manifest_is_refused(change: dict[str, Any], message: str, xgboost_model: Path, tmp_path: Path) -> None:
+    shutil.copytree(xgboost_model, tmp_path, dirs_exist_ok=True)
+    content = json.loads((tmp_path / "manifest.json").read_text()) | change
+    (tmp_path / "manifest.json").write_text(json.dumps(content))
+    with pytest.raises(ModelFormatError, match=message):
+        Predictor.load(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"", b"not a model", b"{}"])
+@pytest.mark.parametrize("family", ["xgboost", "sklearn"])
+def test_a_broken_model_file_is_refused(
+    content: bytes, family: str, xgboost_model: Path, sklearn_model: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(xgboost_model if family == "xgboost" else sklearn_model, tmp_path, dirs_exist_ok=True)
+    (tmp_path / read_manifest(tmp_path).model_file).write_bytes(content)
+    with pytest.raises(ModelFormatError, match=r"model\.(ubj|onnx): not an?"):
+        Predictor.load(tmp_path)
+
+
+def test_a_model_that_takes_other_inputs_is_refused(xgboost_model: Path, tmp_path: Path) -> None:
+    shutil.copytree(xgboost_model, tmp_path, dirs_exist_ok=True)
+    manifest = read_manifest(tmp_path)
+    write_manifest(tmp_path, Manifest(**{**dict(manifest), "features": manifest.features[:2]}))
+    with pytest.raises(ModelFormatError, match="does not fit its manifest"):
+        Predictor.load(tmp_path)

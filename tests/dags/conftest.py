@@ -1,0 +1,81 @@
+"""A DAG bundle as MWAA or the local platform would have it, assembled once, before anything imports Airflow."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+PLATFORM = {
+    "environment": "local",
+    "git_sha": "0" * 40,
+    "aws": {"region": "us-east-1", "account_id": "123456789012"},
+    "buckets": {"landing": "landing-bucket", "data": "data-bucket", "artifacts": "artifacts-bucket"},
+    "kubernetes": {"kubeconfig": "kubeconfig", "context": "local"},
+    "images": {
+        "trainer": "123456789012.dkr.ecr.us-east-1.amazonaws.com/mlplatform/trainer:aaaaaaaaaaaa",
+        "deployer": "123456789012.dkr.ecr.us-east-1.amazonaws.com/mlplatform/deployer:bbbbbbbbbbbb",
+        "serving": "123456789012.dkr.ecr.us-east-1.amazonaws.com/mlplatform/serving:cccccccccccc",
+    },
+    "mlflow": {"tracking_uri": "http://mlflow.invalid:5000"},
+    "serving": {"execution_role_arn": "arn:aws:iam::123456789012:role/serving"},
+    "notifications": {"topic_arn": "arn:aws:sns:us-east-1:123456789012:training"},
+}
+
+
+def assemble(target: Path, environment: str = "local") -> Path:
+    """Make a bundle: the DAG folder as it is, the configuration, and what a platform adds."""
+    shutil.copytree(ROOT / "dags", target, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "config", target / "config", dirs_exist_ok=True)
+    (target / "platform.json").write_text(json.dumps({**PLATFORM, "environment": environment}))
+    (target / "kubeconfig").write_text("{}")
+    return target
+
+
+_HOME = Path(tempfile.mkdtemp(prefix="dag-tests-"))
+_BUNDLE = assemble(_HOME / "bundle")
+SETTINGS = {
+    "AIRFLOW_HOME": str(_HOME),
+    "AIRFLOW__CORE__DAGS_FOLDER": str(_BUNDLE),
+    "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+    "AIRFLOW__CORE__UNIT_TEST_MODE": "False",
+    "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{_HOME / 'airflow.db'}",
+    "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(_HOME / "logs"),
+    "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
+    "AWS_ACCESS_KEY_ID": "testing",
+    "AWS_SECRET_ACCESS_KEY": "testing",
+    "AWS_DEFAULT_REGION": "us-east-1",
+    # Nothing listens there: a test that forgets to fake S3 fails at once instead of asking AWS.
+    "AWS_ENDPOINT_URL": "http://127.0.0.1:9",
+}
+os.environ.update(SETTINGS)
+# The bundle comes before the source tree, so that `mlplatform` finds the bundle's configuration.
+sys.path.insert(0, str(_BUNDLE))
+
+
+def pytest_unconfigure() -> None:
+    """Leave nothing behind."""
+    shutil.rmtree(_HOME, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def bundle() -> Path:
+    """Folder of the assembled bundle."""
+    return _BUNDLE
+
+
+@pytest.fixture(scope="session")
+def dag(bundle: Path):
+    """`train_model`, imported as a DAG processor would."""
+    from airflow.dag_processing.dagbag import DagBag
+
+    bag = DagBag(str(bundle))
+    assert bag.import_errors == {}
+    return bag.dags["train_model"]

@@ -1,0 +1,84 @@
+"""One platform for the whole session: the one that the README's commands start and stop."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from local.pipeline import story
+from local.pipeline.attached import AttachedPlatform
+from local.platform.home import Home
+from tests.e2e.support import Kubernetes, Shell, is_open, ports_of, processes_of
+
+
+@pytest.fixture(scope="session")
+def shell() -> Iterator[Shell]:
+    # Short, because a socket's path in it may not be longer than 107 characters.
+    with tempfile.TemporaryDirectory(prefix="mlp-") as home:
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS", "PYTHON"))}
+        yield Shell(kept | {"ML_PLATFORM_HOME": home})
+
+
+@pytest.fixture(scope="session")
+def demo(shell: Shell) -> Iterator[subprocess.CompletedProcess[str]]:
+    """The README's first command; its platform stays up for all tests, then the README's last one stops it."""
+    try:
+        yield shell("make demo")
+    finally:
+        home = Path(shell.environment["ML_PLATFORM_HOME"])
+        ports = ports_of(home)
+        stopped = shell("make local-down")
+        left = processes_of(home)
+        assert stopped.returncode == 0, stopped.stdout
+        assert not left, f"local-down left processes: {left}"
+        assert not (open_ports := [port for port in ports if is_open(port)]), f"local-down left open: {open_ports}"
+
+
+@pytest.fixture(scope="session")
+def platform(demo: subprocess.CompletedProcess[str], shell: Shell) -> AttachedPlatform:
+    assert demo.returncode == 0, f"make demo failed:\n{demo.stdout}"
+    return AttachedPlatform(Home(Path(shell.environment["ML_PLATFORM_HOME"])))
+
+
+@pytest.fixture(autouse=True)
+def _clean_slate(request: pytest.FixtureRequest) -> Iterator[None]:
+    """No test finds another's faults or files."""
+    yield
+    if "platform" in request.fixturenames:
+        platform: AttachedPlatform = request.getfixturevalue("platform")
+        platform.clear_landing()
+        Kubernetes(platform).clear_faults()
+        httpx.delete(f"{platform.addresses['aws']}/_local/faults").raise_for_status()
+
+
+@pytest.fixture(scope="session")
+def kubernetes(platform: AttachedPlatform) -> Kubernetes:
+    return Kubernetes(platform)
+
+
+Runner = Callable[..., story.RunReport]
+
+
+@pytest.fixture
+def run_pipeline(platform: AttachedPlatform, request: pytest.FixtureRequest) -> Runner:
+    """Trigger a run, land files once it waits for them, and follow it to its end."""
+
+    def run(land: dict[str, bytes] | None = None, timeout: float = 600, **params: Any) -> story.RunReport:
+        run_id = story.unique_run_id(re.sub(r"\W+", "-", request.node.name)[:60])
+        wait = land is not None
+        story.trigger(platform, run_id, dataset="flights", wait_for_new_data=wait, **params)
+        if land is not None:
+            story.wait_until_waiting(platform, run_id)
+            for key, body in land.items():
+                platform.s3.put_object(Bucket=platform.landing, Key=key, Body=body)
+        return story.follow(platform, run_id, timeout)
+
+    return run

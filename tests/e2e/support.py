@@ -1,0 +1,143 @@
+"""What the end-to-end tests look through: the README's commands, Kubernetes, what is live, what is left."""
+
+from __future__ import annotations
+
+import re
+import socket
+import subprocess
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+
+from local.pipeline import story
+from local.pipeline.attached import AttachedPlatform
+
+ROOT = Path(__file__).parents[2]
+README = ROOT / "README.md"
+
+
+def readme_commands() -> list[str]:
+    """Every command in the README's shell blocks, without comments."""
+    blocks = re.findall(
+        r"^```(?:sh|bash|shell)\n(.*?)^```", README.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
+    )
+    lines = [line.partition(" #")[0].strip() for block in blocks for line in block.splitlines()]
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+@dataclass
+class Shell:
+    """Runs the README's commands as a reader would, and remembers which."""
+
+    environment: dict[str, str]
+    ran: dict[str, subprocess.CompletedProcess[str]] = field(default_factory=dict)
+
+    def __call__(self, command: str, timeout: float = 1200) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            command,
+            shell=True,
+            cwd=ROOT,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=timeout,
+        )
+        self.ran[command] = done
+        return done
+
+
+class Kubernetes:
+    """The local Kubernetes API's own endpoints: faults and records."""
+
+    def __init__(self, platform: AttachedPlatform) -> None:
+        folder = platform.kubeconfig.parent
+        self._http = httpx.Client(
+            base_url=platform.addresses["kubernetes"],
+            headers={"Authorization": f"Bearer {(folder / 'token').read_text().strip()}"},
+            verify=str(folder / "ca.crt"),
+        )
+
+    def fault(self, **body: Any) -> str:
+        answer = self._http.post("/local/faults", json=body).raise_for_status().json()
+        return str(answer["id"])
+
+    def faults(self) -> list[dict[str, Any]]:
+        answer: Any = self._http.get("/local/faults").raise_for_status().json()
+        found: list[dict[str, Any]] = answer if isinstance(answer, list) else answer["items"]
+        return found
+
+    def clear_faults(self) -> None:
+        self._http.delete("/local/faults").raise_for_status()
+
+    def pods(self, run_key: str | None = None, step: str | None = None) -> list[dict[str, Any]]:
+        """Every pod there ever was, of a run or step if asked."""
+        answer: Any = self._http.get("/local/pods-history").raise_for_status().json()
+        found: list[dict[str, Any]] = answer if isinstance(answer, list) else answer["items"]
+        wanted = {"ml-platform/run-key": run_key, "ml-platform/step": step}
+        return [pod for pod in found if all(value in (None, pod["labels"].get(key)) for key, value in wanted.items())]
+
+
+@dataclass(frozen=True)
+class LiveState:
+    """What must not change when a candidate does not make it."""
+
+    champion: str
+    configuration: str
+    versions: int
+    answered_by: str
+
+    @classmethod
+    def of(cls, platform: AttachedPlatform) -> LiveState:
+        model = "flights-late-arrival"
+        endpoint = platform.sagemaker.list_endpoints()["Endpoints"][0]["EndpointName"]
+        description = platform.sagemaker.describe_endpoint(EndpointName=endpoint)
+        assert description["EndpointStatus"] == "InService", description
+        return cls(
+            champion=platform.registry.get_model_version_by_alias(model, "champion").version,
+            configuration=description["EndpointConfigName"],
+            versions=len(platform.registry.search_model_versions(f"name='{model}'")),
+            answered_by=str(story.invoke(platform, endpoint, [an_example(platform)])["model"]["version"]),
+        )
+
+
+def an_example(platform: AttachedPlatform) -> dict[str, Any]:
+    """The features of a real, held-out flight."""
+    key = next(key for key in platform.keys("runs/flights/") if key.endswith("/examples.json"))
+    features: dict[str, Any] = platform.read_json(key)["examples"][0]["features"]
+    return features
+
+
+def processes_of(home: Path) -> list[str]:
+    """Processes that belong to a platform, by what they were told its home is."""
+    found = []
+    for process in psutil.process_iter(["pid", "cmdline"]):
+        try:
+            mine = process.environ().get("ML_PLATFORM_HOME") == str(home) or str(home) in " ".join(process.cmdline())
+        except psutil.Error:
+            continue
+        if mine and process.pid not in _own_processes():
+            found.append(f"{process.pid} {' '.join(process.info['cmdline'] or [])[:120]}")
+    return found
+
+
+def _own_processes() -> set[int]:
+    me = psutil.Process()
+    return {me.pid, *(parent.pid for parent in me.parents()), *(child.pid for child in me.children())}
+
+
+def ports_of(home: Path) -> list[int]:
+    """Ports the platform listens on."""
+    pids = {int(entry.split()[0]) for entry in processes_of(home)}
+    connections = psutil.net_connections("tcp")
+    return sorted({c.laddr[1] for c in connections if c.laddr and c.pid in pids and c.status == psutil.CONN_LISTEN})
+
+
+def is_open(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex(("127.0.0.1", port)) == 0

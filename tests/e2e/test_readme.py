@@ -1,0 +1,46 @@
+"""The README's commands are the ones that were run."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+from local.pipeline.attached import AttachedPlatform
+from tests.e2e.support import ROOT, Shell, readme_commands
+
+# `make test` runs this very test; the last line of the README's story is run when the session ends.
+RUN_ELSEWHERE = {"make test", "make local-down"}
+
+
+def test_every_command_of_the_readme_works(
+    demo: subprocess.CompletedProcess[str], platform: AttachedPlatform, shell: Shell
+) -> None:
+    commands = readme_commands()
+    assert {"make demo", "make test"} <= set(commands)
+    for command in commands:
+        if command in RUN_ELSEWHERE or command in shell.ran:
+            continue
+        done = shell(command, timeout=120)
+        assert done.returncode == 0, f"{command}\n{done.stdout}"
+
+
+def test_make_test_runs_every_folder_of_tests() -> None:
+    recipes = (ROOT / "Makefile").read_text(encoding="utf-8")
+    goals = recipes.partition("\ntest: ")[2].partition("##")[0].split()
+    for folder in sorted(
+        path for path in (ROOT / "tests").iterdir() if path.is_dir() and not path.name.startswith("__")
+    ):
+        assert f"test-{folder.name}" in goals, f"tests/{folder.name} is not part of `make test`"
+
+
+def test_links_in_the_documents_lead_somewhere() -> None:
+    import re
+
+    missing = []
+    for document in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("*/*/README.md")]:
+        if ".local" in document.parts:
+            continue
+        for link in re.findall(r"\]\((?!https?://|#)([^)#]+)", document.read_text(encoding="utf-8")):
+            if not (document.parent / link).exists():
+                missing.append(f"{Path(document).relative_to(ROOT)}: {link}")
+    assert not missing

@@ -1,0 +1,163 @@
+"""An S3 in memory, and a small task of its own: tests should not change when a real dataset's file does."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from moto import mock_aws
+
+from mlplatform import config, registry, storage
+from mlplatform.config import Settings
+from mlplatform.results import TrainResult
+
+MODEL = """
+name: parcels
+description: Whether a parcel arrives late.
+owner: team
+registered_model: parcels
+task: binary
+tables:
+  parcels: {trigger: true, columns: {late: {type: integer}, weight: {type: number}}}
+  depots: {columns: {depot: {type: string}}}
+query: select late, weight, day from parcels
+target: late
+features: {weight: {type: number}}
+split: {kind: time, column: day, validation_days: 2, test_days: 2}
+metric: roc_auc
+families:
+  xgboost:
+    params: {max_bin: 64}
+    search:
+      depth: {low: 2, high: 4, integer: true}
+      rate: {low: 0.01, high: 1.0, scale: log}
+policy: {minimum_quality: 0.6, minimum_improvement: 0.01}
+"""
+PLATFORM = {
+    "environment": "local",
+    "aws": {"region": "us-east-1", "account_id": "123456789012"},
+    "buckets": {"landing": "landing", "data": "data", "artifacts": "artifacts"},
+    "kubernetes": {"kubeconfig": "kubeconfig"},
+    "images": {"trainer": "trainer:1", "deployer": "deployer:1", "serving": "serving:1"},
+    "mlflow": {"tracking_uri": "http://mlflow.invalid"},
+    "serving": {"execution_role_arn": "arn:aws:iam::123456789012:role/serving"},
+}
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture
+def bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A bundle with the project's settings and the small task, used wherever none is named."""
+    (tmp_path / "config" / "models").mkdir(parents=True)
+    for name in ("base.yaml", "local.yaml"):
+        (tmp_path / "config" / name).write_text((ROOT / "config" / name).read_text())
+    (tmp_path / "config" / "models" / "parcels.yaml").write_text(MODEL)
+    (tmp_path / "platform.json").write_text(json.dumps(PLATFORM))
+    for function in (config.load_settings, config.load_model, config.model_names):
+        defaults = tuple(tmp_path if value == config.BUNDLE else value for value in function.__defaults__ or ())
+        monkeypatch.setattr(function, "__defaults__", defaults)
+    return tmp_path
+
+
+@pytest.fixture
+def settings(bundle: Path) -> Settings:
+    """Settings of the local environment."""
+    return config.load_settings()
+
+
+@pytest.fixture
+def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """An S3 with the platform's buckets; landing and data are versioned, as everywhere."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
+    storage.client.cache_clear()
+    with mock_aws():
+        client = storage.client()
+        for bucket in ("landing", "data", "artifacts"):
+            client.create_bucket(Bucket=bucket)
+            client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+        yield client
+    storage.client.cache_clear()
+
+
+class FakeRegistry:
+    """The part of MlflowClient that the library uses, in memory."""
+
+    def __init__(self) -> None:
+        self.models: dict[str, str] = {}
+        self.versions: list[SimpleNamespace] = []
+        self.aliases: dict[str, str] = {}
+
+    def create_registered_model(self, name: str, description: str) -> None:
+        from mlflow.exceptions import RESOURCE_ALREADY_EXISTS, MlflowException
+
+        if name in self.models:
+            raise MlflowException("exists", error_code=RESOURCE_ALREADY_EXISTS)
+        self.models[name] = description
+
+    def search_model_versions(self, query: str, max_results: int) -> list[SimpleNamespace]:
+        return [
+            version
+            for version in self.versions
+            if all(f"tags.`{key}` = '{version.tags[key]}'" in query for key in ("run_key", "trial"))
+        ][:max_results]
+
+    def create_model_version(self, name: str, **fields: Any) -> SimpleNamespace:
+        version = SimpleNamespace(name=name, version=str(len(self.versions) + 1), **fields)
+        self.versions.append(version)
+        return version
+
+    def set_registered_model_alias(self, name: str, alias: str, version: str) -> None:
+        self.aliases[alias] = version
+
+    def get_model_version_by_alias(self, name: str, alias: str) -> SimpleNamespace:
+        from mlflow.exceptions import INVALID_PARAMETER_VALUE, MlflowException
+
+        if alias not in self.aliases:
+            raise MlflowException("no alias", error_code=INVALID_PARAMETER_VALUE)
+        return SimpleNamespace(version=self.aliases[alias])
+
+    def set_model_version_tag(self, name: str, version: str, key: str, value: str) -> None:
+        next(v for v in self.versions if v.version == version).tags[key] = value
+
+    def get_run(self, run_id: str) -> SimpleNamespace:
+        return SimpleNamespace(info=SimpleNamespace(artifact_uri=f"mlflow-artifacts:/1/{run_id}/artifacts"))
+
+
+@pytest.fixture
+def fake_registry(monkeypatch: pytest.MonkeyPatch) -> FakeRegistry:
+    """A model registry in memory."""
+    fake = FakeRegistry()
+    monkeypatch.setattr(registry, "client", lambda uri: fake)
+    return fake
+
+
+def trained(trial: int, **metrics: float | None) -> TrainResult:
+    """Make the result of a trial."""
+    now = datetime.now(UTC)
+    return TrainResult(
+        run_key="key",
+        started_at=now,
+        finished_at=now,
+        trial=trial,
+        family="xgboost",
+        params={"depth": trial},
+        metrics=metrics,
+        run_id=f"run-{trial}",
+        model_uri=f"runs:/run-{trial}/model",
+        model_digest=f"digest-{trial}",
+        fit_seconds=1.0,
+    )
+
+
+@pytest.fixture
+def make_trained() -> Any:
+    """Return the function that makes results of trials."""
+    return trained

@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from mlplatform import callbacks, notifications, runs, storage
+from mlplatform.runs import RunPaths, RunRecord
+
+PATHS = RunPaths.of("data", "parcels", "key")
+
+
+@pytest.fixture
+def sent(monkeypatch: pytest.MonkeyPatch) -> list[notifications.Message]:
+    messages: list[notifications.Message] = []
+    monkeypatch.setattr(notifications, "send", lambda settings, message: messages.append(message))
+    return messages
+
+
+@pytest.fixture
+def claimed(s3: Any, bundle: Any) -> None:
+    wanted = RunRecord(run_key="key", dataset="parcels", owner="run", state="running", started_at=datetime.now(UTC))
+    runs.claim(PATHS, "data", wanted, lambda owner: False)
+
+
+def context(task: str, message: str, map_index: int = -1) -> dict[str, Any]:
+    instance = SimpleNamespace(task_id=task, map_index=map_index, log_url=f"http://log/{task}")
+    return {"run_id": "run", "ti": instance, "exception": RuntimeError(message)}
+
+
+@pytest.mark.usefixtures("claimed")
+def test_a_failed_run_is_marked_and_told_with_the_task_at_fault(sent: list[notifications.Message]) -> None:
+    callbacks.task_failed(context("training.train", "one trial broke", map_index=2))
+    callbacks.task_failed(context("data.prepare", "disk full"))
+    callbacks.run_failed({"run_id": "run", "reason": "task_failure", "ti": SimpleNamespace(task_id="notify")})
+    record = storage.read_document(PATHS.record, RunRecord)
+    assert (record.state, record.failed_task, record.reasons) == ("failed", "data.prepare", ["disk full"])
+    assert record.finished_at is not None
+    assert [message.event for message in sent] == ["failed"]
+    assert "disk full" in sent[0].text
+    assert "http://log/data.prepare" in sent[0].text
+    assert runs.failures(PATHS) == []
+
+
+@pytest.mark.usefixtures("claimed")
+def test_a_run_that_timed_out_without_a_failed_task_is_told_too(sent: list[notifications.Message]) -> None:
+    callbacks.run_failed({"run_id": "run", "reason": "timed_out"})
+    assert storage.read_document(PATHS.record, RunRecord).state == "failed"
+    assert "timed_out" in sent[0].text
+
+
+@pytest.mark.usefixtures("s3", "bundle")
+def test_a_run_that_failed_before_it_claimed_anything_is_told(
+    sent: list[notifications.Message], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    callbacks.task_failed(context("ingest.wait_for_data", "no family"))
+    callbacks.run_failed({"run_id": "run", "params": {"dataset": "parcels"}})
+    assert sent[0].subject == "parcels: training failed"
+
+
+@pytest.mark.usefixtures("claimed")
+def test_somebody_else_s_run_is_not_marked(sent: list[notifications.Message]) -> None:
+    taken = RunRecord(run_key="key", dataset="parcels", owner="heir", state="running", started_at=datetime.now(UTC))
+    runs.claim(PATHS, "data", taken, lambda owner: False)
+    callbacks.run_failed({"run_id": "run", "reason": "timed_out"})
+    assert storage.read_document(PATHS.record, RunRecord).state == "running"
+    assert len(sent) == 1
+
+
+@pytest.mark.parametrize("callback", [callbacks.task_failed, callbacks.run_failed])
+def test_callbacks_never_raise(callback: Any, caplog: pytest.LogCaptureFixture) -> None:
+    callback({})
+    assert "the run itself is not affected" in caplog.text

@@ -1,0 +1,337 @@
+"""The Python tasks one after another, with S3 and a registry in memory; pods are played by writing their results."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from mlplatform import gate, pipeline, runs, storage
+from mlplatform.config import ConfigError, InputManifest, RunConfig, Settings
+from mlplatform.results import DeployResult, EvaluateResult, Score, StepFailure, ValidateResult
+from mlplatform.runs import RunPaths, RunRecord
+from mlplatform.steps import Refused
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+PARAMS: dict[str, Any] = {
+    "dataset": "parcels",
+    "family": "xgboost",
+    "trials": 3,
+    "seed": 0,
+    "wait_for_new_data": True,
+    "minimum_quality": None,
+    "minimum_improvement": None,
+}
+
+
+class Story:
+    """Plays runs of the pipeline as the DAG would."""
+
+    def __init__(self, settings: Settings, s3: Any, registry: Any, trained: Callable[..., Any]) -> None:
+        self.settings, self.s3, self.registry, self.trained = settings, s3, registry, trained
+        self.live: set[str] = set()
+
+    def land(self, *names: str, content: bytes = b"x") -> None:
+        self.s3.put_object(Bucket="landing", Key="parcels/depots/all.parquet", Body=b"depots")
+        for name in names:
+            self.s3.put_object(Bucket="landing", Key=f"parcels/parcels/{name}.parquet", Body=content)
+
+    def resolve(self, owner: str, **params: Any) -> pipeline.Resolved:
+        return pipeline.resolve_inputs(self.settings, {**PARAMS, **params}, owner, lambda run: run in self.live)
+
+    def validate(self, paths: RunPaths) -> str:
+        result = ValidateResult(run_key="key", started_at=NOW, finished_at=NOW, files=[])
+        storage.write_document(paths.step("validate", "result.json"), result)
+        return pipeline.settle_landing(self.settings, paths.prefix)
+
+    def train(self, paths: RunPaths, *values: float | None) -> dict[str, Any]:
+        arguments = pipeline.generate_trials(self.settings, paths.prefix, len(values))
+        for index, value in enumerate(values):
+            if value is not None:
+                result = self.trained(index, roc_auc=value)
+                storage.write_document(f"{arguments[index][-1]}/result.json", result)
+        return pipeline.select_best(self.settings, paths.prefix, len(arguments))
+
+    def evaluate(
+        self, paths: RunPaths, value: float | None, champion: tuple[str, float] | None = None
+    ) -> gate.Decision:
+        registered = pipeline.register(self.settings, paths.prefix)
+        run_config = storage.read_document(paths.step("evaluate", "config.json"), RunConfig)
+        assert run_config.candidate is not None
+        assert run_config.candidate.version == registered["version"]
+        result = EvaluateResult(
+            run_key="key",
+            started_at=NOW,
+            finished_at=NOW,
+            candidate=Score(model_version=registered["version"], run_id="r", metrics={"roc_auc": value}),
+            champion=Score(model_version=champion[0], run_id="c", metrics={"roc_auc": champion[1]})
+            if champion
+            else None,
+            rows=10,
+            test_uri="s3://data/t",
+            evaluation_digest="digest",
+            examples_uri="s3://data/examples.json",
+        )
+        storage.write_document(paths.step("evaluate", "result.json"), result)
+        return pipeline.decide(self.settings, paths.prefix)
+
+    def deploy(self, paths: RunPaths, version: str) -> None:
+        result = DeployResult(
+            run_key="key",
+            started_at=NOW,
+            finished_at=NOW,
+            endpoint_name="parcels",
+            endpoint_config_name="parcels-1",
+            model_version=version,
+            previous_version=None,
+            smoke_rows=5,
+            smoke_max_difference=0.0,
+        )
+        storage.write_document(paths.step("deploy", "result.json"), result)
+        self.registry.aliases["champion"] = version
+
+    def promoted(self, owner: str) -> RunPaths:
+        """A whole run that ends with a live model."""
+        self.land("jan")
+        paths = self.resolve(owner).paths
+        self.validate(paths)
+        self.train(paths, 0.7, 0.8, 0.75)
+        decision = self.evaluate(paths, 0.8)
+        self.deploy(paths, decision.candidate_version)
+        pipeline.conclude(self.settings, paths.prefix, owner, None)
+        return paths
+
+
+@pytest.fixture
+def story(settings: Settings, s3: Any, fake_registry: Any, make_trained: Any) -> Story:
+    return Story(settings, s3, fake_registry, make_trained)
+
+
+def test_the_first_model_goes_live(story: Story) -> None:
+    story.land("jan")
+    resolved = story.resolve("a")
+    assert resolved.granted
+    assert "2 files, 2 of them new" in resolved.message
+    config = storage.read_document(resolved.paths.config, RunConfig)
+    assert config.lineage["dag_run_id"] == "a"
+    assert config.lineage["image"] == "trainer:1"
+    assert story.validate(resolved.paths) == "2 new files accepted"
+    manifest = storage.read_document(resolved.paths.inputs, InputManifest)
+    assert {item.bucket for item in manifest.objects} == {"data"}, "what follows reads accepted files"
+    best = story.train(resolved.paths, 0.7, 0.8, 0.75)
+    assert (best["trial"], best["value"]) == (1, 0.8)
+    decision = story.evaluate(resolved.paths, 0.8)
+    assert decision.outcome == "promote"
+    deployment = storage.read_document(resolved.paths.step("deploy", "config.json"), RunConfig).deployment
+    assert deployment is not None
+    assert (deployment.endpoint_name, deployment.examples_uri) == ("parcels", "s3://data/examples.json")
+    version = story.registry.versions[0]
+    assert version.source == "mlflow-artifacts:/1/run-1/artifacts/model"
+    assert version.tags["trial"] == "1"
+    assert version.tags["gate_outcome"] == "promote"
+    assert version.tags["evaluation_digest"] == "digest"
+    assert story.registry.aliases == {"challenger": "1"}, "the deployer alone makes a champion"
+    story.deploy(resolved.paths, "1")
+    message = pipeline.conclude(story.settings, resolved.paths.prefix, "a", None)
+    assert message.event == "deployed"
+    record = storage.read_document(resolved.paths.record, RunRecord)
+    assert (record.state, record.outcome, record.model_version) == ("finished", "promoted", "1")
+
+
+def test_a_worse_model_is_rejected_and_nothing_is_deployed(story: Story) -> None:
+    story.promoted("a")
+    story.land("feb")
+    paths = story.resolve("b").paths
+    story.validate(paths)
+    story.train(paths, 0.7)
+    decision = story.evaluate(paths, 0.79, champion=("1", 0.8))
+    assert decision.outcome == "reject"
+    assert storage.try_read_bytes(paths.step("deploy", "config.json")) is None
+    message = pipeline.conclude(story.settings, paths.prefix, "b", None)
+    assert message.event == "rejected"
+    assert "worse than the champion" in message.text
+    assert story.registry.aliases["champion"] == "1"
+    assert storage.read_document(paths.record, RunRecord).outcome == "rejected"
+
+
+def test_the_same_data_landed_twice_trains_once(story: Story) -> None:
+    first = story.promoted("a")
+    story.land("jan")
+    again = story.resolve("b")
+    assert not again.granted
+    assert again.paths == first
+    assert "were done before by a" in again.message
+    assert "version 1 was promoted" in again.message
+    assert story.s3.list_objects_v2(Bucket="landing").get("Contents") is None, "the duplicates are gone"
+    message = pipeline.conclude(story.settings, again.paths.prefix, "b", again.message)
+    assert message.event == "nothing-to-do"
+    assert storage.read_document(first.record, RunRecord).owner == "a", "the finished run stays as it was"
+
+
+def test_other_parameters_are_another_run_on_the_same_data(story: Story) -> None:
+    first = story.promoted("a")
+    other = story.resolve("b", seed=1, wait_for_new_data=False)
+    assert other.granted
+    assert other.paths != first
+    assert "0 of them new" in other.message
+
+
+def test_a_run_another_one_is_at_is_left_to_it(story: Story) -> None:
+    story.land("jan")
+    story.resolve("a")
+    story.live = {"a"}
+    second = story.resolve("b")
+    assert not second.granted
+    assert "the DAG run a is at work" in second.message
+    story.live = set()
+    assert story.resolve("b").granted
+
+
+def test_a_table_without_any_file_is_named(story: Story) -> None:
+    story.s3.put_object(Bucket="landing", Key="parcels/parcels/jan.parquet", Body=b"x")
+    with pytest.raises(
+        Refused, match=r"the table 'depots' has no file yet; land one under s3://landing/parcels/depots/"
+    ):
+        story.resolve("a")
+
+
+def test_thresholds_of_one_run(story: Story) -> None:
+    story.land("jan")
+    paths = story.resolve("a", minimum_quality=0.95).paths
+    policy = storage.read_document(paths.config, RunConfig).policy
+    assert (policy.minimum_quality, policy.minimum_improvement) == (0.95, 0.01)
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"family": "sklearn"}, r"family: 'sklearn' is not configured for the dataset 'parcels' .*has xgboost"),
+        ({"dataset": "iris"}, "dataset 'iris' is not configured"),
+    ],
+)
+def test_what_the_configuration_cannot_satisfy_is_refused(bundle: Any, params: Any, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        pipeline.check_request({**PARAMS, **params})
+
+
+def test_where_a_run_waits(settings: Settings) -> None:
+    assert pipeline.awaited_key(settings, PARAMS) == "s3://landing/parcels/parcels/*.parquet"
+    wait = {**PARAMS, "wait_for_new_data": False}
+    assert pipeline.awaited_key(settings, wait) == "s3://data/raw/parcels/parcels/*.parquet"
+
+
+def test_refused_files_go_to_quarantine_and_the_run_can_be_done_without_them(story: Story) -> None:
+    story.land("bad", "good")
+    paths = story.resolve("a").paths
+    failure = StepFailure(
+        step="validate",
+        kind="bad-input",
+        message="s3://landing/parcels/parcels/bad.parquet: column late: is missing",
+        subjects=["s3://landing/parcels/parcels/bad.parquet"],
+    )
+    storage.write_document(paths.step("validate", "error.json"), failure)
+    done = pipeline.settle_landing(story.settings, paths.prefix)
+    assert "moved to quarantine: s3://landing/parcels/parcels/bad.parquet" in done
+    assert "column late: is missing" in done
+    second = story.resolve("b")
+    assert second.granted
+    assert second.paths != paths
+    manifest = storage.read_document(second.paths.inputs, InputManifest)
+    assert [item.key for item in manifest.objects] == ["parcels/depots/all.parquet", "parcels/parcels/good.parquet"]
+
+
+@pytest.mark.parametrize("kind", ["bad-config", None])
+def test_without_a_verdict_on_the_files_they_stay(story: Story, kind: Any) -> None:
+    story.land("jan")
+    paths = story.resolve("a").paths
+    if kind:
+        failure = StepFailure(step="validate", kind=kind, message="query: no such column")
+        storage.write_document(paths.step("validate", "error.json"), failure)
+    assert "stay in the landing bucket" in pipeline.settle_landing(story.settings, paths.prefix)
+    assert story.resolve("b").granted
+
+
+def test_some_trials_may_fail_but_not_all(story: Story) -> None:
+    story.land("jan")
+    paths = story.resolve("a").paths
+    story.validate(paths)
+    assert story.train(paths, None, 0.7, 0.8)["trial"] == 2
+    selected = storage.read_document(f"{paths.prefix}/selection.json", pipeline.Selection)
+    assert selected.failed == {0: "no result; see the log of its task"}
+    for index in (1, 2):
+        bucket, key = storage.split_uri(paths.trial(index, "result.json"))
+        story.s3.delete_object(Bucket=bucket, Key=key)
+    with pytest.raises(Refused, match="0 of 3 trials succeeded"):
+        pipeline.select_best(story.settings, paths.prefix, 3)
+    assert story.registry.versions == []
+
+
+@pytest.mark.parametrize("prefix", ["None", "", None])
+def test_a_task_after_a_failed_beginning_says_so(settings: Settings, prefix: Any) -> None:
+    with pytest.raises(Refused, match="no run was claimed: an earlier step failed"):
+        pipeline.settle_landing(settings, prefix)
+    with pytest.raises(Refused, match="no trial was generated"):
+        pipeline.select_best(settings, "s3://data/runs/parcels/key", 0)
+
+
+def test_registering_twice_finds_the_same_version(story: Story) -> None:
+    story.land("jan")
+    paths = story.resolve("a").paths
+    story.train(paths, 0.7)
+    assert pipeline.register(story.settings, paths.prefix) == pipeline.register(story.settings, paths.prefix)
+    assert len(story.registry.versions) == 1
+
+
+def test_an_evaluation_against_yesterday_s_champion_decides_nothing(story: Story) -> None:
+    story.promoted("a")
+    story.land("feb")
+    paths = story.resolve("b").paths
+    story.train(paths, 0.9)
+    story.registry.aliases["champion"] = "7"
+    with pytest.raises(Refused, match="the champion is now version 7, but the evaluation compared with version 1"):
+        story.evaluate(paths, 0.9, champion=("1", 0.8))
+    pipeline.register(story.settings, paths.prefix)
+    assert storage.try_read_bytes(paths.step("evaluate", "result.json")) is None, "it will be done again"
+
+
+def test_an_evaluation_of_another_candidate_decides_nothing(story: Story) -> None:
+    story.land("jan")
+    paths = story.resolve("a").paths
+    story.train(paths, 0.9)
+    story.evaluate(paths, 0.9)
+    evaluation = storage.read_document(paths.step("evaluate", "result.json"), EvaluateResult)
+    wrong = evaluation.model_copy(update={"candidate": evaluation.candidate.model_copy(update={"model_version": "9"})})
+    storage.write_document(paths.step("evaluate", "result.json"), wrong)
+    with pytest.raises(Refused, match="is about version 9 of parcels, not about the candidate, version 1"):
+        pipeline.decide(story.settings, paths.prefix)
+
+
+def test_a_nan_metric_is_rejected(story: Story) -> None:
+    story.land("jan")
+    paths = story.resolve("a").paths
+    story.train(paths, 0.9)
+    assert story.evaluate(paths, None).outcome == "reject"
+
+
+def test_a_promotion_without_a_deployment_is_not_told_as_done(story: Story) -> None:
+    story.land("jan")
+    paths = story.resolve("a").paths
+    story.train(paths, 0.9)
+    story.evaluate(paths, 0.9)
+    with pytest.raises(storage.StorageError, match=r"deploy/result\.json: no such object"):
+        pipeline.conclude(story.settings, paths.prefix, "a", None)
+    assert storage.read_document(paths.record, RunRecord).state == "running"
+
+
+def test_a_failed_run_taken_up_again_keeps_what_was_done(story: Story) -> None:
+    story.land("jan")
+    paths = story.resolve("a").paths
+    story.validate(paths)
+    story.train(paths, 0.7)
+    runs.finish(paths, "a", state="failed")
+    again = story.resolve("b", wait_for_new_data=False)
+    assert again.granted
+    assert again.paths == paths, "accepted files have the identity they landed with"
+    assert pipeline.select_best(story.settings, paths.prefix, 1)["trial"] == 0
