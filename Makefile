@@ -53,7 +53,7 @@ lint: setup ## Style and formatting
 
 types: setup ## Static types, each component against its own environment
 	@$(DEV)/mypy local benchmarks tests/unit tests/local tests/e2e
-	@MYPYPATH=dags $(DEV)/mypy --python-executable $(ENVS)/airflow/bin/python dags/train_model.py -p mlplatform
+	@MYPYPATH=dags $(DEV)/mypy --python-executable $(ENVS)/airflow/bin/python -m train_model -p mlplatform
 	@MYPYPATH=$(TRAINER_PATH) $(DEV)/mypy --python-executable $(ENVS)/trainer/bin/python -p trainer
 	@MYPYPATH=$(SERVING_PATH) $(DEV)/mypy --python-executable $(ENVS)/serving/bin/python -p serving -p modelformat
 	@MYPYPATH=$(DEPLOYER_PATH) $(DEV)/mypy --python-executable $(ENVS)/deployer/bin/python -p deployer
@@ -68,6 +68,7 @@ test-containers: setup ## The step contract of every container, each in its own 
 	@PYTHONPATH=$(TRAINER_PATH) $(ENVS)/trainer/bin/python -m pytest tests/containers/trainer $(PYTEST_ARGS)
 	@PYTHONPATH=$(SERVING_PATH) $(ENVS)/serving/bin/python -m pytest tests/containers/serving $(PYTEST_ARGS)
 	@PYTHONPATH=$(DEPLOYER_PATH) $(ENVS)/deployer/bin/python -m pytest tests/containers/deployer $(PYTEST_ARGS)
+	@PYTHONPATH=. $(DEV)/python -m pytest tests/containers/mlflow $(PYTEST_ARGS)
 
 test-local: setup ## The local Kubernetes and AWS APIs and the platform's life cycle
 	@PYTHONPATH=.:dags $(DEV)/python -m pytest tests/local $(PYTEST_ARGS)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from functools import partial
 from typing import Any, get_args
 
 from airflow.sdk import Param, TaskGroup, TriggerRule, chain, dag, task
 
 from mlplatform import callbacks, pipeline
 from mlplatform.config import Family, load_settings, model_names
+from mlplatform.liveness import is_live
 from mlplatform.pods import StepPodOperator, step_arguments, step_options
 from mlplatform.refusals import no_retry_when_refused
 from mlplatform.sensors import LandingSensor
@@ -128,13 +130,14 @@ def train_model() -> None:
             doc_md="Fixes the input files and their versions, claims the run, and stops if it was done before."
         )
         @no_retry_when_refused
-        def resolve_inputs(params: Any = None, ti: Any = None, run_id: Any = None) -> str:
-            resolved = pipeline.resolve_inputs(SETTINGS, params, run_id, lambda owner: is_live(ti, owner))
+        def resolve_inputs(params: Any = None, ti: Any = None, run_id: Any = None) -> list[str]:
+            live = partial(is_live, ti, "train_model")
+            resolved = pipeline.resolve_inputs(SETTINGS, params, run_id, live)
             ti.xcom_push(key="prefix", value=resolved.paths.prefix)
             ti.xcom_push(key="run_key", value=resolved.paths.prefix.rsplit("/", 1)[-1])
             ti.xcom_push(key="message", value=resolved.message)
             print(resolved.message)
-            return "data.validate" if resolved.granted else "nothing_to_do"
+            return ["data.validate", "data.settle_landing"] if resolved.granted else ["nothing_to_do"]
 
         resolved = resolve_inputs()
 
@@ -147,7 +150,7 @@ def train_model() -> None:
         )
 
         @task(
-            trigger_rule=TriggerRule.NONE_SKIPPED,
+            trigger_rule=TriggerRule.ALL_DONE_MIN_ONE_SUCCESS,
             doc_md="Accepts validated files; moves refused ones to quarantine with the reason beside them.",
         )
         @no_retry_when_refused
@@ -179,7 +182,7 @@ def train_model() -> None:
         ).expand(arguments=trials)
 
         @task(
-            trigger_rule=TriggerRule.NONE_SKIPPED,
+            trigger_rule=TriggerRule.ALL_DONE_MIN_ONE_SUCCESS,
             doc_md="Picks the trial with the best validation metric; goes on without failed ones if enough succeeded.",
         )
         @no_retry_when_refused
@@ -251,20 +254,11 @@ def train_model() -> None:
 
     chain(wait_for_data, resolved, validate, settled, prepare, trials, train, selected, registered, evaluate, decided)
     validate >> prepare
+    # These two run even if all pods before them failed, but not if there were none: hence one sure success upstream.
+    resolved >> settled
+    trials >> selected
     chain(decided, [deploy, skipped], notified := notify(PREFIX))
     chain(resolved, idle, notified)
-
-
-def is_live(ti: Any, run_id: str) -> bool:
-    """Whether a DAG run of this DAG is queued or running; one that is not there any more is not."""
-    from airflow.sdk.exceptions import AirflowRuntimeError
-
-    try:
-        return ti.get_dagrun_state(dag_id="train_model", run_id=run_id) in ("queued", "running")
-    except AirflowRuntimeError as error:
-        if (error.error.detail or {}).get("status_code") == 404:
-            return False
-        raise
 
 
 train_model()

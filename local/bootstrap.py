@@ -11,6 +11,11 @@ An environment is reused as long as its lock file and its interpreter are unchan
 
 from __future__ import annotations
 
+import sys
+
+# Run as a script, this folder comes first on the path, where `platform` would hide the standard library's.
+sys.path.pop(0)
+
 import argparse
 import fcntl
 import hashlib
@@ -18,7 +23,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import time
 from pathlib import Path
 

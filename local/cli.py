@@ -237,7 +237,7 @@ def _table(state: PlatformState, problems: dict[str, str] | None = None) -> Tabl
     table = Table(box=None, pad_edge=False, show_edge=False)
     for heading in ("SERVICE", "STATE", "TIME", "PORT", "PID", ""):
         number = heading in ("TIME", "PORT", "PID")
-        table.add_column(heading, justify="right" if number else "left", no_wrap=True, overflow="ellipsis")
+        table.add_column(heading, justify="right" if number else "left", no_wrap=True)
     for name, service in state.services.items():
         problem = (problems or {}).get(name)
         shown = "unwell" if problem and service.state in ("healthy", "done") else service.state
@@ -248,9 +248,14 @@ def _table(state: PlatformState, problems: dict[str, str] | None = None) -> Tabl
             _time_of(service),
             str(service.port or ""),
             str(service.process.pid) if service.process and service.state != "done" else "",
-            escape((problem or service.error or "").splitlines()[0][:120]) if problem or service.error else "",
+            escape(_first_line(problem or service.error or "", out.width - 52)),
         )
     return table
+
+
+def _first_line(text: str, width: int) -> str:
+    line = text.partition("\n")[0]
+    return line if len(line) <= max(width, 20) else line[: max(width, 20) - 1] + "…"
 
 
 def _time_of(service: ServiceState) -> str:

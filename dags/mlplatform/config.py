@@ -47,17 +47,23 @@ class Strict(BaseModel):
 
 
 class Aws(Strict):
+    """Where in AWS."""
+
     region: str
     account_id: Annotated[str, Field(pattern=r"^\d{12}$")]
 
 
 class Buckets(Strict):
+    """Names of the buckets."""
+
     landing: str
     data: str
     artifacts: str
 
 
 class Toleration(Strict):
+    """A toleration, as Kubernetes writes it."""
+
     key: str
     operator: Literal["Equal", "Exists"] = "Equal"
     value: str | None = None
@@ -72,6 +78,8 @@ class NodePool(Strict):
 
 
 class Kubernetes(Strict):
+    """The cluster that runs the steps."""
+
     kubeconfig: str = Field(description="Path of the kubeconfig; a relative one is inside the DAG bundle.")
     context: str | None = None
     training_namespace: str
@@ -88,10 +96,14 @@ class Images(Strict):
 
 
 class Mlflow(Strict):
+    """The tracking server and model registry."""
+
     tracking_uri: str
 
 
 class Serving(Strict):
+    """The endpoint and what it runs on."""
+
     endpoint_name: str = Field(description="Name of the endpoint; `{dataset}` stands for the dataset's name.")
     execution_role_arn: str
     instance_type: str
@@ -100,6 +112,8 @@ class Serving(Strict):
 
 
 class Notifications(Strict):
+    """Where messages to people go; nowhere without a topic."""
+
     topic_arn: str | None = None
 
 
@@ -117,6 +131,8 @@ class Step(Strict):
 
 
 class Steps(Strict):
+    """One entry per container step."""
+
     validate_: Step = Field(alias="validate")
     prepare: Step
     train: Step
@@ -135,12 +151,17 @@ class Orchestration(Strict):
         default=24, description="Longest a run may take once its data is there."
     )
     poll_seconds: Annotated[float, Field(gt=0, le=600)]
+    attended_seconds: Annotated[float, Field(ge=0, le=60)] = Field(
+        default=0, description="How long a worker stays with a new pod before it hands over to the triggerer."
+    )
     startup_timeout_seconds: Annotated[int, Field(ge=60, le=7200)] = 1800
     retries: Annotated[int, Field(ge=0, le=10)] = 2
     retry_delay_seconds: Annotated[float, Field(ge=0, le=3600)]
 
 
 class Training(Strict):
+    """Defaults of a run's parameters, and limits of the search."""
+
     dataset: Name
     family: Family
     trials: Annotated[int, Field(ge=1, le=512)]
@@ -203,6 +224,8 @@ class Table(Strict):
 
 
 class Feature(Strict):
+    """How a column of the query enters the model."""
+
     type: Literal["number", "category"]
 
 
@@ -319,6 +342,7 @@ class InputObject(Strict):
 
     @property
     def uri(self) -> str:
+        """Address of the file, without its version."""
         return f"s3://{self.bucket}/{self.key}"
 
 
@@ -329,6 +353,8 @@ class InputManifest(Strict):
 
 
 class Trial(Strict):
+    """One point of the search space."""
+
     index: int
     params: dict[str, Scalar]
 

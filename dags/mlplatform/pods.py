@@ -6,15 +6,19 @@ Everything a pod may use (resources, nodes, rights, time) comes from the setting
 from __future__ import annotations
 
 import math
+import time
 from datetime import timedelta
 from functools import cached_property
 from typing import Any, Literal
 
 from airflow.providers.cncf.kubernetes.hooks.kubernetes import KubernetesHook
 from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
+from airflow.providers.cncf.kubernetes.utils.pod_manager import PodPhase
 from airflow.sdk import Context
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 from kubernetes.client import models as k8s
+from kubernetes.client.exceptions import ApiException
+from urllib3.exceptions import HTTPError
 
 from mlplatform import storage
 from mlplatform.config import BUNDLE, Settings, Step
@@ -38,7 +42,19 @@ class StepPodOperator(KubernetesPodOperator):
     * Exit code 64 fails the task without retry, with the step's own message.
     * Other ends are told in one line each, with the setting to look at, and may be tried again.
     * A step whose valid result is already there needs no pod.
+
+    Args:
+        attended_seconds: how long to stay with a new pod before deferring. A step that ends sooner saves the way
+            to the triggerer and back, and a race of Airflow's (as of 3.2): a task that resumes before the
+            scheduler has heard of the end of its first process is taken for dead.
     """
+
+    pod: k8s.V1Pod
+
+    def __init__(self, *, attended_seconds: float = 0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.attended_seconds = attended_seconds
+        self._attend = False
 
     def execute(self, context: Context) -> Any:
         """Run the step in a pod, unless its result is already there."""
@@ -58,6 +74,18 @@ class StepPodOperator(KubernetesPodOperator):
             config_file=self.config_file,
             cluster_context=self.cluster_context,
         )
+
+    def execute_async(self, context: Context) -> None:
+        """Start the pod, or take up the one that is there, and see whether it ends soon."""
+        self._attend = True
+        super().execute_async(context)
+
+    def invoke_defer_method(self, last_log_time: Any = None, context: Context | None = None) -> None:
+        """Hand over to the triggerer, unless the pod has ended: then the end is dealt with at once."""
+        if self._attend:
+            self._attend = False
+            self.pod = self._attended_pod(self.pod)
+        super().invoke_defer_method(last_log_time=last_log_time, context=context)
 
     def defer(self, *, trigger: Any, **kwargs: Any) -> Any:
         """Hand over to the triggerer, which needs no connection either."""
@@ -81,6 +109,18 @@ class StepPodOperator(KubernetesPodOperator):
             if exit_code(remote_pod, self.base_container_name) == EXIT_REFUSED:
                 raise AirflowFailException(self._own_words() or reason) from None
             raise AirflowException(reason) from None
+
+    def _attended_pod(self, pod: k8s.V1Pod) -> k8s.V1Pod:
+        deadline = time.monotonic() + self.attended_seconds
+        while time.monotonic() < deadline:
+            time.sleep(min(self.poll_interval, 1))
+            try:
+                present = self.hook.get_pod(pod.metadata.name, pod.metadata.namespace)
+            except (ApiException, HTTPError):  # the triggerer knows better how to be patient
+                return pod
+            if present.status.phase in (PodPhase.SUCCEEDED, PodPhase.FAILED):
+                return present
+        return pod
 
     def _argument(self, option: str) -> str | None:
         arguments = list(self.arguments)
@@ -215,6 +255,7 @@ def step_options(settings: Settings, name: StepName, run_key: str) -> dict[str, 
         "schedule_timeout_seconds": startup,
         "startup_check_interval_seconds": max(1, min(10, math.ceil(orchestration.poll_seconds))),
         "poll_interval": orchestration.poll_seconds,
+        "attended_seconds": orchestration.attended_seconds,
         "deferrable": True,
         "do_xcom_push": False,
         "get_logs": True,

@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Literal
 
+from pydantic import Field
+
 from mlplatform.config import Scalar, Strict
 
 
@@ -19,6 +21,8 @@ class StepResult(Strict):
 
 
 class FileReport(Strict):
+    """One validated file."""
+
     uri: str
     table: str
     rows: int
@@ -29,7 +33,7 @@ class ValidateResult(StepResult):
 
     step: Literal["validate"] = "validate"
     files: list[FileReport]
-    warnings: list[str] = []
+    warnings: list[str] = Field(default=[])
 
 
 class Split(Strict):
@@ -43,6 +47,8 @@ class Split(Strict):
 
 
 class PrepareResult(StepResult):
+    """Where the three parts of the data are."""
+
     step: Literal["prepare"] = "prepare"
     train: Split
     validation: Split
@@ -51,6 +57,8 @@ class PrepareResult(StepResult):
 
 
 class TrainResult(StepResult):
+    """One trained and logged trial."""
+
     step: Literal["train"] = "train"
     trial: int
     family: str
@@ -101,6 +109,8 @@ class Examples(Strict):
 
 
 class DeployResult(StepResult):
+    """What is live now, and what was before."""
+
     step: Literal["deploy"] = "deploy"
     endpoint_name: str
     endpoint_config_name: str
@@ -117,5 +127,5 @@ class StepFailure(Strict):
     step: str
     kind: Literal["bad-input", "bad-config", "rolled-back"]
     message: str
-    subjects: list[str] = []
+    subjects: list[str] = Field(default=[])
     """URIs of the files at fault, for quarantine."""

@@ -6,9 +6,9 @@ import json
 import sys
 from pathlib import Path
 
-from mlplatform.config import ModelConfig, RunConfig, Settings
+from mlplatform.config import ModelConfig, RunConfig, Settings, Strict
 
-SCHEMAS = {"settings": Settings, "model": ModelConfig, "run": RunConfig}
+SCHEMAS: dict[str, type[Strict]] = {"settings": Settings, "model": ModelConfig, "run": RunConfig}
 
 
 def render() -> dict[str, str]:

@@ -8,14 +8,12 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ValidationError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-Document = TypeVar("Document", bound=BaseModel)
 
 
 class StorageError(RuntimeError):
@@ -104,7 +102,7 @@ def write_document(uri: str, document: BaseModel, *, new: bool = False) -> bool:
     return write_bytes(uri, content, content_type="application/json", new=new)
 
 
-def read_document(uri: str, model: type[Document]) -> Document:
+def read_document[Document: BaseModel](uri: str, model: type[Document]) -> Document:
     """Read and validate a JSON document.
 
     Raises:
@@ -116,7 +114,7 @@ def read_document(uri: str, model: type[Document]) -> Document:
     return document
 
 
-def try_read_document(uri: str, model: type[Document]) -> Document | None:
+def try_read_document[Document: BaseModel](uri: str, model: type[Document]) -> Document | None:
     """Like `read_document`, but None when there is no such object."""
     content = try_read_bytes(uri)
     if content is None:

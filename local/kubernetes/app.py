@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hmac
 import logging
 import time
@@ -23,6 +22,7 @@ logger = logging.getLogger(__name__)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _PREPARED = "prepared"
+_CLIENT_GONE = 499  # nobody reads it; it is for the request log
 _OPEN = ("/readyz", "/livez", "/healthz")
 _MAX_BODY = 3 * 1024 * 1024  # the API server's own limit
 
@@ -67,8 +67,8 @@ class Api:
         except ApiError as error:
             headers = {"Retry-After": "1"} if error.code == 429 else None
             return web.json_response(error.body, status=error.code, headers=headers)
-        except (asyncio.CancelledError, ConnectionError):
-            raise
+        except ConnectionError:
+            return web.Response(status=_CLIENT_GONE)
         except web.HTTPException as error:
             return web.json_response(status(error.status, error.reason), status=error.status)
         except Exception as error:
@@ -93,7 +93,7 @@ class Api:
             if fault.request.status == 0:
                 if request.transport is not None:
                     request.transport.abort()
-                raise ConnectionResetError("closed by a fault")
+                raise ConnectionAbortedError
             raise ApiError(fault.request.status, fault.request.message or "the server was told to fail this request")
         accept = request.headers.get("Accept", "")
         if accept and not any(part in accept for part in ("json", "*/*", "application/*", "text/plain")):

@@ -52,7 +52,8 @@ def _write_files(store: Store, namespace: str, volume: str, kind: str, source: J
             if source.get("optional"):
                 continue
             raise MountError(
-                f'MountVolume.SetUp failed for volume "{volume}" : {word} references non-existent config key: {item["key"]}'
+                f'MountVolume.SetUp failed for volume "{volume}" : {word} references non-existent config key: '
+                f"{item['key']}"
             )
         target = folder / item["path"]
         if not target.resolve().is_relative_to(folder.resolve()):

@@ -14,9 +14,9 @@ import termios
 
 from aiohttp import WSMsgType, web
 
+from local.kubernetes.containers import Container
 from local.kubernetes.errors import JSON, ApiError, status
 from local.kubernetes.logs import boolean
-from local.kubernetes.pods import Container
 from local.kubernetes.processes import ContainerProcess, Guard
 from local.kubernetes.sidecar import Sidecar
 
@@ -132,7 +132,10 @@ class Session:
                 bufsize=0,
             )
         except OSError as error:
-            text = f'OCI runtime exec failed: exec failed: unable to start container process: exec: "{self._command[0]}": {error}'
+            text = (
+                "OCI runtime exec failed: exec failed: unable to start container process: "
+                f'exec: "{self._command[0]}": {error}'
+            )
             await self._send(_STDERR if self._stderr else _STDOUT, f"{text}\n".encode())
             return 127 if isinstance(error, FileNotFoundError) else 126
         finally:
@@ -154,6 +157,9 @@ class Session:
             end = await running.wait()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(asyncio.gather(*outgoing), 2)
+        except asyncio.CancelledError:
+            running.abandon()  # the client is gone
+            raise
         finally:
             container.execs.discard(running)
             incoming.cancel()

@@ -13,10 +13,11 @@ from typing import Any
 
 from local.images import ImageRegistry
 from local.kubernetes import scheduler
+from local.kubernetes.containers import set_condition
 from local.kubernetes.errors import JSON
 from local.kubernetes.events import EventRecorder
 from local.kubernetes.faults import Fault, Faults
-from local.kubernetes.pods import NODE_LOST, PodWorker, Stop, set_condition
+from local.kubernetes.pods import NODE_LOST, PodWorker, Stop
 from local.kubernetes.processes import Guard, process_table
 from local.kubernetes.records import ContainerRecord, PodRecord, Records
 from local.kubernetes.store import Store, timestamp

@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from local.kubernetes.errors import ApiError, Causes
@@ -15,6 +15,7 @@ from local.kubernetes.errors import ApiError, Causes
 # The kubelet's containerLogMaxSize default, and the container runtime's limit for one line.
 _MAX_BYTES = 10 * 1024 * 1024
 _MAX_LINE = 1024 * 1024
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _TAIL_BYTES = 2048
 _TAIL_LINES = 80
 
@@ -125,7 +126,8 @@ class LogOptions:
         """Return the earliest time wanted, in nanoseconds since the epoch."""
         if self.since_seconds is not None:
             return time.time_ns() - self.since_seconds * 10**9
-        return int(self.since_time.timestamp() * 10**9) if self.since_time else 0
+        # Whole microseconds: a float has no room for the nanoseconds since 1970.
+        return (self.since_time - _EPOCH) // timedelta(microseconds=1) * 1000 if self.since_time else 0
 
     @classmethod
     def parse(cls, pod: str, query: Mapping[str, str]) -> LogOptions:

@@ -276,7 +276,8 @@ class Resources:
             if old.get("immutable") and any(old.get(k) != new.get(k) for k in ("data", "binaryData", "immutable")):
                 raise ApiError(
                     422,
-                    f'{KINDS[resource]} "{name}" is invalid: data: Forbidden: field is immutable when `immutable` is set',
+                    f'{KINDS[resource]} "{name}" is invalid: data: Forbidden: '
+                    "field is immutable when `immutable` is set",
                 )
         elif resource != "nodes":
             validation.check_plain(KINDS[resource], new)

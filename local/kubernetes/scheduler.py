@@ -9,6 +9,7 @@ from decimal import Decimal
 
 import psutil
 
+from local.kubernetes import quantities
 from local.kubernetes.defaults import pod_requests
 from local.kubernetes.errors import JSON
 
@@ -118,9 +119,7 @@ def _affinity_matches(spec: JSON, node: JSON) -> bool:
 
 
 def _free(node: JSON, running: Iterable[JSON]) -> dict[str, Decimal]:
-    from local.kubernetes.quantities import parse
-
-    free = {name: parse(amount) for name, amount in node["status"]["allocatable"].items()}
+    free = {name: quantities.parse(amount) for name, amount in node["status"]["allocatable"].items()}
     for pod in running:
         if pod["spec"].get("nodeName") == node["metadata"]["name"]:
             free["pods"] -= 1

@@ -43,7 +43,7 @@ def types() -> dict[str, dict[str, str]]:
 
 
 def check(kind: str, obj: Any, *, version: str = "v1") -> tuple[JSON, list[str]]:
-    """Return the object without nulls and unknown fields, and a warning for each unknown field; 400 for a wrong type."""
+    """Return the object without nulls and unknown fields, and a warning for each of those; 400 for a wrong type."""
     unknown: list[str] = []
     try:
         cleaned = _check(kind, obj, [], kind, unknown)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from aiohttp import web
 
+from local.kubernetes.containers import Container
 from local.kubernetes.errors import JSON, ApiError
 from local.kubernetes.execs import Session
 from local.kubernetes.kubelet import Kubelet
 from local.kubernetes.logs import LogOptions
-from local.kubernetes.pods import Container, PodWorker
+from local.kubernetes.pods import PodWorker
 from local.kubernetes.requests import check_kind, is_dry_run, read_json
 from local.kubernetes.schema import check as check_schema
 

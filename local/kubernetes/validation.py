@@ -13,32 +13,9 @@ from collections.abc import Iterable
 
 from local.kubernetes import quantities
 from local.kubernetes.errors import JSON, ApiError, Causes
+from local.kubernetes.names import label_value_problems, length_problems, name_problems, qualified_name_problems
 
-_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
-_SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
-_QUALIFIED_NAME = re.compile(r"([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]")
-_LABEL_VALUE = re.compile(r"(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?")
 _CONFIG_KEY = re.compile(r"[-._a-zA-Z0-9]+")
-_LABEL_TEXT = (
-    "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end "
-    "with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is "
-    "'[a-z0-9]([-a-z0-9]*[a-z0-9])?')"
-)
-_SUBDOMAIN_TEXT = (
-    "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start "
-    "and end with an alphanumeric character (e.g. 'example.com', regex used for validation is "
-    r"'[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')"
-)
-_NAME_PART_TEXT = (
-    "name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric "
-    "character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is "
-    "'([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')"
-)
-_LABEL_VALUE_TEXT = (
-    "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and "
-    "end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is "
-    "'(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')"
-)
 _CONFIG_KEY_TEXT = (
     "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or 'KEY_NAME',  "
     "or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')"
@@ -58,38 +35,6 @@ _FIELD_PATHS = (
 )
 _FIELD_PATH_WITH_KEY = re.compile(r"metadata\.(labels|annotations)\['.+'\]")
 _TAINT_EFFECTS = ["NoSchedule", "PreferNoSchedule", "NoExecute"]
-
-
-def _max_length(text: str, limit: int) -> list[str]:
-    return [f"must be no more than {limit} characters"] if len(text) > limit else []
-
-
-def name_problems(name: str, *, label: bool = False) -> list[str]:
-    """Return what is wrong with an object's name (an RFC 1123 subdomain, or label)."""
-    pattern, text, limit = (_LABEL, _LABEL_TEXT, 63) if label else (_SUBDOMAIN, _SUBDOMAIN_TEXT, 253)
-    return _max_length(name, limit) + ([] if pattern.fullmatch(name) else [text])
-
-
-def qualified_name_problems(key: str) -> list[str]:
-    """Return what is wrong with the key of a label, annotation, taint or resource."""
-    prefix, slash, name = key.rpartition("/")
-    problems = []
-    if slash and not prefix:
-        problems.append("prefix part must be non-empty")
-    elif slash and not _SUBDOMAIN.fullmatch(prefix):
-        problems.append(f"prefix part {_SUBDOMAIN_TEXT}")
-    if not name:
-        problems.append("name part must be non-empty")
-    if len(name) > 63:
-        problems.append("name part must be no more than 63 characters")
-    if not _QUALIFIED_NAME.fullmatch(name):
-        problems.append(_NAME_PART_TEXT)
-    return problems
-
-
-def label_value_problems(value: str) -> list[str]:
-    """Return what is wrong with the value of a label."""
-    return _max_length(value, 63) + ([] if _LABEL_VALUE.fullmatch(value) else [_LABEL_VALUE_TEXT])
 
 
 def _invalid_all(causes: Causes, field: str, value: object, problems: Iterable[str]) -> None:
@@ -444,7 +389,7 @@ def check_config(kind: str, obj: JSON) -> None:
                 ) from error
     for field in ("data", "binaryData"):
         for key in obj.get(field, {}):
-            problems = _max_length(key, 253) + ([] if _CONFIG_KEY.fullmatch(key) else [_CONFIG_KEY_TEXT])
+            problems = length_problems(key, 253) + ([] if _CONFIG_KEY.fullmatch(key) else [_CONFIG_KEY_TEXT])
             _invalid_all(causes, f"{field}[{key}]", key, problems)
     if sum(len(v) for field in ("data", "binaryData") for v in obj.get(field, {}).values()) > 1024 * 1024:
         causes.append_too_long("data" if kind == "Secret" else "", 1024 * 1024)

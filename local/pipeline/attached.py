@@ -25,7 +25,7 @@ class AttachedPlatform:
 
     def __init__(self, home: Home) -> None:
         state = read_state(home.state_file)
-        if state is None or not state.all_up:
+        if state is None or state.phase != "running" or state.broken:
             raise PlatformError(f"no complete platform runs in {home.root}: start one with `make local-up`")
         self.home = home
         self.state: PlatformState = state

@@ -45,22 +45,29 @@ def trials_table(run: RunReport, metric: str) -> Table:
         table.add_column(column, justify="right")
     table.add_column("parameters")
     best = _best_trial(run, metric)
+    searched = [key for key in _all_params(run) if len({str(trial["params"].get(key)) for trial in run.trials}) > 1]
     for trial in run.trials:
         value = trial["metrics"].get(metric)
-        params = ", ".join(
-            f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}"
-            for key, value in trial["params"].items()
-        )
+        params = trial["params"]
+        shown = ", ".join(f"{key} {_short(params[key])}" for key in searched if key in params)
         table.add_row(
             f"{trial['trial']}{' *' if trial is best else ''}",
             "-" if value is None else f"{value:.4f}",
             f"{trial['fit_seconds']:.1f}",
-            params,
+            shown,
             style="bold" if trial is best else "",
         )
     if best is not None:
         table.caption = f"* best, registered as version {(run.decision or {}).get('candidate_version', '?')}"
     return table
+
+
+def _all_params(run: RunReport) -> list[str]:
+    return list(dict.fromkeys(key for trial in run.trials for key in trial["params"]))
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def _best_trial(run: RunReport, metric: str) -> dict[str, Any] | None:

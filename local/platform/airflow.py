@@ -6,19 +6,19 @@ The DAG bundle and all that it sees are the cloud's; what is set here is what Am
 from __future__ import annotations
 
 import json
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
 from local.platform.facts import REGION, Facts
 from local.platform.home import ROOT, environment_python
+from local.platform.launcher import is_supported
 from local.platform.ports import LOOPBACK
 from local.platform.postgres import database_url
 from local.platform.probes import get, get_json
 from local.platform.service import Command, NotReady, Service, StartError
 
 PARALLELISM = 6
-_LOCAL_SETTINGS = ROOT / "local" / "airflow" / "airflow_local_settings.py"
+_LAUNCHER = ROOT / "local" / "airflow" / "launcher.py"
 
 
 def environment(facts: Facts) -> dict[str, str]:
@@ -56,6 +56,7 @@ def environment(facts: Facts) -> dict[str, str]:
             "simple_auth_manager_all_admins": True,  # no login: only this machine can reach the port
         },
         "database": {
+            "check_migrations": False,  # the supervisor sees to it, and the API server need not wait for it
             "sql_alchemy_conn": database_url(facts, "psycopg2", "airflow"),
             "sql_alchemy_conn_async": database_url(facts, "asyncpg", "airflow"),
         },
@@ -76,6 +77,10 @@ def environment(facts: Facts) -> dict[str, str]:
             "enable_health_check": False,
         },
         "triggerer": {"job_heartbeat_sec": 2},
+        # A worker that misses the moment its task's process ends looks again after this many seconds. At the
+        # default of 5, a short pod is over before the worker has reported that the task deferred, and the
+        # scheduler takes the late report for a lost task.
+        "workers": {"min_heartbeat_interval": 1},
         "dag_processor": {
             "dag_bundle_config_list": json.dumps(bundles),
             "refresh_interval": 10,
@@ -109,18 +114,24 @@ def services(facts: Facts) -> list[Service]:
     """Return Airflow's processes, in the order a reader would expect."""
     home = facts.home.folder("airflow")
 
-    def prepare() -> None:
-        (home / "config").mkdir(parents=True)
-        # A copy: Airflow puts this folder on its import path, and it should hold nothing else.
-        shutil.copy(_LOCAL_SETTINGS, home / "config")
+    def launch() -> Command:
+        return Command([environment_python("airflow"), "-P", _LAUNCHER], environment(facts), home)
 
-    def component(
-        name: str, *argv: str, health: str | None = None, preload: bool = False, stop_grace: float = 5.0
-    ) -> Service:
+    launcher = Service(
+        name="airflow",
+        command=launch,
+        launcher=True,
+        prepare=lambda: home.mkdir(exist_ok=True),
+        start_timeout=180,
+    )
+    forks = is_supported()
+    base = (launcher.name,) if forks else ()
+
+    def component(name: str, *argv: str, health: str | None = None) -> Service:
         def command() -> Command:
-            extra = {"ML_PLATFORM_PRELOAD": name} if preload else {}
+            home.mkdir(exist_ok=True)
             full: list[str | Path] = [environment_python("airflow"), "-P", "-m", "airflow", *argv]
-            return Command(full, {**environment(facts), **extra}, home)
+            return Command(full, environment(facts), home, airflow=argv if forks else None)
 
         def ready() -> None:
             status = get_json(f"{facts.airflow_url}/api/v2/monitor/health")[health]["status"]
@@ -129,30 +140,32 @@ def services(facts: Facts) -> list[Service]:
 
         return Service(
             name=name,
-            needs=("migration",),
+            needs=(*base, "migration"),
             command=command,
             ready=ready if health else None,
             start_timeout=180,
-            stop_grace=stop_grace,
+            stop_grace=4 if name != "triggerer" else 1,  # it waits for its triggers, which wait for the cluster
         )
 
     migration = component("migration", "db", "migrate")
     api = component("api-server", "api-server")
     return [
-        replace(migration, needs=("postgres",), job=True, prepare=prepare),
+        *([launcher] if forks else []),
+        replace(migration, needs=(*base, "postgres"), job=True),
         replace(
             api,
+            needs=base,  # it builds its routes, the most of its start, without a database
             port=facts.ports["airflow"],
             ready=lambda: _api_answers(facts),
             finish=lambda: _warm_up(facts),
         ),
         # Without their own log servers, which listen on every address: the API server finds the files itself.
-        component("scheduler", "scheduler", "--skip-serve-logs", health="scheduler", preload=True),
+        component("scheduler", "scheduler", "--skip-serve-logs", health="scheduler"),
         component("triggerer", "triggerer", "--skip-serve-logs", health="triggerer"),
-        component("dag-processor", "dag-processor", health="dag_processor", preload=True),
+        component("dag-processor", "dag-processor", health="dag_processor"),
         Service(
             name="dags",
-            needs=("api-server", "dag-processor"),
+            needs=("migration", "api-server", "dag-processor"),
             ready=lambda: check_dags(facts),
             start_timeout=180,
         ),

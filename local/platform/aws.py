@@ -13,6 +13,8 @@ from local.platform.service import Command, Service
 
 
 def service(facts: Facts) -> Service:
+    """Describe the service."""
+
     def command() -> Command:
         argv = [
             *(sys.executable, "-m", "local.aws"),

@@ -116,6 +116,8 @@ def _gone(identity: ProcessId, timeout: float) -> bool:
         with contextlib.suppress(ChildProcessError):
             os.waitpid(identity.pid, os.WNOHANG)
         if processes.find(identity) is None:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(identity.pid, os.WNOHANG)
             return True
         time.sleep(0.05)
     return False
@@ -196,5 +198,3 @@ def client_environment(facts: Facts) -> dict[str, str]:
         "MLFLOW_TRACKING_URI": facts.mlflow_url,
         "AIRFLOW_URL": facts.airflow_url,
     }
-
-

@@ -47,6 +47,7 @@ class Secrets(BaseModel):
 
     @classmethod
     def generate(cls) -> Secrets:
+        """Make new ones."""
         values = {name: secrets.token_urlsafe(24) for name in cls.model_fields}
         values["fernet_key"] = base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
         values["jwt_secret"] = secrets.token_urlsafe(64)
@@ -63,35 +64,47 @@ class Facts:
 
     @property
     def aws_endpoint(self) -> str:
+        """Address of the AWS API, all services of it."""
         return f"http://{LOOPBACK}:{self.ports['aws']}"
 
     @property
     def airflow_url(self) -> str:
+        """Address of Airflow's page and REST API."""
         return f"http://{LOOPBACK}:{self.ports['airflow']}"
 
     @property
     def mlflow_url(self) -> str:
+        """Address of MLflow's page and REST API."""
         return f"http://{LOOPBACK}:{self.ports['mlflow']}"
 
     @property
     def kubernetes_url(self) -> str:
+        """Address of the Kubernetes API."""
         return f"https://{LOOPBACK}:{self.ports['kubernetes']}"
 
     @property
     def topic_arn(self) -> str:
+        """The SNS topic of the pipeline's notifications."""
         return f"arn:aws:sns:{REGION}:{ACCOUNT}:{TOPIC}"
 
     @property
     def queue_url(self) -> str:
+        """The SQS queue that keeps them."""
         return f"{self.aws_endpoint}/{ACCOUNT}/{QUEUE}"
 
     @property
     def execution_role_arn(self) -> str:
+        """The role a model runs as; nothing checks it here."""
         return f"arn:aws:iam::{ACCOUNT}:role/ml-platform-local-sagemaker"
 
     @cached_property
     def git_sha(self) -> str:
-        done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
+        """The commit that is checked out."""
+        command = ["git", "rev-parse", "HEAD"]
+        try:
+            done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        except OSError:  # there is no git
+            return "unknown"
         return done.stdout.strip() if done.returncode == 0 else "unknown"
 
     @property

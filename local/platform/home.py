@@ -35,26 +35,32 @@ class Home:
 
     @property
     def state_file(self) -> Path:
+        """What the supervisor knows, see `state`."""
         return self.root / "state.json"
 
     @property
     def secrets_file(self) -> Path:
+        """Generated passwords and keys."""
         return self.root / "secrets.json"
 
     @property
     def logs(self) -> Path:
+        """One log file a service."""
         return self.root / "logs"
 
     @property
     def bundle(self) -> Path:
+        """The DAG bundle that Airflow reads."""
         return self.root / "bundle"
 
     @property
     def images_file(self) -> Path:
+        """The image registry, see `local.images`."""
         return self.root / "images.json"
 
     @property
     def kubeconfig(self) -> Path:
+        """Written by the Kubernetes API when it starts."""
         return self.folder("kubernetes") / "kubeconfig"
 
     @property
@@ -72,6 +78,7 @@ class Home:
         return self.root / service
 
     def log(self, service: str) -> Path:
+        """Return the log file of a service."""
         return self.logs / f"{service}.log"
 
     def claim(self) -> None:
@@ -121,7 +128,5 @@ def environment_python(name: str) -> Path:
     """
     python = ENVS / name / "bin" / "python"
     if not python.exists():
-        raise PlatformError(
-            f"the environment {name!r} is not there ({python}): run `python3 local/bootstrap.py`"
-        )
+        raise PlatformError(f"the environment {name!r} is not there ({python}): run `python3 local/bootstrap.py`")
     return python

@@ -14,6 +14,7 @@ from local.platform.service import Command, NotReady, Service
 
 
 def service(facts: Facts) -> Service:
+    """Describe the service."""
     state = facts.home.folder("kubernetes")
     pod_environment = state / "pod-environment.json"
 

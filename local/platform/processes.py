@@ -67,6 +67,7 @@ def reap(keep: Iterable[int]) -> None:
 
 
 def descendants(process: psutil.Process) -> list[psutil.Process]:
+    """Return the processes below one, near and far."""
     try:
         return process.children(recursive=True)
     except _GONE:
@@ -126,6 +127,7 @@ def _lives(process: psutil.Process) -> bool:
 
 
 def send(processes: Iterable[psutil.Process], number: signal.Signals) -> None:
+    """Send a signal to those that still exist."""
     for process in processes:
         with contextlib.suppress(*_GONE):
             process.send_signal(number)

@@ -23,6 +23,7 @@ class Command:
     argv: Sequence[str | Path]
     environment: Mapping[str, str]
     directory: Path
+    airflow: Sequence[str] | None = None  # arguments of `airflow`, when the launcher is to start it instead
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Service:
     needs: tuple[str, ...] = ()
     command: Callable[[], Command] | None = None  # None: a check of what others do
     job: bool = False  # whether the process ends when its work is done
+    launcher: bool = False  # whether it is the process that others are forked from; it says itself when it is ready
     prepare: Callable[[], None] | None = None
     ready: Callable[[], None] | None = None
     finish: Callable[[], None] | None = None

@@ -56,10 +56,6 @@ class PlatformState(_Document):
         """The services that failed to start, or ended though nobody asked them to."""
         return {name: service for name, service in self.services.items() if service.state in BROKEN}
 
-    @property
-    def all_up(self) -> bool:
-        return bool(self.services) and all(service.state in UP for service in self.services.values())
-
 
 def write_state(path: Path, state: PlatformState) -> None:
     """Replace the file in one step: readers see the old content or the new, never half."""

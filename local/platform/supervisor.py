@@ -15,15 +15,15 @@ import subprocess
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from datetime import datetime
-from typing import IO
 
 import psutil
 
 from local.platform import airflow, aws, bundle, kubernetes, mlflow, postgres, processes
 from local.platform.facts import Facts, Secrets
 from local.platform.home import Home, PlatformError
+from local.platform.launcher import Child, Launcher
 from local.platform.ports import USUAL_PORTS, PortReservations, is_free
-from local.platform.service import NotReady, Service, StartError, start_order
+from local.platform.service import Command, NotReady, Service, StartError, start_order
 from local.platform.state import PlatformState, ProcessId, ServiceState, ServiceStatus, write_state
 
 ATTEMPTS = 3
@@ -59,9 +59,10 @@ class Supervisor:
         self._home = home
         self._declare = declare
         self._services: dict[str, Service] = {}
-        self._running: dict[str, asyncio.subprocess.Process] = {}
+        self._running: dict[str, Child] = {}
+        self._launcher: Launcher | None = None
         self._watchers: list[asyncio.Task[None]] = []
-        self._logs: list[IO[bytes]] = []
+        self._forking = 0
         self._stop = asyncio.Event()
         self._crash = asyncio.Event()
         self._state = PlatformState(home=str(home.root), phase="starting", supervisor=own, started_at=time.time())
@@ -152,6 +153,7 @@ class Supervisor:
                     group.create_task(self._start(service, started))
         except BaseExceptionGroup as failures:
             raise _first(failures) from None
+        self._close_launcher()
 
     async def _start(self, service: Service, started: dict[str, asyncio.Event]) -> None:
         for need in service.needs:
@@ -166,6 +168,9 @@ class Supervisor:
                     await self._spawn(service)
                 if service.job:
                     await self._finish_job(service)
+                if service.launcher:
+                    assert self._launcher is not None
+                    await self._alive_while(service, self._launcher.until_ready())
                 if service.ready:
                     await self._until_ready(service)
                 if service.finish:
@@ -179,30 +184,47 @@ class Supervisor:
         except (OSError, RuntimeError, ValueError, LookupError) as error:
             self._fail(service.name, f"{type(error).__name__}: {error}")
         took = round(time.time() - begun, 1)
-        self._set(service.name, "done" if service.job or not service.command else "healthy", took=took)
+        stays = service.command is not None and not service.job and not service.launcher
+        self._set(service.name, "healthy" if stays else "done", took=took)
         say(f"{service.name} ready in {took} s")
         started[service.name].set()
-        process = self._running.get(service.name)
-        if process is not None and not service.job:
-            self._watch(service.name, process)
+        if stays:
+            self._watch(service.name, self._running[service.name])
 
     async def _spawn(self, service: Service) -> None:
         assert service.command is not None
         command = await asyncio.to_thread(service.command)
-        log = self._home.log(service.name).open("ab")
-        self._logs.append(log)
-        process = await asyncio.create_subprocess_exec(
-            *map(str, command.argv),
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            env=dict(command.environment),
-            cwd=command.directory,
-            start_new_session=True,
-        )
-        self._running[service.name] = process
+        if command.airflow is not None:
+            assert self._launcher is not None
+            self._forking += 1
+            try:
+                log = str(self._home.log(service.name))
+                self._running[service.name] = await self._launcher.start(list(command.airflow), log)
+            finally:
+                self._forking -= 1
+        else:
+            self._running[service.name] = await self._execute(service, command)
+        process = self._running[service.name]
         self._state.services[service.name].process = processes.identify(process.pid)
         self._save()
+
+    async def _execute(self, service: Service, command: Command) -> Child:
+        argv, descriptors = [str(part) for part in command.argv], []
+        if service.launcher:
+            self._launcher = Launcher()
+            descriptors.append(self._launcher.theirs.fileno())
+            argv.append(str(descriptors[0]))
+        with self._home.log(service.name).open("ab") as log:
+            return await asyncio.create_subprocess_exec(
+                *argv,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=dict(command.environment),
+                cwd=command.directory,
+                start_new_session=True,
+                pass_fds=descriptors,
+            )
 
     async def _finish_job(self, service: Service) -> None:
         code = await self._running[service.name].wait()
@@ -249,9 +271,14 @@ class Supervisor:
         process = self._running.get(name)
         return port is not None and process is not None and process.returncode is not None and not is_free(port)
 
+    def _close_launcher(self) -> None:
+        if self._launcher is not None:
+            self._launcher.close()
+            self._launcher = None
+
     # --- Watch ------------------------------------------------------------------------------------
 
-    def _watch(self, name: str, process: asyncio.subprocess.Process) -> None:
+    def _watch(self, name: str, process: Child) -> None:
         async def wait() -> None:
             code = await process.wait()
             if not self._stop.is_set():
@@ -266,7 +293,8 @@ class Supervisor:
     async def _reap_orphans(self) -> None:
         while True:
             await asyncio.sleep(1)
-            processes.reap(process.pid for process in self._running.values())
+            if not self._forking:  # a child between its birth and its entry in `_running` is not ours to collect here
+                processes.reap(process.pid for process in self._running.values())
 
     # --- Stop -------------------------------------------------------------------------------------
 
@@ -275,12 +303,18 @@ class Supervisor:
         for watcher in self._watchers:
             watcher.cancel()
         self._watchers.clear()
-        for wave in reversed(start_order(list(self._services.values()))):
-            await asyncio.gather(*(self._stop_one(service) for service in wave))
+        stopped: dict[str, asyncio.Event] = {name: asyncio.Event() for name in self._services}
+
+        async def stop(service: Service) -> None:
+            for other in self._services.values():
+                if service.name in other.needs:
+                    await stopped[other.name].wait()
+            await self._stop_one(service)
+            stopped[service.name].set()
+
+        await asyncio.gather(*map(stop, self._services.values()))
         await self._kill_descendants()
-        for log in self._logs:
-            log.close()
-        self._logs.clear()
+        self._close_launcher()
         self._running.clear()
         self._crash.clear()
 

@@ -8,6 +8,7 @@ import shutil
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -65,6 +66,12 @@ def pytest_unconfigure() -> None:
     shutil.rmtree(_HOME, ignore_errors=True)
 
 
+@pytest.fixture(scope="session", name="assemble")
+def _assemble() -> Any:
+    """Return the function that makes a bundle."""
+    return assemble
+
+
 @pytest.fixture(scope="session")
 def bundle() -> Path:
     """Folder of the assembled bundle."""
@@ -72,7 +79,7 @@ def bundle() -> Path:
 
 
 @pytest.fixture(scope="session")
-def dag(bundle: Path):
+def dag(bundle: Path) -> Any:
     """`train_model`, imported as a DAG processor would."""
     from airflow.dag_processing.dagbag import DagBag
 

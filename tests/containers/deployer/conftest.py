@@ -74,18 +74,20 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str
     tracking_port, aws_port = free_port(), free_port()
     aws_url, tracking_uri = f"http://127.0.0.1:{aws_port}", f"http://127.0.0.1:{tracking_port}"
     plain = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "AWS_ENDPOINT_URL")}
+    aws = f"-m local.aws --port {aws_port} --state-dir {folder}/aws --images {folder}/images.json"
+    mlflow = (
+        f"server --host 127.0.0.1 --port {tracking_port} --workers 1 --backend-store-uri sqlite:///{folder}/mlflow.db "
+        f"--artifacts-destination {folder}/mlflow"
+    )
     commands = {
-        "aws": [ENVS / "dev/bin/python", "-m", "local.aws", "--port", aws_port, "--state-dir", folder / "aws"]
-        + ["--images", folder / "images.json"],
-        "mlflow": [ENVS / "mlflow/bin/mlflow", "server", "--host", "127.0.0.1", "--port", tracking_port]
-        + ["--workers", 1, "--backend-store-uri", f"sqlite:///{folder}/mlflow.db"]
-        + ["--artifacts-destination", folder / "mlflow"],
+        "aws": [ENVS / "dev/bin/python", *aws.split()],
+        "mlflow": [ENVS / "mlflow/bin/mlflow", *mlflow.split()],
     }
     processes = {}
     for name, command in commands.items():
         with (folder / f"{name}.log").open("wb") as log:
             processes[name] = subprocess.Popen(
-                [str(part) for part in command],
+                command,
                 cwd=ROOT,
                 env={**plain, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
                 stdout=log,

@@ -14,10 +14,11 @@ from helpers import ARTIFACTS, IMAGE, ROWS, SavedModel, World
 from deployer.registry import CHAMPION, Registry
 from deployer.rollout import Rollout
 from mlplatform import storage
+from mlplatform.config import Candidate
 from modelformat import digest
 
 
-def wait_until(condition: Any, seconds: float = 30) -> None:
+def wait_until(condition: Any, seconds: float = 90) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline
@@ -29,10 +30,11 @@ def test_cold_start_then_update_then_again(world: World) -> None:
     first = world.register(one)
     prefix = world.prepare(first, one.predictions)
     process = world.start(prefix)
-    output, errors = process.communicate(timeout=60)
+    output, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
     assert "endpoint cold-start" in output
     assert "Creating" in output
+    assert "request_header" not in errors
     result = world.result(prefix)
     assert (result.model_version, result.previous_version, result.smoke_rows) == ("1", None, len(ROWS))
     assert result.smoke_max_difference < 1e-6
@@ -59,7 +61,7 @@ def test_cold_start_then_update_then_again(world: World) -> None:
     assert world.run(again) == 0
     storage.client().delete_object(Bucket="data", Key=f"{world.name}/2/deploy/result.json")
     assert world.run(again) == 0
-    other_run = world.prepare(world_candidate(world, "2", two), two.predictions, run_key="f" * 20)
+    other_run = world.prepare(registered(world, "2", two), two.predictions, run_key="f" * 20)
     assert world.run(other_run) == 0
     assert world.result(other_run).previous_version is None
     after = world.endpoint()
@@ -70,9 +72,7 @@ def test_cold_start_then_update_then_again(world: World) -> None:
     assert (world.alias("champion"), world.alias("previous")) == ("2", "1")
 
 
-def world_candidate(world: World, version: str, model: SavedModel) -> Any:
-    from mlplatform.config import Candidate
-
+def registered(world: World, version: str, model: SavedModel) -> Candidate:
     run_id = world.client.get_model_version(world.name, version).run_id
     return Candidate(version=version, run_id=run_id, model_digest=model.digest)
 
@@ -207,7 +207,7 @@ def test_what_cannot_work_changes_nothing(world: World, tmp_path: Path) -> None:
     missing = candidate.model_copy(update={"version": "99"})
     refused(world.prepare(missing, one.predictions), "bad-input", f"models:/{world.name}/99: no such version")
     wrong_role = world.prepare(candidate, one.predictions, execution_role_arn="not-a-role")
-    refused(wrong_role, "bad-config", "not-a-role")
+    refused(wrong_role, "bad-config", "ExecutionRoleArn")
     no_examples = world.prepare(candidate, one.predictions)
     storage.write_bytes(f"{no_examples}/examples.json", b'{"examples": []}')
     refused(no_examples, "bad-input", "needs at least one")

@@ -6,8 +6,6 @@ import gzip
 import json
 import os
 import re
-import subprocess
-import sys
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -274,13 +272,3 @@ def test_what_is_live_already_is_not_changed_nor_guessed_at() -> None:
     rollout.start()
     assert script.calls == []
     assert "what it ran before is not known" in rollout.restore()
-
-
-def test_the_sdk_is_imported_without_what_is_not_used() -> None:
-    code = (
-        "import sys; from deployer.sagemaker_api import import_resources; resources, shapes = import_resources();"
-        "print(resources.Endpoint.__name__, shapes.Tag.__name__, 'sagemaker.core.processing' in sys.modules)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "Endpoint Tag False\n"
-    assert "the long way" not in done.stderr

@@ -15,6 +15,7 @@ from helpers import FEATURES, some_columns
 
 from modelformat import (
     CategoryFeature,
+    Feature,
     InputError,
     Manifest,
     ModelFormatError,
@@ -51,7 +52,7 @@ def test_categories_as_code_and_one_hot() -> None:
 
 
 def test_columns_keep_the_order_of_the_features() -> None:
-    features = [
+    features: list[Feature] = [
         CategoryFeature(name="k", categories=["x", "y", "z"], encoding="one-hot"),
         NumberFeature(name="n"),
         CategoryFeature(name="c", categories=["x"]),

@@ -58,7 +58,7 @@ class LocalAws:
         self._wait_ready()
 
     def _wait_ready(self) -> None:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
             try:
                 if self.http.get("/_local/health").status_code == 200:
@@ -71,7 +71,7 @@ class LocalAws:
         """Send SIGTERM and return the exit code."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
-        code = self.process.wait(10)
+        code = self.process.wait(15)
         self.http.close()
         self.log.close()
         return code
@@ -145,7 +145,7 @@ class Stage:
         self.settle(name)
         return name
 
-    def settle(self, endpoint: str, seconds: float = 20.0) -> dict[str, Any]:
+    def settle(self, endpoint: str, seconds: float = 60.0) -> dict[str, Any]:
         """Wait until nothing is in progress and return the description, with the states seen as "States"."""
         states: list[str] = []
         deadline = time.monotonic() + seconds
@@ -180,7 +180,7 @@ def archive(files: dict[str, str], change: Callable[[tarfile.TarInfo], None] | N
 @pytest.fixture(scope="session")
 def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAws]:
     """Return one server for all tests of this folder."""
-    server = LocalAws(tmp_path_factory.mktemp("aws"), "--min-state-seconds", "0.25", "--startup-seconds", "3")
+    server = LocalAws(tmp_path_factory.mktemp("aws"), "--min-state-seconds", "0.25", "--startup-seconds", "5")
     yield server
     assert server.stop() == 0
 

@@ -28,8 +28,11 @@ def test_sigterm_leaves_no_process(own_stage: Any) -> None:
     own_stage.endpoint(own_stage.config(own_stage.model(), own_stage.model({"mode.txt": "stubborn"})))
     starting = own_stage.config(own_stage.model({"mode.txt": "never-healthy"}))
     own_stage.sm.create_endpoint(EndpointName="starting", EndpointConfigName=starting)
-    time.sleep(0.7)
-    children = psutil.Process(own_stage.aws.process.pid).children(recursive=True)
+    children: list[psutil.Process] = []
+    deadline = time.monotonic() + 15
+    while len(children) < 4 and time.monotonic() < deadline:
+        time.sleep(0.1)
+        children = psutil.Process(own_stage.aws.process.pid).children(recursive=True)
     assert len(children) == 4  # two variants, the child of one of them, and the one still starting
     began = time.monotonic()
     assert own_stage.aws.stop() == 0

@@ -105,7 +105,11 @@ def start_server(state_dir: Path, *options: str) -> Server:
     program = state_dir.parent / "program.py"
     program.write_text(PROGRAM)
     # -S -I: starts in a third of the time, and nothing of this environment leaks into the pods.
-    image = {"entrypoint": [sys.executable, "-I", "-S", str(program)], "cmd": ["print=default"], "env": {"FROM": "image"}}
+    image = {
+        "entrypoint": [sys.executable, "-I", "-S", str(program)],
+        "cmd": ["print=default"],
+        "env": {"FROM": "image"},
+    }
     images.write_text(json.dumps({IMAGE: image}))
     (state_dir.parent / "pod-env.json").write_text(json.dumps({"AWS_REGION": "us-east-1", "FROM_NODE": "yes"}))
     command = [sys.executable, "-m", "local.kubernetes", "--port", "0", "--state-dir", str(state_dir)]

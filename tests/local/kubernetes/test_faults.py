@@ -118,7 +118,11 @@ def test_failing_requests(pods: Any, server: Any) -> None:
     body = pods.body("print=x")
     assert server.http("GET", path).status_code == 200
     refused = server.http("POST", path, json=body)
-    assert (refused.status_code, refused.json()["reason"], refused.json()["message"]) == (429, "TooManyRequests", "slow down")  # fmt: skip
+    assert (refused.status_code, refused.json()["reason"], refused.json()["message"]) == (
+        429,
+        "TooManyRequests",
+        "slow down",
+    )
     assert refused.headers["Retry-After"] == "1"
     assert server.http("POST", path, json=body).status_code == 429
     assert server.http("POST", path, json=body).status_code == 201

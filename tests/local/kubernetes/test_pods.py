@@ -58,8 +58,13 @@ def test_a_command_that_does_not_exist(pods: Any) -> None:
 
 def test_command_and_args_follow_the_rules_of_the_image(pods: Any) -> None:
     default = pods.create(container={"args": None})
-    replaced = pods.create(container={"command": ["/bin/sh", "-c", "echo $0 $1 $PLACE"], "args": ["$(WHO)", "$$(WHO)"],
-                                      "env": [{"name": "WHO", "value": "me"}, {"name": "PLACE", "value": "at-$(WHO)"}]})  # fmt: skip
+    replaced = pods.create(
+        container={
+            "command": ["/bin/sh", "-c", "echo $0 $1 $PLACE"],
+            "args": ["$(WHO)", "$$(WHO)"],
+            "env": [{"name": "WHO", "value": "me"}, {"name": "PLACE", "value": "at-$(WHO)"}],
+        }
+    )
     pods.finish(default)
     pods.finish(replaced)
     assert pods.log(default) == "default\n"
@@ -86,30 +91,57 @@ def test_the_environment_is_what_the_pod_says_and_nothing_of_the_host(pods: Any,
     assert "ABSENT" not in seen
     assert seen["HOME"] != os.environ.get("HOME")
     expected = {
-        "FROM": "pod", "POD": name, "CASE": "environment", "NODE": "cpu", "MODE": "fast", "API_KEY": "s3cret", "CPUS": "2",
-        "AWS_REGION": "us-east-1", "FROM_NODE": "yes", "HOSTNAME": name, "NVIDIA_VISIBLE_DEVICES": "void",
-    }  # fmt: skip
+        "FROM": "pod",
+        "POD": name,
+        "CASE": "environment",
+        "NODE": "cpu",
+        "MODE": "fast",
+        "API_KEY": "s3cret",
+        "CPUS": "2",
+        "AWS_REGION": "us-east-1",
+        "FROM_NODE": "yes",
+        "HOSTNAME": name,
+        "NVIDIA_VISIBLE_DEVICES": "void",
+    }
     assert {key: seen.get(key) for key in expected} == expected
 
 
 def test_a_missing_config_map_is_waited_for(pods: Any, core: Any) -> None:
     env = [{"name": "LATE", "valueFrom": {"configMapKeyRef": {"name": "late", "key": "value"}}}]
     name = pods.create("env", container={"env": env})
-    pods.wait(name, lambda p: _state(p).get("waiting", {}).get("reason") == "CreateContainerConfigError" if p["status"].get("containerStatuses") else False)  # fmt: skip
+    pods.wait(
+        name,
+        lambda p: (
+            _state(p).get("waiting", {}).get("reason") == "CreateContainerConfigError"
+            if p["status"].get("containerStatuses")
+            else False
+        ),
+    )
     core.create_namespaced_config_map(pods.namespace, {"metadata": {"name": "late"}, "data": {"value": "here"}})
     assert pods.finish(name)["status"]["phase"] == "Succeeded"
     assert json.loads(pods.log(name))["LATE"] == "here"
 
 
 def test_volumes_stand_where_the_mount_paths_say(pods: Any, core: Any) -> None:
-    core.create_namespaced_config_map(pods.namespace, {"metadata": {"name": "files"}, "data": {"a.txt": "from a map\n"}})
+    core.create_namespaced_config_map(
+        pods.namespace, {"metadata": {"name": "files"}, "data": {"a.txt": "from a map\n"}}
+    )
     volumes = [{"name": "work", "emptyDir": {}}, {"name": "files", "configMap": {"name": "files"}}]
     mounts = [{"name": "work", "mountPath": "/work/dir"}, {"name": "files", "mountPath": "/etc/files"}]
-    init = {"name": "first", "image": pods.image, "args": ["write=/work/dir/b.txt:from init", "print=init done"],
-            "volumeMounts": mounts}  # fmt: skip
-    name = pods.create("read=/etc/files/a.txt", "read=$(FILE)", "print=s3://bucket/work/dir/x",
-                       container={"volumeMounts": mounts, "env": [{"name": "FILE", "value": "/work/dir/b.txt"}]},
-                       volumes=volumes, initContainers=[init])  # fmt: skip
+    init = {
+        "name": "first",
+        "image": pods.image,
+        "args": ["write=/work/dir/b.txt:from init", "print=init done"],
+        "volumeMounts": mounts,
+    }
+    name = pods.create(
+        "read=/etc/files/a.txt",
+        "read=$(FILE)",
+        "print=s3://bucket/work/dir/x",
+        container={"volumeMounts": mounts, "env": [{"name": "FILE", "value": "/work/dir/b.txt"}]},
+        volumes=volumes,
+        initContainers=[init],
+    )
     pod = pods.finish(name)
     assert pod["status"]["phase"] == "Succeeded", pods.log(name)
     assert pods.log(name) == "from a map\nfrom inits3://bucket/work/dir/x\n"
@@ -130,7 +162,9 @@ def test_logs_can_be_followed_and_cut(pods: Any, core: Any) -> None:
     name = pods.create("print=one", "sleep=1.2", "print=two", "print=three")
     pods.running(name, printed="one")
     began = time.monotonic()
-    stream_ = core.read_namespaced_pod_log(name, pods.namespace, container="base", follow=True, timestamps=True, _preload_content=False)  # fmt: skip
+    stream_ = core.read_namespaced_pod_log(
+        name, pods.namespace, container="base", follow=True, timestamps=True, _preload_content=False
+    )
     lines = b"".join(stream_.stream()).decode().splitlines()
     assert time.monotonic() - began > 0.5
     assert [line.split(" ", 1)[1] for line in lines] == ["one", "two", "three"]
@@ -150,7 +184,13 @@ def test_logs_that_cannot_be_read(pods: Any, server: Any) -> None:
     started = pods.create("print=x")
     pods.finish(started)
     path = f"/api/v1/namespaces/{pods.namespace}/pods/{started}/log"
-    for query, code in (("container=none", 400), ("previous=true", 400), ("tailLines=-1", 422), ("follow=maybe", 400), ("sinceSeconds=x", 400)):  # fmt: skip
+    for query, code in (
+        ("container=none", 400),
+        ("previous=true", 400),
+        ("tailLines=-1", 422),
+        ("follow=maybe", 400),
+        ("sinceSeconds=x", 400),
+    ):
         assert server.http("GET", f"{path}?{query}").status_code == code, query
 
 
@@ -159,8 +199,19 @@ def test_exec_runs_beside_the_container(pods: Any, core: Any) -> None:
     pods.running(name)
 
     def run(command: list[str], **options: Any) -> Any:
-        return stream(core.connect_get_namespaced_pod_exec, name, pods.namespace, container="base", command=command,
-                      stdout=True, stderr=True, stdin=False, tty=False, _preload_content=False, **options)  # fmt: skip
+        return stream(
+            core.connect_get_namespaced_pod_exec,
+            name,
+            pods.namespace,
+            container="base",
+            command=command,
+            stdout=True,
+            stderr=True,
+            stdin=False,
+            tty=False,
+            _preload_content=False,
+            **options,
+        )
 
     done = run(["/bin/sh", "-c", "echo out $COLOUR; echo err >&2; exit 7"])
     done.run_forever(timeout=10)
@@ -170,6 +221,28 @@ def test_exec_runs_beside_the_container(pods: Any, core: Any) -> None:
     missing = run(["/no/such/command"])
     missing.run_forever(timeout=10)
     assert missing.returncode == 127
+
+
+def test_a_command_ends_with_its_client(pods: Any, core: Any, server: Any) -> None:
+    name = pods.create("sleep=20")
+    pods.running(name)
+    before = set(psutil.Process(server.process.pid).children())
+    command = ["sleep", "29.5"]
+    session = stream(
+        core.connect_get_namespaced_pod_exec, name, pods.namespace, command=command, stdout=True, _preload_content=False
+    )
+
+    def running() -> bool:  # a zombie counts: it has to be reaped too
+        return bool(set(psutil.Process(server.process.pid).children()) - before)
+
+    deadline = time.monotonic() + 5
+    while not running():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    session.sock.sock.close()
+    while running():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def test_exec_needs_a_running_container(pods: Any, server: Any) -> None:
@@ -190,7 +263,9 @@ def _xcom_pod(pods: Any, *words: str) -> str:
     mount = [{"name": "xcom", "mountPath": "/airflow/xcom"}]
     body = pods.body(*words, container={"volumeMounts": mount}, volumes=[{"name": "xcom", "emptyDir": {}}])
     command = ["sh", "-c", 'trap "exit 0" INT; while true; do sleep 1; done;']
-    body["spec"]["containers"].append({"name": "airflow-xcom-sidecar", "image": "alpine:3.24.2", "command": command, "volumeMounts": mount})  # fmt: skip
+    body["spec"]["containers"].append(
+        {"name": "airflow-xcom-sidecar", "image": "alpine:3.24.2", "command": command, "volumeMounts": mount}
+    )
     return str(pods.create_body(body))
 
 
@@ -199,8 +274,18 @@ def test_the_xcom_sidecar_is_answered_for_and_never_run(pods: Any, core: Any) ->
     pods.wait(name, lambda p: p["status"]["phase"] == "Running" and "terminated" in _state(p))
 
     def run(command: list[str], *, stdin: bool = False) -> Any:
-        return stream(core.connect_get_namespaced_pod_exec, name, pods.namespace, container="airflow-xcom-sidecar",
-                      command=command, stdin=stdin, stdout=True, stderr=True, tty=False, _preload_content=False)  # fmt: skip
+        return stream(
+            core.connect_get_namespaced_pod_exec,
+            name,
+            pods.namespace,
+            container="airflow-xcom-sidecar",
+            command=command,
+            stdin=stdin,
+            stdout=True,
+            stderr=True,
+            tty=False,
+            _preload_content=False,
+        )
 
     file = "/airflow/xcom/return.json"
     read = f"if [ -s {file} ]; then cat {file}; else echo __airflow_xcom_result_empty__; fi"
@@ -224,8 +309,15 @@ def test_an_empty_xcom_is_told(pods: Any, core: Any) -> None:
     pods.wait(name, lambda p: p["status"]["phase"] == "Running" and "terminated" in _state(p))
     file = "/airflow/xcom/return.json"
     read = f"if [ -s {file} ]; then cat {file}; else echo __airflow_xcom_result_empty__; fi"
-    answer = stream(core.connect_get_namespaced_pod_exec, name, pods.namespace, container="airflow-xcom-sidecar",
-                    command=["/bin/sh", "-c", read], stdout=True, stderr=True)  # fmt: skip
+    answer = stream(
+        core.connect_get_namespaced_pod_exec,
+        name,
+        pods.namespace,
+        container="airflow-xcom-sidecar",
+        command=["/bin/sh", "-c", read],
+        stdout=True,
+        stderr=True,
+    )
     assert answer == "__airflow_xcom_result_empty__\n"
 
 
@@ -315,7 +407,9 @@ def test_the_second_container_keeps_the_pod_running(pods: Any) -> None:
 def test_an_eviction_request_deletes_gracefully(pods: Any, core: Any) -> None:
     name = pods.create("trap=drained", "print=ready", "sleep=30")
     pods.running(name, printed="ready")
-    core.create_namespaced_pod_eviction(name, pods.namespace, {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name}})  # fmt: skip
+    core.create_namespaced_pod_eviction(
+        name, pods.namespace, {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name}}
+    )
     pods.gone(name)
 
 

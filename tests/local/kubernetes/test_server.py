@@ -89,7 +89,15 @@ def test_sigkill_of_the_server_kills_the_pods_too(new_server: Any, pods: Any) ->
 
 def test_a_state_directory_has_one_server(new_server: Any) -> None:
     server = new_server()
-    command = [sys.executable, "-m", "local.kubernetes", "--state-dir", str(server.state_dir), "--images", str(server.images)]
+    command = [
+        sys.executable,
+        "-m",
+        "local.kubernetes",
+        "--state-dir",
+        str(server.state_dir),
+        "--images",
+        str(server.images),
+    ]
     second = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30, check=False)
     assert second.returncode != 0
     assert "is in use by another local Kubernetes API" in " ".join(second.stderr.replace("│", " ").split())

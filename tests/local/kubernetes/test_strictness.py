@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - one case a line reads best
 """What the API server refuses, is refused here with the same status and words."""
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ def _set(path: str, value: Any) -> Any:
 
 def _gpu(requests: str | None, limits: str | None) -> Any:
     resources = {"requests": {"nvidia.com/gpu": requests}, "limits": {"nvidia.com/gpu": limits}}
-    return _set("spec.containers.0.resources", {k: v for k, v in resources.items() if next(iter(v.values())) is not None})
+    return _set(
+        "spec.containers.0.resources", {k: v for k, v in resources.items() if next(iter(v.values())) is not None}
+    )
 
 
 C = "spec.containers.0"
@@ -106,7 +109,7 @@ def test_all_problems_are_named_at_once(server: Any, pods: Any) -> None:
     assert fields == {"metadata.name", "metadata.labels", "spec.containers[0].image"}
 
 
-REQUESTS = {
+REQUESTS: dict[str, tuple[str, str, dict[str, Any], int]] = {
     "no such namespace": ("POST", "/api/v1/namespaces/nowhere/pods", {}, 404),
     "no such pod": ("GET", f"{PODS}/none", {}, 404),
     "delete no such pod": ("DELETE", f"{PODS}/none", {}, 404),
@@ -204,10 +207,17 @@ def test_patches(server: Any, pods: Any) -> None:
     strategic = patch("application/strategic-merge-patch+json", {"metadata": {"labels": {"already_checked": "True"}}})
     assert strategic.json()["metadata"]["labels"] == {"b": "2", "c": "3", "already_checked": "True"}
     assert strategic.json()["status"]["phase"] == "Running"
-    operations = [{"op": "test", "path": "/metadata/labels/b", "value": "2"}, {"op": "remove", "path": "/metadata/labels/b"}]
+    operations = [
+        {"op": "test", "path": "/metadata/labels/b", "value": "2"},
+        {"op": "remove", "path": "/metadata/labels/b"},
+    ]
     assert "b" not in patch("application/json-patch+json", operations).json()["metadata"]["labels"]
     assert patch("application/json-patch+json", operations).status_code == 422
-    for frozen in ({"restartPolicy": "Always"}, {"nodeSelector": {"a": "b"}}, {"containers": [{"name": "base", "args": ["x"]}]}):
+    for frozen in (
+        {"restartPolicy": "Always"},
+        {"nodeSelector": {"a": "b"}},
+        {"containers": [{"name": "base", "args": ["x"]}]},
+    ):
         refused = patch("application/strategic-merge-patch+json", {"spec": frozen})
         assert refused.status_code == 422, frozen
         assert "pod updates may not change fields other than" in refused.json()["message"]

@@ -23,8 +23,13 @@ def test_a_watch_shows_the_life_of_a_pod(core: Any, pods: Any) -> None:
     core.delete_namespaced_pod(name, pods.namespace)
     watch = kubernetes.watch.Watch()
     seen = []
-    for event in watch.stream(core.list_namespaced_pod, pods.namespace, label_selector="watched=yes",
-                              resource_version=version, timeout_seconds=10):  # fmt: skip
+    for event in watch.stream(
+        core.list_namespaced_pod,
+        pods.namespace,
+        label_selector="watched=yes",
+        resource_version=version,
+        timeout_seconds=10,
+    ):
         seen.append((event["type"], event["object"].status.phase))
         if event["type"] == "DELETED":
             watch.stop()
@@ -85,7 +90,9 @@ def test_the_asynchronous_client_does_what_the_trigger_does(server: Any, pods: A
             reasons: list[str] = []
             selector = f"involvedObject.name={name}"
             async with kubernetes_asyncio.watch.Watch() as watch:
-                async for event in watch.stream(core.list_namespaced_event, pods.namespace, field_selector=selector, timeout_seconds=2):  # fmt: skip
+                async for event in watch.stream(
+                    core.list_namespaced_event, pods.namespace, field_selector=selector, timeout_seconds=2
+                ):
                     reasons.append(event["object"].reason)
                     if reasons[-1] == "Started":
                         break

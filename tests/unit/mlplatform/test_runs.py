@@ -56,7 +56,7 @@ def test_a_failed_run_may_be_taken_up_and_a_finished_one_not(s3: Any) -> None:
 def test_between_two_that_claim_at_once_one_wins(s3: Any, monkeypatch: Any) -> None:
     claim("a")
     read = runs._read
-    raced = []
+    raced: list[bool] = []
 
     def read_then_lose(uri: str) -> Any:
         found = read(uri)

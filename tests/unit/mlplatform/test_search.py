@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from mlplatform.config import FamilyConfig, SearchRange
@@ -32,14 +34,15 @@ def test_trials_are_unique_numbered_and_inside_the_space() -> None:
     trials = generate_trials(FAMILY, 200, seed=3)
     assert [trial.index for trial in trials] == list(range(200))
     assert len({str(trial.params) for trial in trials}) == 200
-    for trial in trials:
-        assert trial.params["max_bin"] == 64
-        assert isinstance(trial.params["depth"], int)
-        assert 2 <= trial.params["depth"] <= 8
-        assert 0.001 <= trial.params["rate"] <= 1.0
-        assert 0.5 <= trial.params["subsample"] <= 1.0
-    assert {trial.params["depth"] for trial in trials} == {2, 3, 4, 5, 6, 7, 8}
-    assert 0.35 < sum(trial.params["rate"] < 0.0316 for trial in trials) / 200 < 0.65, "uniform on a log scale"
+    points: list[dict[str, Any]] = [dict(trial.params) for trial in trials]
+    for point in points:
+        assert point["max_bin"] == 64
+        assert isinstance(point["depth"], int)
+        assert 2 <= point["depth"] <= 8
+        assert 0.001 <= point["rate"] <= 1.0
+        assert 0.5 <= point["subsample"] <= 1.0
+    assert {point["depth"] for point in points} == {2, 3, 4, 5, 6, 7, 8}
+    assert 0.35 < sum(point["rate"] < 0.0316 for point in points) / 200 < 0.65, "uniform on a log scale"
 
 
 def test_the_same_seed_gives_the_same_trials_and_more_of_them_add_to_the_end() -> None:

@@ -3,41 +3,14 @@
 from __future__ import annotations
 
 import importlib
-import logging
-import sys
-import types
 from dataclasses import dataclass
 from typing import Any
 
 from boto3.session import Session
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, ParamValidationError
 
 from deployer.plan import VARIANT, Plan
 from mlplatform.steps import Refused
-
-log = logging.getLogger(__name__)
-
-
-def import_resources() -> tuple[Any, Any]:
-    """Import ``sagemaker.core.resources`` and ``.shapes`` without what ``sagemaker.core`` brings besides.
-
-    The package's own ``__init__`` imports processing jobs, transforms and workflows: a second that nothing here
-    uses. A bare package in its place is enough for the two modules; should that stop to be so, the ordinary
-    import follows.
-    """
-    package = "sagemaker.core"
-    if package not in sys.modules:
-        sagemaker = importlib.import_module("sagemaker")
-        bare = types.ModuleType(package)
-        bare.__path__ = [f"{path}/core" for path in sagemaker.__path__]
-        sys.modules[package] = bare
-        try:
-            return importlib.import_module(f"{package}.resources"), importlib.import_module(f"{package}.shapes")
-        except Exception as error:
-            log.warning("importing the SageMaker SDK the long way: %s", error)
-            for name in [name for name in sys.modules if name == package or name.startswith(f"{package}.")]:
-                del sys.modules[name]
-    return importlib.import_module(f"{package}.resources"), importlib.import_module(f"{package}.shapes")
 
 
 @dataclass(frozen=True)
@@ -53,7 +26,9 @@ class SageMaker:
     """The calls a deployment needs. Where the API is, is the environment's business (``AWS_ENDPOINT_URL``)."""
 
     def __init__(self, region: str) -> None:
-        self._resources, self._shapes = import_resources()
+        # Two seconds, so not before they are needed. Not `sagemaker.serve`: that takes ten and more.
+        self._resources = importlib.import_module("sagemaker.core.resources")
+        self._shapes = importlib.import_module("sagemaker.core.shapes")
         # With both given, every resource object keeps them for its later calls.
         self._where: dict[str, Any] = {"session": Session(region_name=region), "region": region}
 
@@ -156,6 +131,8 @@ class SageMaker:
     def _create(self, resource: Any, **request: Any) -> None:
         try:
             resource.create(**request, **self._where)
+        except ParamValidationError as error:
+            raise Refused(f"SageMaker: {' '.join(str(error).split())}", kind="bad-config") from None
         except ClientError as error:
             if error.response["Error"]["Code"] != "ValidationException":
                 raise

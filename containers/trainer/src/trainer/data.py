@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +33,7 @@ class Dataset:
 
     @property
     def rows(self) -> int:
+        """Number of examples."""
         return len(self.target)
 
 
@@ -66,7 +66,7 @@ def load(path: Path, kinds: Mapping[str, Kind], target: str) -> Dataset:
         return f"{sql.identifier(name)}::{'double' if kind == 'number' else 'varchar'} as {sql.identifier(name)}"
 
     select = [as_kind(name, kind) for name, kind in kinds.items()]
-    with tempfile.TemporaryDirectory() as scratch, sql.connect(Path(scratch)) as connection:
+    with sql.connect(path.parent) as connection:
         try:
             cursor = connection.execute(
                 f"select {', '.join([*select, f'{sql.identifier(target)}::double'])} from {sql.files([path])}"

@@ -5,19 +5,18 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
-import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from modelformat import ModelFormatError, Predictor
 
 from mlplatform import storage
 from mlplatform.config import ModelConfig, Scalar, digest
 from mlplatform.results import EvaluateResult, Example, Examples, Score
 from mlplatform.steps import Refused, StepContext, StepDefinition
-from trainer import data, sql, tracking
+from modelformat import ModelFormatError, Predictor
+from trainer import data, shutdown, sql, tracking
 from trainer.data import Dataset, Kind
 from trainer.metrics import score_all
 from trainer.resources import threads
@@ -51,8 +50,7 @@ def run(context: StepContext) -> EvaluateResult:
     name = config.model.registered_model
     contender = tracking.get_version(client, name, candidate.version)
     champion = tracking.get_champion(client, name)
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
+    with shutdown.scratch_folder() as folder:
         test = data.fetch(prepared.test, folder)
         predictor = _load(config.tracking_uri, contender, folder / "candidate")
         if predictor.digest != candidate.model_digest:
@@ -105,7 +103,9 @@ def _kinds(predictor: Predictor) -> dict[str, Kind]:
     return {feature.name: feature.kind for feature in predictor.manifest.features}
 
 
-def _score_champion(tracking_uri: str, champion: RegisteredVersion, model: ModelConfig, test: Path, folder: Path) -> Score:
+def _score_champion(
+    tracking_uri: str, champion: RegisteredVersion, model: ModelConfig, test: Path, folder: Path
+) -> Score:
     """Score the champion on the same file, with the columns it was trained on."""
     predictor = _load(tracking_uri, champion, folder)
     if predictor.manifest.target != model.target:
@@ -131,18 +131,18 @@ def pick_examples(
 ) -> Examples:
     """Return a few rows, drawn by seed, with their predictions and the columns that people know them by."""
     chosen = np.sort(np.random.default_rng(seed).choice(dataset.rows, min(EXAMPLES, dataset.rows), replace=False))
-    references: list[tuple[Any, ...]] = [()] * len(chosen)
+    references: list[tuple[Any, ...]] = [() for _ in chosen]
     if model.references:
+        source = f"read_parquet({sql.literal(str(test))}, file_row_number = true)"
         with sql.connect(scratch) as connection:
+            types = {row[0]: row[1] for row in connection.execute(f"describe select * from {source}").fetchall()}
             # Text for what JSON has no type for, such as times.
-            types = dict(row[:2] for row in connection.execute(f"describe select * from {sql.files([test])}").fetchall())
-            plain = ("INT", "DOUBLE", "FLOAT", "BOOLEAN")
-            select = [
-                sql.identifier(name) + ("" if str(types[name]).endswith(plain) or types[name] == "INTEGER" else "::varchar")
-                for name in model.references
-            ]
-            rows = connection.execute(f"select {', '.join(select)} from {sql.files([test])}").fetchall()
-            references = [rows[index] for index in chosen]
+            plain = sql.INTEGERS | sql.FLOATS | {"BOOLEAN"}
+            select = [sql.identifier(name) + ("" if types[name] in plain else "::varchar") for name in model.references]
+            rows = ", ".join(str(index) for index in chosen)
+            references = connection.execute(
+                f"select {', '.join(select)} from {source} where file_row_number in ({rows}) order by file_row_number"
+            ).fetchall()
     return Examples(
         examples=[
             Example(

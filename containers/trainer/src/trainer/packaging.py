@@ -21,11 +21,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import modelformat
 import yaml
-from modelformat import CategoryFeature, Manifest
 
+import modelformat
 from mlplatform.config import Scalar
+from modelformat import CategoryFeature, Manifest
 
 DATA = "data"
 """Where in the MLflow model the saved model is."""
@@ -36,7 +36,8 @@ _ENGINES = {"xgboost": "xgboost-cpu", "sklearn": "onnxruntime"}
 def requirements(manifest: Manifest) -> list[str]:
     """Return what predicting with a model needs, pinned to what it was tested with."""
     ours = ["numpy", "pydantic", _ENGINES[manifest.family]]
-    return [f"{name}=={version(name)}" for name in ["mlflow-skinny", "pandas", *ours]]
+    # mlflow.pyfunc needs pandas, training does not have it.
+    return ["pandas<4", *(f"{name}=={version(name)}" for name in ["mlflow-skinny", *ours])]
 
 
 def package(
@@ -75,7 +76,11 @@ def package(
     )
     _write_yaml(
         destination / "conda.yaml",
-        {"name": "mlflow-env", "channels": ["conda-forge"], "dependencies": [f"python={python}", "pip", {"pip": needed}]},
+        {
+            "name": "mlflow-env",
+            "channels": ["conda-forge"],
+            "dependencies": [f"python={python}", "pip", {"pip": needed}],
+        },
     )
     signature = [
         {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import tempfile
 from collections import defaultdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,7 +12,7 @@ from mlplatform import storage
 from mlplatform.config import ModelConfig
 from mlplatform.results import PrepareResult, Split
 from mlplatform.steps import Refused, StepContext, StepDefinition
-from trainer import inputs, sql
+from trainer import inputs, shutdown, sql
 
 if TYPE_CHECKING:
     import duckdb
@@ -36,8 +35,7 @@ def run(context: StepContext) -> PrepareResult:
         Refused: the query does not run or lacks a column, or a split has no rows or only one class.
     """
     model = context.config.model
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+    with shutdown.scratch_folder() as folder:
         connection = sql.connect(folder)
         _load_tables(connection, context, folder)
         dropped = _run_query(connection, model)
@@ -56,7 +54,9 @@ def run(context: StepContext) -> PrepareResult:
         started_at=context.started_at,
         finished_at=datetime.now(UTC),
         dropped_rows=dropped,
-        **splits,
+        train=splits["train"],
+        validation=splits["validation"],
+        test=splits["test"],
     )
 
 

@@ -10,6 +10,13 @@ from trainer.resources import threads
 if TYPE_CHECKING:
     import duckdb
 
+INTEGERS = {f"{sign}{size}INT" for sign in ("", "U") for size in ("TINY", "SMALL", "BIG", "HUGE")} | {
+    "INTEGER",
+    "UINTEGER",
+}
+FLOATS = {"FLOAT", "DOUBLE"}
+"""DuckDB's names of whole and of binary floating-point numbers."""
+
 
 def identifier(name: str) -> str:
     """Quote a table's or column's name."""

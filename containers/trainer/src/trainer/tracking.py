@@ -13,6 +13,7 @@ from typing import Any
 
 from mlplatform.config import RunConfig, Scalar
 from mlplatform.steps import Refused
+from trainer import shutdown
 
 log = logging.getLogger(__name__)
 
@@ -22,7 +23,7 @@ CHAMPION = "champion"
 
 
 def import_mlflow() -> Any:
-    """Import MLflow without pandas, which it takes if there and does without if not: 1.2 s instead of 1.7 s."""
+    """Import MLflow without pandas, as in the image, where pandas is installed too: 1.2 s instead of 1.7 s."""
     if "mlflow" in sys.modules:
         return sys.modules["mlflow"]
     hide = "pandas" not in sys.modules
@@ -40,6 +41,7 @@ def connect(tracking_uri: str) -> Any:
     """Return a client of the tracking server and its model registry."""
     # Progress bars have no place in a pod's log.
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     mlflow = import_mlflow()
     return mlflow.MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
 
@@ -96,10 +98,11 @@ def trial_run(config: RunConfig, name: str, tags: Mapping[str, str]) -> Iterator
     else:
         run = client.create_run(experiment, tags=dict(tags), run_name=name)
     try:
-        yield TrialRun(client, run.info.run_id, run.info.artifact_uri)
-    except BaseException as error:
+        with shutdown.on_stop(lambda: client.set_terminated(run.info.run_id, "KILLED")):
+            yield TrialRun(client, run.info.run_id, run.info.artifact_uri)
+    except BaseException:
         try:
-            client.set_terminated(run.info.run_id, "FAILED" if isinstance(error, Exception) else "KILLED")
+            client.set_terminated(run.info.run_id, "FAILED")
         except Exception:  # the first error is the one to report
             log.exception("MLflow run %s could not be closed", run.info.run_id)
         raise

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import logging
 import math
-import tempfile
 import time
 from datetime import UTC, datetime
 from pathlib import Path
 
 import modelformat
-
 from mlplatform.config import RunConfig, Scalar
 from mlplatform.results import TrainResult
 from mlplatform.steps import Refused, StepContext, StepDefinition
-from trainer import data, packaging, tracking
+from trainer import data, packaging, shutdown, tracking
 from trainer.data import Dataset
 from trainer.families import load_family
 from trainer.families.base import Fitted, Task
@@ -43,10 +41,9 @@ def run(context: StepContext) -> TrainResult:
     kinds = {name: feature.type for name, feature in config.model.features.items()}
     tags = _tags(config, trial.index)
     with (
-        tempfile.TemporaryDirectory() as name,
+        shutdown.scratch_folder() as folder,
         tracking.trial_run(config, f"{config.run_key}-{trial.index:03d}", tags) as tracked,
     ):
-        folder = Path(name)
         prepared = data.read_prepared(context.input)
         train, validation = (
             data.load(data.fetch(split, folder), kinds, config.model.target)

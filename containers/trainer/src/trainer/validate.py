@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import logging
-import tempfile
 from collections import defaultdict
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlplatform.results import FileReport, ValidateResult
 from mlplatform.steps import Refused, StepContext, StepDefinition
-from trainer import expectations, inputs, sql
+from trainer import expectations, inputs, shutdown, sql
 from trainer.inputs import LocalFile
 
 if TYPE_CHECKING:
@@ -39,8 +37,8 @@ def run(context: StepContext) -> ValidateResult:
     for table in model.tables:
         if table not in landed:
             problems.append(f"table {table}: no file has landed; put one under {model.name}/{table}/ before the others")
-    with tempfile.TemporaryDirectory() as folder:
-        connection = sql.connect(Path(folder))
+    with shutdown.scratch_folder() as folder:
+        connection = sql.connect(folder)
         sound: dict[str, list[LocalFile]] = defaultdict(list)
         for index, source in enumerate(manifest.objects):
             if source.table not in model.tables:
@@ -48,7 +46,7 @@ def run(context: StepContext) -> ValidateResult:
                 problems.append(f"{source.uri}: table {source.table} is not configured, only {configured}; remove it")
                 subjects[source.uri] = None
                 continue
-            local = inputs.download(source, Path(folder), index)
+            local = inputs.download(source, folder, index)
             if local is None:
                 version = f" (version {source.version_id})" if source.version_id else ""
                 problems.append(f"{source.uri}: no longer there{version}; land it again")

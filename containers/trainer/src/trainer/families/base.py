@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Protocol
 
-import modelformat
 import numpy as np
-from modelformat import CategoryFeature, NumberFeature
 from pydantic import ValidationError
 
+import modelformat
 from mlplatform.config import Metric, Scalar, Strict, explain
 from mlplatform.steps import Refused
+from modelformat import CategoryFeature, NumberFeature
 from trainer.data import Dataset, Kind
 
 Features = list[NumberFeature | CategoryFeature]
@@ -59,10 +59,7 @@ class ModelFamily(Protocol):
         """
 
 
-Params = TypeVar("Params", bound=Strict)
-
-
-def read_params(family: str, schema: type[Params], params: Mapping[str, Scalar]) -> Params:
+def read_params[Params: Strict](family: str, schema: type[Params], params: Mapping[str, Scalar]) -> Params:
     """Check a trial's parameters.
 
     Raises:

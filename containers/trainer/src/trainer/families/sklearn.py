@@ -1,4 +1,8 @@
-"""scikit-learn estimators, saved as ONNX: no pickle, and nothing of scikit-learn is needed to predict."""
+"""scikit-learn estimators, saved as ONNX: no pickle, and nothing of scikit-learn is needed to predict.
+
+* ``logistic_regression``: complete, standardised numbers; a column per category.
+* ``hist_gradient_boosting``: missing values as they are; categories as ordered codes.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import modelformat
+import numpy as np
 from pydantic import Field
 
+import modelformat
 from mlplatform.config import Scalar, Strict
+from modelformat import CategoryFeature
 from trainer.data import Dataset
 from trainer.families import base
 
@@ -20,7 +26,7 @@ MODEL_FILE = "model.onnx"
 class Params(Strict):
     """Parameters a trial may set, under scikit-learn's names; each says which estimator reads it."""
 
-    estimator: Literal["logistic_regression", "hist_gradient_boosting"] = "logistic_regression"
+    estimator: Literal["logistic_regression", "hist_gradient_boosting"] = "hist_gradient_boosting"
     C: Annotated[float, Field(gt=0, description="logistic_regression: inverse of the L2 penalty.")] = 1.0
     learning_rate: Annotated[float, Field(gt=0, le=1, description="hist_gradient_boosting")] = 0.1
     max_leaf_nodes: Annotated[int, Field(ge=2, description="hist_gradient_boosting")] = 31
@@ -40,16 +46,12 @@ class FittedSklearn:
     facts: Mapping[str, float]
 
     def save(self, directory: Path) -> None:
-        from skl2onnx import to_onnx
-        from skl2onnx.common.data_types import FloatTensorType
+        """See `base.Fitted`."""
+        from trainer.families import onnx_export
 
-        width = modelformat.width(self.features)
-        model = to_onnx(
-            self.estimator,
-            initial_types=[("features", FloatTensorType([None, width]))],
-            options={id(self.estimator): {"zipmap": False}},  # a tensor of probabilities, not a list of dictionaries
-        )
-        (directory / MODEL_FILE).write_bytes(model.SerializeToString(deterministic=True))
+        linear = type(self.estimator).__name__ == "LogisticRegression"
+        convert = onnx_export.logistic_regression if linear else onnx_export.boosted_trees
+        (directory / MODEL_FILE).write_bytes(convert(self.estimator).SerializeToString(deterministic=True))
         base.write_manifest(directory, "sklearn", MODEL_FILE, self.task, self.features)
 
 
@@ -59,20 +61,33 @@ class Sklearn:
     def fit(self, task: base.Task, train: Dataset, validation: Dataset, params: Mapping[str, Scalar]) -> FittedSklearn:
         """See `base.ModelFamily`."""
         chosen = base.read_params("sklearn", Params, params)
-        features = base.standardised_features(task, train)
+        linear = chosen.estimator == "logistic_regression"
+        features = base.standardised_features(task, train) if linear else _boosted_features(task, train)
         encoder = modelformat.Encoder(features)
         inputs = encoder.encode(train.columns)
+        estimator = _estimator(chosen, task.seed)
         from threadpoolctl import threadpool_limits
 
-        estimator = _estimator(chosen, task.seed)
         with threadpool_limits(task.threads):
-            if chosen.estimator == "logistic_regression":
+            if linear:
                 estimator.fit(inputs, train.target)
                 iterations = estimator.n_iter_.max()
             else:
                 estimator.fit(inputs, train.target, X_val=encoder.encode(validation.columns), y_val=validation.target)
                 iterations = estimator.n_iter_
         return FittedSklearn(task, features, estimator, {"iterations": float(iterations)})
+
+
+def _boosted_features(task: base.Task, train: Dataset) -> base.Features:
+    """Features as they are, but for those that are missing in all of training: the estimator cannot bin those."""
+    features: base.Features = []
+    for feature in base.native_features(task, train):
+        if isinstance(feature, CategoryFeature):
+            features.append(feature if feature.categories else feature.model_copy(update={"encoding": "one-hot"}))
+        else:
+            empty = bool(np.isnan(train.columns[feature.name]).all())
+            features.append(feature.model_copy(update={"impute": 0.0}) if empty else feature)
+    return features
 
 
 def _estimator(params: Params, seed: int) -> Any:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import modelformat
 from pydantic import Field
 
+import modelformat
 from mlplatform.config import Scalar, Strict
 from trainer.data import Dataset
 from trainer.families import base
@@ -29,7 +29,7 @@ _WATCHED = {
 class Params(Strict):
     """Parameters a trial may set, under XGBoost's names and with its defaults."""
 
-    n_estimators: Annotated[int, Field(ge=1, le=100_000, description="Most trees; early stopping may keep fewer.")] = 500
+    n_estimators: Annotated[int, Field(ge=1, le=100_000, description="At most; early stopping may keep fewer.")] = 500
     early_stopping_rounds: Annotated[int, Field(ge=1)] = 30
     max_depth: Annotated[int, Field(ge=1, le=32)] = 6
     learning_rate: Annotated[float, Field(gt=0, le=1)] = 0.3
@@ -53,6 +53,7 @@ class FittedXGBoost:
     facts: Mapping[str, float]
 
     def save(self, directory: Path) -> None:
+        """See `base.Fitted`."""
         self.booster.save_model(directory / MODEL_FILE)
         base.write_manifest(directory, "xgboost", MODEL_FILE, self.task, self.features)
 

@@ -1,0 +1,432 @@
+"""The pods of the steps: what is asked of Kubernetes, and how their ends are told."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+STEPS = {
+    "data.validate": "validate",
+    "data.prepare": "prepare",
+    "training.train": "train",
+    "promotion.evaluate": "evaluate",
+    "promotion.deploy": "deploy",
+}
+PREFIX = "s3://data-bucket/runs/flights/0123456789abcdef0123"
+
+
+def operator(dag: Any, task_id: str) -> Any:
+    """Return a step's operator; of the mapped one, what a trial's task instance gets."""
+    task = dag.get_task(task_id)
+    if not task.is_mapped:
+        return task
+    arguments = ["train", "--config", f"{PREFIX}/trials/000/config.json", "--input", f"{PREFIX}/prepare"]
+    return task.unmap({"arguments": [*arguments, "--output", f"{PREFIX}/trials/000"]})
+
+
+def rendered(dag: Any, task_id: str) -> dict[str, Any]:
+    """Return the pod as it is sent to Kubernetes."""
+    from kubernetes.client import ApiClient
+
+    task = operator(dag, task_id)
+    pulled = {"prefix": PREFIX, "run_key": PREFIX.rsplit("/", 1)[-1]}
+    context: Any = {
+        "params": {"dataset": "flights"},
+        "ti": SimpleNamespace(
+            xcom_pull=lambda task_ids, key: pulled[key],
+            dag_id="train_model",
+            task_id=task_id,
+            map_index=3 if task_id == "training.train" else -1,
+            try_number=1,
+        ),
+        "run_id": "manual__2026-01-01T00:00:00+00:00",
+        "dag": dag,
+    }
+    task.render_template_fields(context)
+    task.name = task._set_name(task.name)
+    pod: dict[str, Any] = ApiClient().sanitize_for_serialization(task.build_pod_request_obj(context, dry_run=True))
+    return pod
+
+
+@pytest.mark.parametrize(("task_id", "step"), STEPS.items())
+def test_a_pod_asks_for_what_the_settings_say_and_no_more(dag: Any, task_id: str, step: str) -> None:
+    pod = rendered(dag, task_id)
+    spec = pod["spec"]
+    (container,) = spec["containers"]
+    role = "deployer" if step == "deploy" else "trainer"
+    assert f"mlplatform/{role}:" in container["image"]
+    assert pod["metadata"]["namespace"] == ("ml-deployment" if step == "deploy" else "ml-training")
+    assert (
+        spec["serviceAccountName"]
+        == {
+            "validate": "validator",
+            "prepare": "preparer",
+            "train": "trainer",
+            "evaluate": "evaluator",
+            "deploy": "deployer",
+        }[step]
+    )
+    assert spec["automountServiceAccountToken"] is False
+    assert spec["restartPolicy"] == "Never"
+    assert 60 <= spec["activeDeadlineSeconds"] <= 3600
+    resources = container["resources"]
+    assert resources["requests"]["memory"] == resources["limits"]["memory"]
+    assert "cpu" in resources["requests"]
+    assert "cpu" not in resources["limits"]
+    tainted = {"key": "nvidia.com/gpu", "operator": "Equal", "value": "true", "effect": "NoSchedule"}
+    if step == "train":
+        assert resources["requests"]["nvidia.com/gpu"] == resources["limits"]["nvidia.com/gpu"] == "1"
+        assert spec["nodeSelector"] == {"ml-platform/node-pool": "gpu"}
+        assert spec["tolerations"] == [tainted]
+    else:
+        assert "nvidia.com/gpu" not in resources["limits"]
+        assert spec["nodeSelector"] == {"ml-platform/node-pool": "cpu"}
+        assert not spec.get("tolerations")
+    assert pod["metadata"]["annotations"] == {"cluster-autoscaler.kubernetes.io/safe-to-evict": "false"}
+
+
+@pytest.mark.parametrize("task_id", STEPS)
+def test_a_pod_can_do_no_harm(dag: Any, task_id: str) -> None:
+    spec = rendered(dag, task_id)["spec"]
+    (container,) = spec["containers"]
+    assert spec["securityContext"] == {
+        "runAsNonRoot": True,
+        "runAsUser": 10001,
+        "runAsGroup": 10001,
+        "fsGroup": 10001,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    assert spec["volumes"] == [{"name": "tmp", "emptyDir": {}}]
+    assert container["volumeMounts"] == [{"name": "tmp", "mountPath": "/tmp"}]
+    assert not spec.get("hostNetwork")
+    assert {entry["name"] for entry in container["env"]} == {"TMPDIR", "HOME"}, "no credentials, no endpoints"
+    assert container["terminationMessagePolicy"] == "FallbackToLogsOnError"
+
+
+@pytest.mark.parametrize(
+    ("task_id", "config", "source", "output"),
+    [
+        ("data.validate", "config.json", "", "validate"),
+        ("data.prepare", "config.json", "", "prepare"),
+        ("training.train", "trials/000/config.json", "prepare", "trials/000"),
+        ("promotion.evaluate", "evaluate/config.json", "prepare", "evaluate"),
+        ("promotion.deploy", "deploy/config.json", "evaluate", "deploy"),
+    ],
+)
+def test_a_step_is_called_as_its_contract_says(dag: Any, task_id: str, config: str, source: str, output: str) -> None:
+    (container,) = rendered(dag, task_id)["spec"]["containers"]
+    assert not container.get("command"), "the image knows its own entry point"
+    assert container["args"] == [
+        STEPS[task_id],
+        "--config",
+        f"{PREFIX}/{config}",
+        "--input",
+        f"{PREFIX}/{source}".rstrip("/"),
+        "--output",
+        f"{PREFIX}/{output}",
+    ]
+
+
+@pytest.mark.parametrize("task_id", STEPS)
+def test_a_pod_is_labelled_for_people_and_for_taking_it_up_again(dag: Any, task_id: str) -> None:
+    pod = rendered(dag, task_id)
+    labels = pod["metadata"]["labels"]
+    assert labels["ml-platform/dataset"] == "flights"
+    assert labels["ml-platform/step"] == STEPS[task_id]
+    assert labels["ml-platform/run-key"] == "0123456789abcdef0123"
+    assert labels["app.kubernetes.io/managed-by"] == "airflow"
+    assert labels["task_id"] == task_id
+    assert all(len(value) <= 63 for value in labels.values())
+    assert pod["metadata"]["name"].startswith(f"flights-{STEPS[task_id]}-")
+
+
+@pytest.mark.parametrize("task_id", STEPS)
+def test_a_pod_is_watched_without_a_worker_and_bounded_in_time(dag: Any, bundle: Path, task_id: str) -> None:
+    task = operator(dag, task_id)
+    assert task.deferrable
+    assert task.do_xcom_push is False
+    assert task.get_logs
+    assert task.on_finish_action.value == "delete_pod"
+    assert task.reattach_on_restart
+    assert task.poll_interval == 0.5
+    assert isinstance(task.startup_check_interval_seconds, int), "a watch takes whole seconds"
+    limits = task.startup_timeout_seconds + task.schedule_timeout_seconds + task.active_deadline_seconds
+    assert task.execution_timeout > timedelta(seconds=limits)
+    assert task.config_file == str(bundle / "kubeconfig")
+
+
+# --- How a pod's end is told ---------------------------------------------------------------------
+
+
+def ended(code: int = 1, words: str | None = None, **status: Any) -> Any:
+    from kubernetes.client import models as k8s
+
+    state = k8s.V1ContainerStateTerminated(
+        exit_code=code, message=words, reason=status.pop("container_reason", "Error")
+    )
+    return k8s.V1Pod(
+        metadata=k8s.V1ObjectMeta(name="flights-train-1", namespace="ml-training"),
+        spec=k8s.V1PodSpec(
+            active_deadline_seconds=900,
+            containers=[k8s.V1Container(name="base", resources=k8s.V1ResourceRequirements(limits={"memory": "2Gi"}))],
+        ),
+        status=k8s.V1PodStatus(
+            phase="Succeeded" if code == 0 else "Failed",
+            container_statuses=[
+                k8s.V1ContainerStatus(
+                    name="base",
+                    image="i",
+                    image_id="i",
+                    ready=False,
+                    restart_count=0,
+                    state=k8s.V1ContainerState(terminated=state),
+                )
+            ],
+            **status,
+        ),
+    )
+
+
+def never_started(**waiting: str) -> Any:
+    from kubernetes.client import models as k8s
+
+    pod = ended()
+    pod.status.phase = "Pending"
+    pod.status.container_statuses[0].state = k8s.V1ContainerState(waiting=k8s.V1ContainerStateWaiting(**waiting))
+    return pod
+
+
+@pytest.fixture
+def train(dag: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A trial's operator whose cluster is not there."""
+    from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
+
+    task = operator(dag, "training.train")
+    task.name = "flights-train"
+    for method in ("is_istio_enabled", "patch_already_checked", "process_pod_deletion"):
+        monkeypatch.setattr(KubernetesPodOperator, method, lambda self, *args, **kwargs: False)
+    for method in ("_read_pod_container_states", "_read_pod_events"):
+        monkeypatch.setattr(KubernetesPodOperator, method, lambda self, *args, **kwargs: None)
+    return task
+
+
+def outcome(task: Any, pod: Any) -> BaseException:
+    with pytest.raises(Exception) as raised:  # noqa: PT011 - which one is what the caller asserts
+        task.cleanup(pod=pod, remote_pod=pod, context=None)
+    return raised.value
+
+
+def objects(monkeypatch: pytest.MonkeyPatch, content: dict[str, bytes]) -> None:
+    from mlplatform import storage
+
+    monkeypatch.setattr(storage, "try_read_bytes", lambda uri, version_id=None: content.get(uri))
+
+
+def test_exit_64_ends_the_task_with_the_step_s_own_words(train: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from airflow.sdk.exceptions import AirflowFailException
+
+    error = b'{"step": "train", "kind": "bad-config", "message": "depth: 99 is not allowed (1-16)"}'
+    objects(monkeypatch, {f"{PREFIX}/trials/000/error.json": error})
+    raised = outcome(train, ended(64, "a long log\ntrain: depth"))
+    assert isinstance(raised, AirflowFailException)
+    assert str(raised) == "train: depth: 99 is not allowed (1-16)"
+    assert raised.__suppress_context__
+
+
+@pytest.mark.parametrize("content", [{}, {f"{PREFIX}/trials/000/error.json": b"not json"}])
+def test_exit_64_without_a_readable_reason_tells_the_container_s_last_words(
+    train: Any, monkeypatch: pytest.MonkeyPatch, content: dict[str, bytes]
+) -> None:
+    from airflow.sdk.exceptions import AirflowFailException
+
+    objects(monkeypatch, content)
+    raised = outcome(train, ended(64, "trainer: --config: not an S3 address"))
+    assert isinstance(raised, AirflowFailException)
+    assert str(raised).endswith("failed with exit code 64: trainer: --config: not an S3 address")
+
+
+@pytest.mark.parametrize(
+    ("pod", "message"),
+    [
+        (ended(1, "boom"), "pod flights-train-1 failed with exit code 1: boom"),
+        (
+            ended(137, reason="Evicted", message="node was low on memory"),
+            "pod flights-train-1 was evicted: node was low on memory",
+        ),
+        (ended(137, container_reason="OOMKilled"), "pod flights-train-1 ran out of memory (2Gi; memory of the step)"),
+        (
+            ended(137, reason="DeadlineExceeded"),
+            "pod flights-train-1 ran longer than 15 minutes and was stopped (timeout_minutes of the step)",
+        ),
+        (
+            never_started(reason="ImagePullBackOff", message="no such image"),
+            "pod flights-train-1 never started: ImagePullBackOff: no such image",
+        ),
+    ],
+    ids=["exit-1", "evicted", "out-of-memory", "deadline", "no-image"],
+)
+def test_other_ends_are_told_in_one_line_and_may_be_tried_again(train: Any, pod: Any, message: str) -> None:
+    from airflow.sdk.exceptions import AirflowException, AirflowFailException
+
+    raised = outcome(train, pod)
+    assert isinstance(raised, AirflowException)
+    assert not isinstance(raised, AirflowFailException)
+    assert str(raised) == message
+
+
+def test_a_pod_that_succeeded_raises_nothing(train: Any) -> None:
+    pod = ended(0)
+    train.cleanup(pod=pod, remote_pod=pod, context=None)
+
+
+def test_a_task_killed_by_a_person_raises_nothing_more(train: Any) -> None:
+    train._killed = True
+    train.cleanup(pod=ended(64), remote_pod=ended(64), context=None)
+
+
+@pytest.mark.parametrize("code", [64, 1])
+def test_after_a_deferral_the_end_is_told_the_same_way(train: Any, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    from airflow.sdk.exceptions import AirflowException, AirflowFailException
+
+    pod = ended(code, "boom")
+    objects(monkeypatch, {})
+    train.hook = SimpleNamespace(get_pod=lambda name, namespace: pod)
+    train.pod_manager = SimpleNamespace(await_pod_completion=lambda *args, **kwargs: pod)
+    monkeypatch.setattr(type(train), "_write_logs", lambda self, *args, **kwargs: None)
+    event = {"status": "failed", "name": "flights-train-1", "namespace": "ml-training", "message": "Container failed"}
+    with pytest.raises(AirflowException) as raised:
+        train.trigger_reentry({"ti": SimpleNamespace()}, event)
+    assert isinstance(raised.value, AirflowFailException) == (code == 64)
+    assert "boom" in str(raised.value)
+
+
+def result(**changes: Any) -> bytes:
+    from mlplatform.results import TrainResult
+
+    return (
+        TrainResult.model_validate(
+            {
+                "run_key": "k",
+                "started_at": "2026-01-01T00:00:00Z",
+                "finished_at": "2026-01-01T00:00:00Z",
+                "trial": 0,
+                "family": "xgboost",
+                "params": {},
+                "metrics": {},
+                "run_id": "r",
+                "model_uri": "runs:/r/model",
+                "model_digest": "d",
+                "fit_seconds": 1.0,
+                **changes,
+            }
+        )
+        .model_dump_json()
+        .encode()
+    )
+
+
+class Launched(Exception):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("content", "try_number", "launched"),
+    [
+        pytest.param(None, 1, True, id="no-result"),
+        pytest.param("valid", 1, False, id="a-valid-result"),
+        pytest.param("valid", 2, True, id="a-retry-takes-over-the-first-pod"),
+        pytest.param("broken", 1, True, id="a-broken-result"),
+    ],
+)
+def test_a_step_with_a_valid_result_needs_no_pod(
+    train: Any, monkeypatch: pytest.MonkeyPatch, content: str | None, try_number: int, launched: bool
+) -> None:
+    from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
+
+    def launch(self: Any, context: Any) -> None:
+        raise Launched
+
+    bodies = {"valid": result(), "broken": b"{}"}
+    objects(monkeypatch, {f"{PREFIX}/trials/000/result.json": bodies[content]} if content else {})
+    monkeypatch.setattr(KubernetesPodOperator, "execute_async", launch)
+    context = {"ti": SimpleNamespace(try_number=try_number)}
+    if launched:
+        with pytest.raises(Launched):
+            train.execute(context)
+    else:
+        assert train.execute(context) is None
+
+
+def test_nothing_looks_up_a_connection(train: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from airflow.sdk import BaseHook
+    from airflow.sdk.exceptions import TaskDeferred
+
+    def refuse(*args: Any) -> None:
+        raise AssertionError("a connection was looked up")
+
+    monkeypatch.setattr(BaseHook, "get_connection", refuse)
+    assert train.hook.conn_extras == {}
+    train.pod = ended()
+    train.pod.status.phase = "Pending"
+    train.pod.status.container_statuses = None
+    with pytest.raises(TaskDeferred) as deferred:
+        train.invoke_defer_method()
+    assert deferred.value.trigger.connection_extras == {}
+
+
+@pytest.mark.parametrize(
+    ("phases", "deferred"),
+    [
+        pytest.param(["Running", "Succeeded"], False, id="ends-soon"),
+        pytest.param(["Failed"], False, id="fails-soon"),
+        pytest.param(["Running"] * 100, True, id="takes-longer"),
+        pytest.param([], True, id="api-away"),
+    ],
+)
+def test_a_worker_stays_a_little_with_a_new_pod(
+    train: Any, monkeypatch: pytest.MonkeyPatch, phases: list[str], deferred: bool
+) -> None:
+    from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
+    from airflow.sdk.exceptions import TaskDeferred
+    from kubernetes.client.exceptions import ApiException
+
+    from mlplatform import pods
+
+    pod = ended(0 if "Failed" not in phases else 1)
+    clock = [0.0]
+    monkeypatch.setattr(pods.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(pods.time, "sleep", lambda seconds: clock.__setitem__(0, clock[0] + seconds))
+    left = list(phases)
+
+    def get_pod(name: str, namespace: str) -> Any:
+        if not left:
+            raise ApiException(status=500)
+        pod.status.phase = left.pop(0)
+        return pod
+
+    resumed: list[Any] = []
+    train.hook = SimpleNamespace(get_pod=get_pod)
+    request = ended()
+    request.status = None
+    train.pod_request_obj = request
+    monkeypatch.setattr(KubernetesPodOperator, "get_or_create_pod", lambda self, **kwargs: request)
+    monkeypatch.setattr(KubernetesPodOperator, "trigger_reentry", lambda self, context, event: resumed.append(event))
+    context: Any = {
+        "ti": SimpleNamespace(xcom_push=lambda **kwargs: None, start_date=datetime(2026, 1, 1, tzinfo=UTC)),
+    }
+    if deferred:
+        with pytest.raises(TaskDeferred):
+            train.execute_async(context)
+        assert clock[0] <= train.attended_seconds + 1
+    else:
+        train.execute_async(context)
+        assert [event["status"] for event in resumed] == ["failed" if "Failed" in phases else "success"]

@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+PARAMS = {
+    "dataset": "flights",
+    "family": "xgboost",
+    "trials": 4,
+    "seed": 0,
+    "wait_for_new_data": True,
+    "minimum_quality": None,
+    "minimum_improvement": None,
+}
+
+
+@pytest.fixture
+def sensor(dag: Any) -> Any:
+    import copy
+
+    return copy.copy(dag.get_task("ingest.wait_for_data"))
+
+
+@pytest.mark.parametrize(
+    ("wait", "key"),
+    [
+        (True, "s3://landing-bucket/flights/flights/*.parquet"),
+        (False, "s3://data-bucket/raw/flights/flights/*.parquet"),
+    ],
+)
+def test_what_it_waits_for(sensor: Any, wait: bool, key: str) -> None:
+    sensor.render_template_fields({"params": {**PARAMS, "wait_for_new_data": wait}, **sensor.dag.user_defined_macros})
+    assert sensor.bucket_key == key
+    assert sensor.wildcard_match
+    assert sensor.check_fn is None
+    assert sensor.deferrable
+    assert sensor.timeout == 3600
+    assert sensor.execution_timeout.total_seconds() > sensor.timeout
+
+
+def test_a_landing_that_never_came_is_skipped_not_failed(sensor: Any) -> None:
+    from airflow.sdk.exceptions import AirflowSkipException
+
+    with pytest.raises(AirflowSkipException, match="nothing came within 1 h"):
+        sensor.resume_execution("__fail__", {"error": "Trigger timeout"}, {})
+
+
+def test_a_trigger_that_broke_is_a_failure(sensor: Any) -> None:
+    from airflow.sdk.exceptions import AirflowException, AirflowSkipException
+
+    with pytest.raises(AirflowException, match="AccessDenied") as raised:
+        sensor.resume_execution("execute_complete", {"event": {"status": "error", "message": "AccessDenied"}}, {})
+    assert not isinstance(raised.value, AirflowSkipException)
+
+
+def test_impossible_parameters_are_refused_before_anything_waits(sensor: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from airflow.sdk.exceptions import AirflowFailException
+
+    from mlplatform import pipeline
+
+    sensor._pre_execute_hook({"params": PARAMS})
+    model = pipeline.load_model("flights")
+    only = model.model_copy(update={"families": {"xgboost": model.families["xgboost"]}})
+    monkeypatch.setattr(pipeline, "load_model", lambda name: only)
+    with pytest.raises(AirflowFailException, match="family: 'sklearn' is not configured for the dataset 'flights'"):
+        sensor._pre_execute_hook({"params": {**PARAMS, "family": "sklearn"}})

@@ -1,0 +1,92 @@
+"""The Python tasks hand on what the library returns, and its refusals as failures without retry."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from mlplatform import notifications, pipeline
+from mlplatform.runs import RunPaths
+from mlplatform.steps import Refused
+
+PREFIX = "s3://data-bucket/runs/flights/key"
+
+
+class Xcom:
+    """A task instance with XComs and nothing else."""
+
+    def __init__(self, **pulled: Any) -> None:
+        self.pulled, self.pushed = pulled, {}  # type: dict[str, Any], dict[str, Any]
+
+    def xcom_push(self, key: str, value: Any) -> None:
+        self.pushed[key] = value
+
+    def xcom_pull(self, task_ids: str, key: str = "return_value") -> Any:
+        return self.pulled.get(task_ids)
+
+
+def call(dag: Any, task_id: str, *args: Any, **kwargs: Any) -> Any:
+    return dag.get_task(task_id).python_callable(*args, **kwargs)
+
+
+@pytest.mark.parametrize(
+    ("granted", "next_tasks"),
+    [(True, ["data.validate", "data.settle_landing"]), (False, ["nothing_to_do"])],
+)
+def test_resolve_inputs(dag: Any, monkeypatch: pytest.MonkeyPatch, granted: bool, next_tasks: list[str]) -> None:
+    def resolve(settings: Any, params: Any, owner: str, is_live: Any) -> pipeline.Resolved:
+        assert (params, owner) == ({"dataset": "flights"}, "run")
+        assert is_live("other") is True
+        return pipeline.Resolved(RunPaths(PREFIX), granted, "why")
+
+    monkeypatch.setattr(pipeline, "resolve_inputs", resolve)
+    ti = Xcom()
+    ti.get_dagrun_state = lambda dag_id, run_id: "running"  # type: ignore[attr-defined]
+    assert call(dag, "ingest.resolve_inputs", params={"dataset": "flights"}, ti=ti, run_id="run") == next_tasks
+    assert ti.pushed == {"prefix": PREFIX, "run_key": "key", "message": "why"}
+
+
+@pytest.mark.parametrize(
+    ("outcome", "next_task"), [("promote", "promotion.deploy"), ("reject", "promotion.skip_deployment")]
+)
+def test_decide(dag: Any, monkeypatch: pytest.MonkeyPatch, outcome: str, next_task: str) -> None:
+    decision = SimpleNamespace(outcome=outcome, model_dump=lambda mode: {"outcome": outcome})
+    monkeypatch.setattr(pipeline, "decide", lambda settings, prefix: decision)
+    ti = Xcom()
+    assert call(dag, "promotion.decide", PREFIX, ti=ti) == next_task
+    assert ti.pushed["decision"] == {"outcome": outcome}
+
+
+def test_the_others_hand_on_what_the_library_returns(dag: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("settle_landing", "generate_trials", "select_best", "register"):
+        monkeypatch.setattr(pipeline, name, lambda settings, *args, name=name: (name, *args))
+    assert call(dag, "data.settle_landing", PREFIX) == ("settle_landing", PREFIX)
+    assert call(dag, "training.generate_trials", PREFIX, params={"trials": 3}) == ("generate_trials", PREFIX, 3)
+    ti = Xcom(**{"training.generate_trials": [["train"], ["train"]]})
+    assert call(dag, "training.select_best", PREFIX, ti=ti) == ("select_best", PREFIX, 2)
+    assert call(dag, "training.select_best", PREFIX, ti=Xcom()) == ("select_best", PREFIX, 0)
+    assert call(dag, "promotion.register", PREFIX) == ("register", PREFIX)
+    ti = Xcom(**{"promotion.decide": {"reasons": ["worse"]}})
+    assert call(dag, "promotion.skip_deployment", ti=ti) == ["worse"]
+    assert call(dag, "nothing_to_do", ti=Xcom(**{"ingest.resolve_inputs": "done before"})) == "done before"
+
+
+def test_notify(dag: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[Any] = []
+    monkeypatch.setattr(notifications, "send", lambda settings, message: sent.append(message))
+    monkeypatch.setattr(pipeline, "conclude", lambda s, prefix, owner, idle: notifications.nothing_to_do(owner, idle))
+    assert call(dag, "notify", PREFIX, ti=Xcom(nothing_to_do="done before"), run_id="run") == "done before"
+    assert [message.event for message in sent] == ["nothing-to-do"]
+
+
+def test_a_refusal_is_a_failure_without_retry(dag: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from airflow.sdk.exceptions import AirflowFailException
+
+    def refuse(*args: Any) -> None:
+        raise Refused("no trial was generated")
+
+    monkeypatch.setattr(pipeline, "select_best", refuse)
+    with pytest.raises(AirflowFailException, match="no trial was generated"):
+        call(dag, "training.select_best", PREFIX, ti=Xcom())

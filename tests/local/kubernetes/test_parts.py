@@ -1,0 +1,124 @@
+"""The parts that need no server."""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from local.images import Image
+from local.kubernetes import environment, patches, quantities, schema, selectors, store
+from local.kubernetes.errors import ApiError
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("1", 1), ("500m", "0.5"), ("2Gi", 2**31), ("1.5G", 15 * 10**8), ("1e3", 1000), ("-1", -1), ("3E", 3 * 10**18)],
+)
+def test_quantities(text: str, value: Any) -> None:
+    assert quantities.parse(text) == Decimal(value)
+
+
+@pytest.mark.parametrize("text", ["", "1 Gi", "1GB", "one", "1gi", "--1", "1e", "0x10"])
+def test_what_is_no_quantity(text: str) -> None:
+    with pytest.raises(ValueError, match="quantities must match"):
+        quantities.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("selector", "labels", "matches"),
+    [
+        ("", {}, True),
+        ("a=1", {"a": "1"}, True),
+        ("a==1", {"a": "2"}, False),
+        ("a!=1", {}, True),
+        ("a", {"a": ""}, True),
+        ("!a", {"a": ""}, False),
+        ("a in (1, 2),b", {"a": "2", "b": "x"}, True),
+        ("a in (1,2)", {}, False),
+        ("a notin (1,2)", {}, True),
+        ("example.com/a=1,!b", {"example.com/a": "1"}, True),
+        ("a=", {"a": ""}, True),
+    ],
+)
+def test_label_selectors(selector: str, labels: dict[str, str], matches: bool) -> None:
+    assert selectors.parse_labels(selector)(labels) is matches
+
+
+@pytest.mark.parametrize("selector", ["a b", "a in 1", "a>1", "=1", "a=1,,b", "a in (b!)"])
+def test_what_is_no_label_selector(selector: str) -> None:
+    with pytest.raises(ApiError) as refused:
+        selectors.parse_labels(selector)
+    assert refused.value.code == 400
+
+
+@pytest.mark.parametrize(
+    ("text", "result"),
+    [
+        ("/data/x", "/real/x"),
+        ("--out=/data", "--out=/real"),
+        ("file:///data/x", "file:///real/x"),
+        ("s3://bucket/data/x", "s3://bucket/data/x"),
+        ("/database", "/database"),
+        ("/data/deep/x", "/deeper/x"),
+        ("/other/data", "/other/data"),
+    ],
+)
+def test_mount_paths_are_replaced_where_they_are_whole(text: str, result: str) -> None:
+    assert environment.substitute(text, {"/data": Path("/real"), "/data/deep": Path("/deeper")}) == result
+
+
+@pytest.mark.parametrize(
+    ("text", "result"), [("$(A)", "1"), ("$$(A)", "$(A)"), ("$(B)", "$(B)"), ("$A $", "$A $"), ("$(A)$(A)", "11")]
+)
+def test_expansion(text: str, result: str) -> None:
+    assert environment.expand(text, {"A": "1"}) == result
+
+
+@pytest.mark.parametrize(
+    ("command", "args", "result"),
+    [
+        (None, None, ["entry", "cmd"]),
+        (None, ["a"], ["entry", "a"]),
+        (["c"], None, ["c"]),
+        (["c"], ["a"], ["c", "a"]),
+    ],
+)
+def test_command_lines(command: Any, args: Any, result: list[str]) -> None:
+    image = Image(entrypoint=["entry"], cmd=["cmd"])
+    assert environment.build_command({"command": command, "args": args}, image, {}, {}) == result
+
+
+def test_strategic_merge_knows_lists_by_their_keys() -> None:
+    pod = {"spec": {"containers": [{"name": "a", "image": "1", "args": ["x"]}, {"name": "b"}]}}
+    change = {"spec": {"containers": [{"name": "a", "image": "2"}, {"name": "b", "$patch": "delete"}]}}
+    patched = patches.apply(patches.STRATEGIC_PATCH, pod, change)
+    assert patched == {"spec": {"containers": [{"name": "a", "image": "2", "args": ["x"]}]}}
+    assert patches.apply(patches.MERGE_PATCH, pod, change)["spec"] == change["spec"]
+    assert pod == {"spec": {"containers": [{"name": "a", "image": "1", "args": ["x"]}, {"name": "b"}]}}
+
+
+def test_changes_that_fell_out_of_the_window_are_expired() -> None:
+    objects = store.Store(window=2)
+    start = objects.version
+    for number in range(4):
+        objects.create("configmaps", {"metadata": {"namespace": "n", "name": f"c{number}"}})
+    assert len(objects.changes_since(start + 2)) == 2
+    with pytest.raises(ApiError) as expired:
+        objects.changes_since(start + 1)
+    assert expired.value.code == 410
+
+
+def test_an_update_that_changes_nothing_is_no_write() -> None:
+    objects = store.Store()
+    objects.create("configmaps", {"metadata": {"namespace": "n", "name": "c"}})
+    version = objects.version
+    objects.update("configmaps", "n", "c", lambda obj: None)
+    assert objects.version == version
+
+
+def test_the_schema_is_that_of_the_installed_client() -> None:
+    assert json.loads((Path(schema.__file__).parent / "schema.json").read_text()) == schema._generate()
