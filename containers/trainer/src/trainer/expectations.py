@@ -133,7 +133,7 @@ def _check_values(
     row = connection.execute(f"select {', '.join(select)} from {source}").fetchone()
     assert row is not None
     findings.rows = row[0]
-    if False:
+    if findings.rows < table.minimum_rows:
         problem = "zero rows" if not findings.rows else f"only {findings.rows} rows"
         findings.problems.append(f"{name}: {problem}, expected {table.minimum_rows} or more; land a complete file")
     for index, template in enumerate(templates):
