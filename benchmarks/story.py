@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import platform as machine
 import re
+import ssl
 import tempfile
 import time
 from pathlib import Path
@@ -60,7 +61,7 @@ def _pods(platform: AttachedPlatform, prefix: str) -> list[dict[str, Any]]:
     answer = httpx.get(
         f"{platform.addresses['kubernetes']}/local/pods-history",
         headers={"Authorization": f"Bearer {(folder / 'token').read_text().strip()}"},
-        verify=str(folder / "ca.crt"),
+        verify=ssl.create_default_context(cafile=folder / "ca.crt"),
     )
     pods = answer.raise_for_status().json()
     records: list[dict[str, Any]] = pods if isinstance(pods, list) else pods["items"]

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import re
 import socket
+import ssl
 import subprocess
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -59,7 +62,7 @@ class Kubernetes:
         self._http = httpx.Client(
             base_url=platform.addresses["kubernetes"],
             headers={"Authorization": f"Bearer {(folder / 'token').read_text().strip()}"},
-            verify=str(folder / "ca.crt"),
+            verify=ssl.create_default_context(cafile=folder / "ca.crt"),
         )
 
     def fault(self, **body: Any) -> str:
@@ -141,3 +144,26 @@ def is_open(port: int) -> bool:
     with socket.socket() as probe:
         probe.settimeout(1)
         return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def notifications(platform: AttachedPlatform) -> list[str]:
+    """Every message people were sent so far, oldest first as far as SQS keeps the order."""
+    found: dict[str, str] = {}
+    while True:
+        answer = platform.sqs.receive_message(
+            QueueUrl=platform.addresses["notifications_queue"], MaxNumberOfMessages=10, VisibilityTimeout=2
+        )
+        fresh = {message["MessageId"]: message["Body"] for message in answer.get("Messages", [])}
+        if not fresh.keys() - found.keys():
+            return list(found.values())
+        found |= fresh
+
+
+def eventually(holds: Callable[[], bool], timeout: float = 60) -> bool:
+    """Whether something comes true in time; callbacks run after the run has ended."""
+    deadline = time.monotonic() + timeout
+    while not holds():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.5)
+    return True
