@@ -49,7 +49,7 @@ def _one_month(platform: AttachedPlatform, console: Console, month: int) -> stor
     story.wait_until_waiting(platform, run_id)
     keys = flights.land(month, platform.s3, platform.landing)
     started = time.monotonic()
-    console.print(f"{name} lands: " + ", ".join(f"s3://{platform.landing}/{key}" for key in keys.values()))
+    console.print(f"{name} lands in s3://{platform.landing}: " + ", ".join(keys.values()))
     report = story.follow(platform, run_id, on_change=summary.ProgressLines(console, started))
     if report.state != "success":
         raise DemoFailed(_explain(platform, report))
