@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import sys
 
-# Run as a script, this folder comes first on the path, where `platform` would hide the standard library's.
-sys.path.pop(0)
+if __name__ == "__main__":
+    # Run as a script, this folder comes first on the path, where `platform` would hide the standard library's.
+    sys.path.pop(0)
 
 import argparse
 import fcntl

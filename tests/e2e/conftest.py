@@ -38,6 +38,10 @@ def demo(shell: Shell) -> Iterator[subprocess.CompletedProcess[str]]:
         stopped = shell("make local-down")
         left = processes_of(home)
         assert stopped.returncode == 0, stopped.stdout
+        told = shell.ran.get("make demo")
+        assert ports or not told or told.returncode != 0, (
+            "a running platform listens somewhere: this check would see nothing"
+        )
         assert not left, f"local-down left processes: {left}"
         assert not (open_ports := [port for port in ports if is_open(port)]), f"local-down left open: {open_ports}"
 

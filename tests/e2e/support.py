@@ -17,6 +17,7 @@ import psutil
 
 from local.pipeline import story
 from local.pipeline.attached import AttachedPlatform
+from local.platform.processes import MARKER
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
@@ -120,7 +121,7 @@ def processes_of(home: Path) -> list[str]:
     found = []
     for process in psutil.process_iter(["pid", "cmdline"]):
         try:
-            mine = process.environ().get("ML_PLATFORM_HOME") == str(home) or str(home) in " ".join(process.cmdline())
+            mine = process.environ().get(MARKER) == str(home) or str(home) in " ".join(process.cmdline())
         except psutil.Error:
             continue
         if mine and process.pid not in _own_processes():
