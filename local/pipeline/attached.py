@@ -93,7 +93,6 @@ class AttachedPlatform:
         return sorted(entry["Key"] for page in pages for entry in page.get("Contents", []))
 
     def clear_landing(self) -> None:
-        """Remove what waits in the landing bucket (not what is in quarantine)."""
+        """Remove everything from the landing bucket: what waits, and what is in quarantine."""
         for key in self.keys("", self.landing):
-            if not key.startswith("quarantine/"):
-                self.s3.delete_object(Bucket=self.landing, Key=key)
+            self.s3.delete_object(Bucket=self.landing, Key=key)

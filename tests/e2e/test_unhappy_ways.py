@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import signal
 import time
 from typing import Any
@@ -11,9 +12,10 @@ import psutil
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+from rich.console import Console
 
 from local.datasets import flights
-from local.pipeline import story
+from local.pipeline import demo, story
 from local.pipeline.attached import AttachedPlatform
 from tests.e2e.support import Kubernetes, LiveState, eventually, notifications
 
@@ -85,8 +87,22 @@ def test_a_bad_file_ends_in_validation(
     assert platform.keys("", platform.landing) == [f"quarantine/{key}", f"quarantine/{key}.reason.json"]
     assert named in str(platform.read_json(f"quarantine/{key}.reason.json", platform.landing))
     assert LiveState.of(platform) == before
-    for entry in platform.keys("quarantine/", platform.landing):
-        platform.s3.delete_object(Bucket=platform.landing, Key=entry)
+
+
+def test_the_demo_shows_the_log_of_the_task_that_failed(
+    platform: AttachedPlatform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def land_a_bad_file(month: int, s3: Any, bucket: str) -> dict[str, str]:
+        key = flights.landing_key("flights", month)
+        s3.put_object(Bucket=bucket, Key=key, Body=truncated())
+        return {"flights": key}
+
+    monkeypatch.setattr(demo.flights, "land", land_a_bad_file)
+    said = Console(file=io.StringIO(), width=120)
+    with pytest.raises(demo.DemoFailed) as failure:
+        demo.tell(platform, said, months=1)
+    assert "task data.validate failed; its log" in str(failure.value)
+    assert flights.landing_key("flights", 1) in str(failure.value)
 
 
 def test_a_candidate_that_loses_is_not_deployed(platform: AttachedPlatform, run_pipeline: Any) -> None:

@@ -126,25 +126,25 @@ def test_volumes_stand_where_the_mount_paths_say(pods: Any, core: Any) -> None:
     core.create_namespaced_config_map(
         pods.namespace, {"metadata": {"name": "files"}, "data": {"a.txt": "from a map\n"}}
     )
-    volumes = [{"name": "work", "emptyDir": {}}, {"name": "files", "configMap": {"name": "files"}}]
-    mounts = [{"name": "work", "mountPath": "/work/dir"}, {"name": "files", "mountPath": "/etc/files"}]
+    volumes = [{"name": "scratch", "emptyDir": {}}, {"name": "files", "configMap": {"name": "files"}}]
+    mounts = [{"name": "scratch", "mountPath": "/scratch/dir"}, {"name": "files", "mountPath": "/etc/files"}]
     init = {
         "name": "first",
         "image": pods.image,
-        "args": ["write=/work/dir/b.txt:from init", "print=init done"],
+        "args": ["write=/scratch/dir/b.txt:from init", "print=init done"],
         "volumeMounts": mounts,
     }
     name = pods.create(
         "read=/etc/files/a.txt",
         "read=$(FILE)",
-        "print=s3://bucket/work/dir/x",
-        container={"volumeMounts": mounts, "env": [{"name": "FILE", "value": "/work/dir/b.txt"}]},
+        "print=s3://bucket/scratch/dir/x",
+        container={"volumeMounts": mounts, "env": [{"name": "FILE", "value": "/scratch/dir/b.txt"}]},
         volumes=volumes,
         initContainers=[init],
     )
     pod = pods.finish(name)
     assert pod["status"]["phase"] == "Succeeded", pods.log(name)
-    assert pods.log(name) == "from a map\nfrom inits3://bucket/work/dir/x\n"
+    assert pods.log(name) == "from a map\nfrom inits3://bucket/scratch/dir/x\n"
     assert pods.log(name, container="first") == "init done\n"
     assert pod["status"]["initContainerStatuses"][0]["state"]["terminated"]["exitCode"] == 0
 

@@ -1,0 +1,121 @@
+"""How the demo talks: progress, summary, and what it says and returns when something fails."""
+
+from __future__ import annotations
+
+import io
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+from typer.testing import CliRunner
+
+from local.pipeline import command, summary
+from local.pipeline.airflow_client import TaskInstance
+from local.pipeline.attached import AttachedPlatform
+from local.pipeline.demo import DemoFailed
+from local.pipeline.story import Prediction, RunReport
+from local.platform.home import Home, PlatformError
+
+NOON = datetime(2013, 1, 1, 12, tzinfo=UTC)
+
+
+def a_task(task_id: str, state: str, seconds: float = 1.0, map_index: int = -1) -> TaskInstance:
+    return TaskInstance(task_id, map_index, state, 1, NOON, NOON + timedelta(seconds=seconds), "operator")
+
+
+def a_trial(index: int, value: float | None, depth: int) -> dict[str, Any]:
+    params = {"max_depth": depth, "n_estimators": 500}
+    return {"trial": index, "metrics": {"roc_auc": value}, "fit_seconds": 1.0, "params": params}
+
+
+def a_report(**changes: Any) -> RunReport:
+    decision = {"outcome": "reject", "candidate_version": "4", "reasons": ["not good enough"]}
+    given: dict[str, Any] = {
+        "run_id": "run-1",
+        "state": "success",
+        "tasks": [a_task("data.validate", "success", 2.5), a_task("training.train", "failed", map_index=1)],
+        "prefix": "runs/flights/abc",
+        "record": None,
+        "decision": decision,
+        "trials": [a_trial(0, 0.61, 3), a_trial(1, 0.7, 5), a_trial(2, None, 7)],
+        "deployment": None,
+    }
+    return RunReport(**{**given, **changes})
+
+
+def shown(*what: Any) -> str:
+    console = Console(file=io.StringIO(), width=120)
+    for part in what:
+        console.print(part)
+    text: str = console.file.getvalue()  # type: ignore[attr-defined]
+    return text
+
+
+def test_steps_are_listed_with_seconds_and_state() -> None:
+    text = shown(summary.steps_table(a_report()))
+    assert "data.validate" in text
+    assert "2.5" in text
+    assert "training.train[1]" in text
+    assert "failed" in text
+
+
+def test_the_best_trial_is_marked_and_only_what_was_searched_is_shown() -> None:
+    text = shown(summary.trials_table(a_report(), "roc_auc"))
+    assert "1 *" in text
+    assert "registered as version 4" in text
+    assert "max_depth 5" in text
+    assert "n_estimators" not in text
+
+
+def test_a_run_without_a_single_score_has_no_best_trial() -> None:
+    text = shown(summary.trials_table(a_report(trials=[a_trial(0, None, 3)]), "roc_auc"))
+    assert "*" not in text
+
+
+def test_a_rejection_is_told_with_its_reasons() -> None:
+    text = shown(summary.decision_text(a_report()))
+    assert "version 4 reject" in text
+    assert "- not good enough" in text
+
+
+def test_a_run_that_did_not_come_to_a_decision_says_so() -> None:
+    assert "no decision was made" in shown(summary.decision_text(a_report(decision=None)))
+
+
+def test_a_prediction_stands_beside_what_happened() -> None:
+    flight = {"scheduled": "2013-02-22T07:05:00", "carrier": "UA", "flight": 647, "origin": "EWR", "dest": "DEN"}
+    text = shown(summary.predictions_table([Prediction(flight | {"arr_delay": 31.0}, 0.42, True)]))
+    for part in ("2013-02-22 07:05", "UA 647", "EWR → DEN", "0.42", "late, +31 min"):
+        assert part in text
+
+
+def test_progress_says_each_change_once() -> None:
+    console = Console(file=io.StringIO(), width=120)
+    lines = summary.ProgressLines(console, started=0.0)
+    lines("running", [a_task("data.validate", "running")])
+    lines("running", [a_task("data.validate", "running")])
+    lines("running", [a_task("data.validate", "success")])
+    assert console.file.getvalue().count("data.validate") == 2  # type: ignore[attr-defined]
+
+
+def test_no_platform_is_one_clear_message(tmp_path: Path) -> None:
+    with pytest.raises(PlatformError, match=r"no complete platform runs in .* start one with `make local-up`"):
+        AttachedPlatform(Home(tmp_path))
+
+
+@pytest.mark.parametrize("failure", [DemoFailed("task data.validate failed"), TimeoutError("still running")])
+def test_a_failure_is_told_and_the_exit_code_is_not_zero(
+    failure: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise failure
+
+    monkeypatch.setattr(command, "up", lambda **_: None)
+    monkeypatch.setattr(command, "AttachedPlatform", lambda home: None)
+    monkeypatch.setattr(command, "tell", fail)
+    done = CliRunner().invoke(command.app, ["demo", "--home", str(tmp_path)])
+    assert done.exit_code == 1
+    assert str(failure) in done.output
+    assert "make local-down" in done.output
