@@ -76,12 +76,6 @@ class AirflowClient:
         late = datetime.max.timestamp()
         return sorted(found, key=lambda task: task.started_at.timestamp() if task.started_at else late)
 
-    def clear(self, dag_id: str, run_id: str, task_ids: list[str]) -> None:
-        """Run these tasks, and what comes after them, again."""
-        body = {"dry_run": False, "dag_run_id": run_id, "task_ids": task_ids, "include_downstream": True}
-        body |= {"only_failed": False, "reset_dag_runs": True}
-        self._http.post(f"/api/v2/dags/{dag_id}/clearTaskInstances", json=body).raise_for_status()
-
     def xcom(self, dag_id: str, run_id: str, task_id: str, key: str = "return_value", map_index: int = -1) -> Any:
         """Return what a task handed on; None when it handed on nothing."""
         path = f"dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/xcomEntries/{key}"
