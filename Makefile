@@ -29,7 +29,7 @@ setup: ## Find or install uv, Python 3.12 and one locked environment per compone
 demo: setup ## The whole story on this machine: land data, train, compare, deploy, predict
 	@$(DEV)/python -m local demo
 
-test: lint types test-unit test-dags test-containers test-local test-e2e ## Everything that has to hold, about 20 minutes
+test: lint types test-unit test-dags test-containers test-local test-e2e ## Everything that has to hold, about 13 minutes
 
 ##@ The platform on this machine
 .PHONY: local-up local-down local-status local-logs
