@@ -10,13 +10,11 @@ from __future__ import annotations
 import os
 import platform as machine
 import re
-import ssl
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-import httpx
 import psutil
 
 from local.cli import down, up
@@ -53,19 +51,7 @@ def _one_month(platform: AttachedPlatform, month: int) -> tuple[story.RunReport,
     if run.state != "success" or run.deployment is None:
         raise SystemExit(f"{run_id} ended as {run.state} and deployed {run.deployment}: nothing to measure")
     story.predict_held_out_flights(platform, run, run.deployment["endpoint_name"], count=1)
-    return run, _pods(platform, str(run.prefix)), (landed, time.time())
-
-
-def _pods(platform: AttachedPlatform, prefix: str) -> list[dict[str, Any]]:
-    folder = platform.kubeconfig.parent
-    answer = httpx.get(
-        f"{platform.addresses['kubernetes']}/local/pods-history",
-        headers={"Authorization": f"Bearer {(folder / 'token').read_text().strip()}"},
-        verify=ssl.create_default_context(cafile=folder / "ca.crt"),
-    )
-    pods = answer.raise_for_status().json()
-    records: list[dict[str, Any]] = pods if isinstance(pods, list) else pods["items"]
-    return [pod for pod in records if pod["labels"].get("ml-platform/run-key") == prefix.rsplit("/", 1)[-1]]
+    return run, platform.pods(run.run_key), (landed, time.time())
 
 
 def union_seconds(intervals: list[Interval]) -> float:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import ssl
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import boto3
+import httpx
 from botocore.config import Config
 
 from local.pipeline.airflow_client import AirflowClient
@@ -74,10 +75,21 @@ class AttachedPlatform:
 
         return MlflowClient(tracking_uri=self.addresses["mlflow"])
 
-    @property
-    def kubeconfig(self) -> Path:
-        """Credentials of the local Kubernetes API."""
-        return self.home.kubeconfig
+    @cached_property
+    def kubernetes(self) -> httpx.Client:
+        """The local Kubernetes API's own endpoints: faults and records, see its README."""
+        folder = self.home.kubeconfig.parent
+        return httpx.Client(
+            base_url=self.addresses["kubernetes"],
+            headers={"Authorization": f"Bearer {(folder / 'token').read_text().strip()}"},
+            verify=ssl.create_default_context(cafile=folder / "ca.crt"),
+        )
+
+    def pods(self, run_key: str | None = None, step: str | None = None) -> list[dict[str, Any]]:
+        """Return the records of all pods there ever were, of one run or step if asked."""
+        records: list[dict[str, Any]] = self.kubernetes.get("/local/pods-history").raise_for_status().json()
+        wanted = {"ml-platform/run-key": run_key, "ml-platform/step": step}
+        return [pod for pod in records if all(value in (None, pod["labels"].get(key)) for key, value in wanted.items())]
 
     def read_json(self, key: str, bucket: str | None = None) -> Any:
         """Return a JSON object of the data bucket (or another); None when it is not there."""
@@ -91,8 +103,3 @@ class AttachedPlatform:
         """Return the keys under a prefix, sorted."""
         pages = self.s3.get_paginator("list_objects_v2").paginate(Bucket=bucket or self.data, Prefix=prefix)
         return sorted(entry["Key"] for page in pages for entry in page.get("Contents", []))
-
-    def clear_landing(self) -> None:
-        """Remove everything from the landing bucket: what waits, and what is in quarantine."""
-        for key in self.keys("", self.landing):
-            self.s3.delete_object(Bucket=self.landing, Key=key)

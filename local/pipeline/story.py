@@ -32,6 +32,17 @@ class RunReport:
     """What the deployer reported; None when nothing was deployed."""
 
     @property
+    def run_key(self) -> str:
+        """Identity of the work: the last part of the prefix.
+
+        Raises:
+            ValueError: the run did not come so far as to have one.
+        """
+        if self.prefix is None:
+            raise ValueError(f"run {self.run_id} claimed no run key")
+        return self.prefix.rsplit("/", 1)[-1]
+
+    @property
     def failed_tasks(self) -> list[TaskInstance]:
         """Tasks that failed themselves, not for another's failure."""
         return [task for task in self.tasks if task.state == "failed"]

@@ -58,7 +58,8 @@ def _clean_slate(request: pytest.FixtureRequest) -> Iterator[None]:
     yield
     if "platform" in request.fixturenames:
         platform: AttachedPlatform = request.getfixturevalue("platform")
-        platform.clear_landing()
+        for key in platform.keys("", platform.landing):
+            platform.s3.delete_object(Bucket=platform.landing, Key=key)
         Kubernetes(platform).clear_faults()
         httpx.delete(f"{platform.addresses['aws']}/_local/faults").raise_for_status()
 

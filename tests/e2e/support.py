@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import socket
-import ssl
 import subprocess
 import time
 from collections.abc import Callable
@@ -12,7 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import httpx
 import psutil
 
 from local.pipeline import story
@@ -56,34 +54,21 @@ class Shell:
 
 
 class Kubernetes:
-    """The local Kubernetes API's own endpoints: faults and records."""
+    """The faults of the local Kubernetes API, and its pods."""
 
     def __init__(self, platform: AttachedPlatform) -> None:
-        folder = platform.kubeconfig.parent
-        self._http = httpx.Client(
-            base_url=platform.addresses["kubernetes"],
-            headers={"Authorization": f"Bearer {(folder / 'token').read_text().strip()}"},
-            verify=ssl.create_default_context(cafile=folder / "ca.crt"),
-        )
+        self._http = platform.kubernetes
+        self.pods = platform.pods
 
-    def fault(self, **body: Any) -> str:
-        answer = self._http.post("/local/faults", json=body).raise_for_status().json()
-        return str(answer["id"])
+    def fault(self, **body: Any) -> None:
+        self._http.post("/local/faults", json=body).raise_for_status()
 
     def faults(self) -> list[dict[str, Any]]:
-        answer: Any = self._http.get("/local/faults").raise_for_status().json()
-        found: list[dict[str, Any]] = answer if isinstance(answer, list) else answer["items"]
+        found: list[dict[str, Any]] = self._http.get("/local/faults").raise_for_status().json()
         return found
 
     def clear_faults(self) -> None:
         self._http.delete("/local/faults").raise_for_status()
-
-    def pods(self, run_key: str | None = None, step: str | None = None) -> list[dict[str, Any]]:
-        """Every pod there ever was, of a run or step if asked."""
-        answer: Any = self._http.get("/local/pods-history").raise_for_status().json()
-        found: list[dict[str, Any]] = answer if isinstance(answer, list) else answer["items"]
-        wanted = {"ml-platform/run-key": run_key, "ml-platform/step": step}
-        return [pod for pod in found if all(value in (None, pod["labels"].get(key)) for key, value in wanted.items())]
 
 
 @dataclass(frozen=True)

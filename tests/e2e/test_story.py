@@ -70,7 +70,7 @@ def test_every_step_left_its_result(platform: AttachedPlatform, runs: list[story
             if run.task(task_id).state == "success":
                 result = platform.read_json(f"{run.prefix}/{task_id.rsplit('.', 1)[-1]}/result.json")
                 assert result["step"] == task_id.rsplit(".", 1)[-1]
-                assert result["run_key"] == str(run.prefix).rsplit("/", 1)[-1]
+                assert result["run_key"] == run.run_key
         assert run.record is not None
         assert run.record["state"] == "finished"
 
@@ -102,7 +102,7 @@ def test_the_registry_tells_where_the_champion_comes_from(
     live = next(run for run in reversed(runs) if run.deployment)
     assert live.deployment is not None
     assert champion.version == live.deployment["model_version"]
-    assert champion.tags["run_key"] == str(live.prefix).rsplit("/", 1)[-1]
+    assert champion.tags["run_key"] == live.run_key
     assert champion.tags["gate_outcome"] == "promote"
     assert champion.tags["evaluation_digest"] == live.decision["evaluation_digest"]  # type: ignore[index]
     assert len(champion.tags["model_digest"]) == 64

@@ -77,7 +77,7 @@ def test_a_bad_file_ends_in_validation(
     assert run.state == "failed"
     validate = run.task("data.validate")
     assert (validate.state, validate.try_number) == ("failed", 1), "a bad file must not be tried again"
-    pods = kubernetes.pods(run_key=str(run.prefix).rsplit("/", 1)[-1])
+    pods = kubernetes.pods(run_key=run.run_key)
     assert [pod["exit_code"] for pod in pods] == [TASK_REFUSED]
     log = platform.airflow.log_of(story.DAG, run.run_id, validate)
     assert key in log
@@ -182,7 +182,7 @@ def test_a_killed_worker_does_not_start_a_second_pod(
     assert run.state == "success"
     train = run.task("training.train", 0)
     assert train.try_number == 2
-    pods = kubernetes.pods(run_key=str(run.prefix).rsplit("/", 1)[-1], step="train")
+    pods = kubernetes.pods(run_key=run.run_key, step="train")
     assert [found["uid"] for found in pods] == [pod["uid"]]
     log = platform.airflow.log_of(story.DAG, run_id, train)
     assert "Reusing existing pod" in log

@@ -11,7 +11,6 @@ from mlplatform.steps import StepDefinition, main
 # Loggers that say at INFO what is no news, and the level from which they are heard. The last one warns at every
 # request that the tracking server is not SageMaker's, by a plugin that the SageMaker SDK installs.
 QUIET = {
-    "botocore": logging.WARNING,
     "sagemaker": logging.WARNING,
     "mlflow.tracking.request_header.registry": logging.ERROR,
 }
