@@ -46,6 +46,14 @@ ENVIRONMENTS: dict[str, tuple[list[str], str, list[str]]] = {
     "serving": (["containers/serving/pyproject.toml"], "containers/serving/requirements-test.lock", []),
     "deployer": (["containers/deployer/pyproject.toml"], "containers/deployer/requirements-test.lock", []),
     "mlflow": (["containers/mlflow/pyproject.toml"], "containers/mlflow/requirements.lock", []),
+    "checkov": (["tests/policies/checkov.in"], "tests/policies/checkov.lock", []),
+    "ministack": (["local/emulators/ministack.in"], "local/emulators/ministack.lock", []),
+    "localstack": (
+        ["local/emulators/localstack.in"],
+        "local/emulators/localstack.lock",
+        # Newer releases of what it needs no longer fit it; nor do Pythons other than ours.
+        ["--exclude-newer", "2026-03-05", "--no-universal"],
+    ),
 }
 
 

@@ -1,0 +1,1 @@
+"""The platform in an AWS account: what people do to it besides `terraform apply`."""
