@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import socket
 import subprocess
@@ -22,16 +21,6 @@ FULL = {
     "MLFLOW_ARTIFACTS_DESTINATION": "s3://artifacts/mlflow",
     "MLFLOW_SERVER_ALLOWED_HOSTS": "mlflow.internal,localhost:*",
 }
-
-
-@pytest.fixture(scope="module")
-def entrypoint() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("mlflow_entrypoint", ENTRYPOINT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def test_server(entrypoint: ModuleType) -> None:
