@@ -40,6 +40,14 @@ def test_names_say_what_they_name_and_are_stable() -> None:
     assert other.config_name != first.config_name
     assert plan(serving_image=first.image[:-1] + "2").model_name != first.model_name
     assert first.tags["run-key"] == "0123456789abcdef0123"
+    assert first.tags["ManagedBy"] == "deployer"
+
+
+def test_names_begin_with_the_endpoints_name() -> None:
+    # The deployer's rights, and the removal of what it made, go by that.
+    made = plan(endpoint_name="ml-platform-dev-flights")
+    assert made.model_name.startswith("ml-platform-dev-flights-v7-")
+    assert made.config_name.startswith("ml-platform-dev-flights-v7-")
 
 
 def test_long_names_are_cut() -> None:

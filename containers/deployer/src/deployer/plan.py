@@ -56,13 +56,16 @@ def make_plan(config: RunConfig) -> Plan:
     environment = {"MODEL_VERSION": candidate.version, "MODEL_DIGEST": candidate.model_digest}
     model = (deployment.serving_image, model_data_url, environment, deployment.execution_role_arn)
     variant = (deployment.instance_type, deployment.instance_count, deployment.startup_timeout_seconds)
+    lineage = dict(config.lineage)
+    environment = lineage.pop("environment", "unknown")
     what = f"v{candidate.version}-{candidate.model_digest[:8]}"
     return Plan(
         registered_model=registered_model,
         version=candidate.version,
         model_digest=candidate.model_digest,
         region=config.region,
-        model_name=resource_name(registered_model, f"{what}-{digest(model)[:8]}"),
+        # Begins as the endpoint's name does, because that is what the deployer's rights are limited to.
+        model_name=resource_name(deployment.endpoint_name, f"{what}-{digest(model)[:8]}"),
         config_name=resource_name(deployment.endpoint_name, f"{what}-{digest(model, variant)[:8]}"),
         endpoint_name=deployment.endpoint_name,
         image=deployment.serving_image,
@@ -74,7 +77,11 @@ def make_plan(config: RunConfig) -> Plan:
         startup_timeout_seconds=deployment.startup_timeout_seconds,
         tags=make_tags(
             {
-                **config.lineage,
+                **lineage,
+                # As Terraform tags what it makes: what this costs is counted with the rest of the environment.
+                "Project": "ml-platform",
+                "Environment": environment,
+                "ManagedBy": "deployer",
                 "dataset": config.model.name,
                 "owner": config.model.owner,
                 "registered-model": registered_model,
