@@ -1,0 +1,109 @@
+variable "admin_role_arns" {
+  description = "Roles of the people who administer the cluster; none means nobody but Airflow and its pods gets in."
+  type        = list(string)
+  nullable    = false
+  default     = []
+}
+
+variable "airflow_page_public" {
+  description = "Whether Airflow's page can be reached from the internet, behind AWS sign-in; otherwise only from inside the network."
+  type        = bool
+  nullable    = false
+  default     = false
+}
+
+variable "alert_email_addresses" {
+  description = "Who is told of alarms, spending and the pipeline's decisions; each address has to confirm once."
+  type        = list(string)
+  nullable    = false
+  default     = []
+}
+
+variable "allow_unprotected_production" {
+  description = "Lets deletion_protection be false in production, which `make destroy` needs for the way out."
+  type        = bool
+  nullable    = false
+  default     = false
+}
+
+variable "cost_center" {
+  description = "Value of the tag CostCenter on everything."
+  type        = string
+  nullable    = false
+  default     = "ml-platform"
+}
+
+variable "deletion_protection" {
+  description = "Whether data, database and load balancer refuse to be deleted; null takes the environment's own choice."
+  type        = bool
+  default     = null
+}
+
+variable "final_database_snapshot" {
+  description = "Whether the database leaves a last snapshot when it is destroyed; null takes the environment's own choice."
+  type        = bool
+  default     = null
+}
+
+variable "git_sha" {
+  description = "Commit the images were built from; written by `make images`."
+  type        = string
+  nullable    = false
+  default     = "unknown"
+}
+
+variable "images" {
+  description = "Image references by digest; written by `make images` into images.auto.tfvars.json."
+  type = object({
+    deployer = string
+    mlflow   = string
+    serving  = string
+    trainer  = string
+  })
+  nullable = false
+}
+
+variable "mlflow_certificate_arn" {
+  description = "ACM certificate for MLflow's internal name, where one is at hand."
+  type        = string
+  default     = null
+}
+
+variable "mlflow_domain_name" {
+  description = "Internal name of MLflow, which its certificate is for; null makes one up."
+  type        = string
+  default     = null
+}
+
+variable "operator_cidrs" {
+  description = "Address ranges from which people reach the cluster's API; none means only from inside the network."
+  type        = list(string)
+  nullable    = false
+  default     = []
+}
+
+variable "permissions_boundary_arn" {
+  description = "Boundary that every role carries; terraform/bootstrap makes one, and the CI role can make no role without it."
+  type        = string
+  default     = null
+}
+
+variable "region" {
+  description = "AWS region of everything but the budget."
+  type        = string
+  nullable    = false
+  default     = "us-east-1"
+}
+
+variable "restore_database_snapshot" {
+  description = "Snapshot that MLflow's database begins with; written by `make destroy KEEP_DATA=1`."
+  type        = string
+  default     = null
+}
+
+variable "runbook_base_url" {
+  description = "Where docs/runbooks of your clone can be read; alarms link to it."
+  type        = string
+  nullable    = false
+  default     = "https://github.com/your-org/ml-platform/blob/main/docs/runbooks"
+}

@@ -1,0 +1,187 @@
+# The execution role: MWAA itself runs with it, and so do the tasks of every DAG. It depends on nothing but names, so
+# that the cluster's access entry can name it; what it may do depends on the rest.
+#
+# `aws eks get-token` needs no right at all: the token is a signed sts:GetCallerIdentity, which everyone may call.
+
+data "aws_iam_policy_document" "trust" {
+  statement {
+    actions = ["sts:AssumeRole"]
+
+    principals {
+      type        = "Service"
+      identifiers = ["airflow-env.amazonaws.com", "airflow.amazonaws.com"]
+    }
+
+    condition {
+      test     = "StringEquals"
+      variable = "aws:SourceAccount"
+      values   = [local.account_id]
+    }
+
+    condition {
+      test     = "ArnLike"
+      variable = "aws:SourceArn"
+      values   = [local.environment_arn]
+    }
+  }
+}
+
+resource "aws_iam_role" "execution" {
+  name                 = "${var.name}-airflow"
+  description          = "Managed Airflow ${var.name} and the tasks of its DAGs"
+  assume_role_policy   = data.aws_iam_policy_document.trust.json
+  permissions_boundary = var.permissions_boundary_arn
+}
+
+# What MWAA needs to run at all.
+data "aws_iam_policy_document" "execution" {
+  statement {
+    sid       = "Metrics"
+    actions   = ["airflow:PublishMetrics"]
+    resources = [local.environment_arn]
+  }
+
+  # No resource can be named for this action.
+  statement {
+    sid       = "MetricData"
+    actions   = ["cloudwatch:PutMetricData"]
+    resources = ["*"]
+
+    condition {
+      test     = "StringEquals"
+      variable = "cloudwatch:namespace"
+      values   = ["AmazonMWAA"]
+    }
+  }
+
+  statement {
+    sid       = "DagBucket"
+    actions   = ["s3:GetBucket*", "s3:ListBucket", "s3:ListBucketVersions"]
+    resources = [var.dags_bucket.arn]
+  }
+
+  statement {
+    sid       = "DagObjects"
+    actions   = ["s3:GetObject", "s3:GetObjectVersion"]
+    resources = ["${var.dags_bucket.arn}/*"]
+  }
+
+  # MWAA looks whether public access is blocked; the account's setting has no ARN.
+  statement {
+    sid       = "PublicAccessBlock"
+    actions   = ["s3:GetAccountPublicAccessBlock"]
+    resources = ["*"]
+  }
+
+  statement {
+    sid = "Logs"
+    actions = [
+      "logs:CreateLogGroup",
+      "logs:CreateLogStream",
+      "logs:GetLogEvents",
+      "logs:GetLogGroupFields",
+      "logs:GetLogRecord",
+      "logs:GetQueryResults",
+      "logs:PutLogEvents",
+    ]
+    resources = ["arn:${local.partition}:logs:${local.region}:${local.account_id}:log-group:airflow-${var.name}-*"]
+  }
+
+  # Lists, so it cannot be limited to some groups.
+  statement {
+    sid       = "LogGroups"
+    actions   = ["logs:DescribeLogGroups"]
+    resources = ["*"]
+  }
+
+  # Airflow's task queue belongs to an account of AWS's.
+  statement {
+    sid = "TaskQueue"
+    actions = [
+      "sqs:ChangeMessageVisibility",
+      "sqs:DeleteMessage",
+      "sqs:GetQueueAttributes",
+      "sqs:GetQueueUrl",
+      "sqs:ReceiveMessage",
+      "sqs:SendMessage",
+    ]
+    resources = ["arn:${local.partition}:sqs:${local.region}:*:airflow-celery-*"]
+  }
+
+  statement {
+    sid       = "Key"
+    actions   = ["kms:Decrypt", "kms:DescribeKey", "kms:Encrypt", "kms:GenerateDataKey*"]
+    resources = [var.kms_key_arn]
+
+    condition {
+      test     = "StringEquals"
+      variable = "kms:ViaService"
+      values   = [for service in ["s3", "sns", "sqs"] : "${service}.${local.region}.amazonaws.com"]
+    }
+  }
+}
+
+resource "aws_iam_role_policy" "execution" {
+  name   = "mwaa"
+  role   = aws_iam_role.execution.id
+  policy = data.aws_iam_policy_document.execution.json
+}
+
+# What the DAGs' own Python does (dags/mlplatform): it looks for landed files, moves them, keeps the documents of runs,
+# and tells people. The heavy work is done by pods, with rights of their own; MLflow is reached over HTTP.
+data "aws_iam_policy_document" "tasks" {
+  # Without a condition on the prefix: that a missing object is answered 404 and not 403, which the DAGs rely on, takes
+  # this right on a request that has no prefix.
+  statement {
+    sid       = "List"
+    actions   = ["s3:ListBucket"]
+    resources = [var.buckets.data.arn, var.buckets.landing.arn]
+  }
+
+  # Versions, because a run reads the version it saw first. Tags, because S3 copies them along.
+  statement {
+    sid = "TakeFromLanding"
+    actions = [
+      "s3:DeleteObject",
+      "s3:GetObject",
+      "s3:GetObjectTagging",
+      "s3:GetObjectVersion",
+      "s3:GetObjectVersionTagging",
+    ]
+    resources = ["${var.buckets.landing.arn}/*"]
+  }
+
+  # Accepted files, and refused ones with the reason beside them.
+  statement {
+    sid     = "PutAway"
+    actions = ["s3:AbortMultipartUpload", "s3:PutObject", "s3:PutObjectTagging"]
+    resources = [
+      "${var.buckets.data.arn}/raw/*",
+      "${var.buckets.landing.arn}/quarantine/*",
+    ]
+  }
+
+  statement {
+    sid       = "Accepted"
+    actions   = ["s3:GetObject"]
+    resources = ["${var.buckets.data.arn}/raw/*"]
+  }
+
+  statement {
+    sid       = "Runs"
+    actions   = ["s3:DeleteObject", "s3:GetObject", "s3:PutObject"]
+    resources = ["${var.buckets.data.arn}/runs/*"]
+  }
+
+  statement {
+    sid       = "TellPeople"
+    actions   = ["sns:Publish"]
+    resources = [var.topic_arn]
+  }
+}
+
+resource "aws_iam_role_policy" "tasks" {
+  name   = "tasks"
+  role   = aws_iam_role.execution.id
+  policy = data.aws_iam_policy_document.tasks.json
+}

@@ -1,0 +1,224 @@
+# What each service account may do in AWS: what its step does, and no more.
+#
+# The pipeline's layout (dags/mlplatform): a run lives in `runs/<dataset>/<run key>/`, each step reads what earlier
+# ones left there and writes under its own folder. IAM's `*` spans slashes, so `runs/*/prepare/*` is that of any run.
+# Models and metrics go over HTTP to MLflow, which alone touches its artifacts.
+
+locals {
+  run_documents = {
+    config = "runs/*/config.json"
+    inputs = "runs/*/inputs.json"
+  }
+
+  # versions: landed and accepted files, which a run pins to the version it saw first.
+  # read, write: keys of the data bucket.
+  step_access = {
+    validator = {
+      versions = { landing = ["*.parquet"], data = ["raw/*"] }
+      read     = [local.run_documents.config, local.run_documents.inputs, "runs/*/validate/*"]
+      write    = ["runs/*/validate/*"]
+    }
+    preparer = {
+      versions = { data = ["raw/*"] } # by now the files of a run are accepted
+      read     = [local.run_documents.config, local.run_documents.inputs, "runs/*/prepare/*"]
+      write    = ["runs/*/prepare/*"]
+    }
+    trainer = {
+      versions = {}
+      read     = ["runs/*/prepare/*", "runs/*/trials/*"]
+      write    = ["runs/*/trials/*"]
+    }
+    evaluator = {
+      versions = {}
+      read     = ["runs/*/prepare/*", "runs/*/evaluate/*"]
+      write    = ["runs/*/evaluate/*"]
+    }
+    deployer = {
+      versions = {}
+      read     = ["runs/*/evaluate/*", "runs/*/deploy/*"]
+      write    = ["runs/*/deploy/*"]
+    }
+  }
+
+  # Keys by bucket, whatever the kind of reading.
+  step_listings = {
+    for step, access in local.step_access : step => {
+      for bucket in distinct(concat(keys(access.versions), ["data"])) : bucket =>
+      concat(lookup(access.versions, bucket, []), bucket == "data" ? access.read : [])
+    }
+  }
+}
+
+data "aws_iam_policy_document" "step" {
+  for_each = local.step_access
+
+  dynamic "statement" {
+    for_each = each.value.versions
+
+    content {
+      sid       = "Read${title(statement.key)}Files"
+      actions   = ["s3:GetObject", "s3:GetObjectVersion"]
+      resources = [for key in statement.value : "${var.buckets[statement.key].arn}/${key}"]
+    }
+  }
+
+  statement {
+    sid       = "ReadRunDocuments"
+    actions   = ["s3:GetObject"]
+    resources = [for key in each.value.read : "${var.buckets.data.arn}/${key}"]
+  }
+
+  statement {
+    sid       = "WriteOwnResults"
+    actions   = ["s3:AbortMultipartUpload", "s3:PutObject"]
+    resources = [for key in each.value.write : "${var.buckets.data.arn}/${key}"]
+  }
+
+  # Without the right to list a key S3 answers 403 for one that is missing, and a step could not tell "not done yet"
+  # from "forbidden". IfExists, because it is not documented whether S3 knows a prefix when it decides that.
+  dynamic "statement" {
+    for_each = local.step_listings[each.key]
+
+    content {
+      sid       = "TellMissingFromForbiddenIn${title(statement.key)}"
+      actions   = ["s3:ListBucket"]
+      resources = [var.buckets[statement.key].arn]
+
+      condition {
+        test     = "StringLikeIfExists"
+        variable = "s3:prefix"
+        values   = statement.value
+      }
+    }
+  }
+
+  # Files that were refused are for people.
+  dynamic "statement" {
+    for_each = contains(keys(each.value.versions), "landing") ? [var.buckets.landing.arn] : []
+
+    content {
+      sid       = "LeaveQuarantineAlone"
+      effect    = "Deny"
+      actions   = ["s3:GetObject", "s3:GetObjectVersion"]
+      resources = ["${statement.value}/quarantine/*"]
+    }
+  }
+
+  statement {
+    sid       = "DecryptAndEncryptThroughS3"
+    actions   = ["kms:Decrypt", "kms:GenerateDataKey"]
+    resources = [var.kms_key_arn]
+
+    condition {
+      test     = "StringEquals"
+      variable = "kms:ViaService"
+      values   = ["s3.${local.region}.amazonaws.com"]
+    }
+  }
+}
+
+data "aws_iam_policy_document" "deployer" {
+  source_policy_documents = [data.aws_iam_policy_document.step["deployer"].json]
+
+  # `models/<registered model>/<version>/model.tar.gz`: packed here, fetched by the endpoint.
+  statement {
+    sid       = "PublishModels"
+    actions   = ["s3:AbortMultipartUpload", "s3:GetObject", "s3:PutObject"]
+    resources = ["${var.buckets.artifacts.arn}/models/*"]
+  }
+
+  statement {
+    sid       = "TellMissingFromForbiddenInArtifacts"
+    actions   = ["s3:ListBucket"]
+    resources = [var.buckets.artifacts.arn]
+
+    condition {
+      test     = "StringLikeIfExists"
+      variable = "s3:prefix"
+      values   = ["models/*"]
+    }
+  }
+
+  # Endpoints, and the models and configurations the deployer makes for them, are all named after the endpoint.
+  # Nothing but a failed or never finished endpoint is ever deleted; models and configurations stay, to go back to.
+  statement {
+    sid = "RollOut"
+    actions = [
+      "sagemaker:AddTags",
+      "sagemaker:CreateEndpoint",
+      "sagemaker:CreateEndpointConfig",
+      "sagemaker:CreateModel",
+      "sagemaker:DeleteEndpoint",
+      "sagemaker:DescribeEndpoint",
+      "sagemaker:DescribeEndpointConfig",
+      "sagemaker:DescribeModel",
+      "sagemaker:InvokeEndpoint",
+      "sagemaker:UpdateEndpoint",
+    ]
+    resources = [
+      for kind in ["endpoint", "endpoint-config", "model"] :
+      "arn:${local.partition}:sagemaker:${local.region}:${local.account_id}:${kind}/${var.endpoint_name_prefix}-*"
+    ]
+  }
+
+  # SageMaker rolls back by alarms only for a caller who may see them.
+  statement {
+    sid       = "WatchAlarms"
+    actions   = ["cloudwatch:DescribeAlarms"]
+    resources = ["arn:${local.partition}:cloudwatch:${local.region}:${local.account_id}:alarm:*"]
+  }
+
+  statement {
+    sid       = "LetModelsRunAsServingRole"
+    actions   = ["iam:PassRole"]
+    resources = [var.serving_role_arn]
+
+    condition {
+      test     = "StringEquals"
+      variable = "iam:PassedToService"
+      values   = ["sagemaker.amazonaws.com"]
+    }
+  }
+}
+
+# After the autoscaler's own documentation (cloudprovider/aws), but for the groups of this cluster only.
+data "aws_iam_policy_document" "cluster_autoscaler" {
+  statement {
+    sid = "LookAround"
+    actions = [
+      "autoscaling:DescribeAutoScalingGroups",
+      "autoscaling:DescribeAutoScalingInstances",
+      "autoscaling:DescribeLaunchConfigurations",
+      "autoscaling:DescribeScalingActivities",
+      "autoscaling:DescribeTags",
+      "ec2:DescribeImages",
+      "ec2:DescribeInstanceTypes",
+      "ec2:DescribeLaunchTemplateVersions",
+      "ec2:GetInstanceTypesFromInstanceRequirements",
+    ]
+    # Neither service knows a narrower resource for these.
+    resources = ["*"]
+  }
+
+  statement {
+    sid       = "ReadNodeGroups"
+    actions   = ["eks:DescribeNodegroup"]
+    resources = ["arn:${local.partition}:eks:${local.region}:${local.account_id}:nodegroup/${var.name}/*/*"]
+  }
+
+  statement {
+    sid     = "Scale"
+    actions = ["autoscaling:SetDesiredCapacity", "autoscaling:TerminateInstanceInAutoScalingGroup"]
+    # EKS calls the group of a node group `eks-<node group>-<id>`.
+    resources = [join(":", [
+      "arn", local.partition, "autoscaling", local.region, local.account_id,
+      "autoScalingGroup", "*", "autoScalingGroupName/eks-${var.name}-*",
+    ])]
+
+    condition {
+      test     = "StringEquals"
+      variable = "aws:ResourceTag/k8s.io/cluster-autoscaler/${var.name}"
+      values   = ["owned"]
+    }
+  }
+}

@@ -1,0 +1,211 @@
+variable "admin_role_arns" {
+  description = "Roles of the people who administer the cluster."
+  type        = list(string)
+  nullable    = false
+  default     = []
+}
+
+variable "airflow" {
+  description = "Size of the MWAA environment; mw1.micro has one scheduler and one worker and does not scale."
+  type = object({
+    environment_class     = string
+    min_workers           = number
+    max_workers           = number
+    schedulers            = number
+    version               = optional(string, "3.2.1")
+    webserver_access_mode = optional(string, "PRIVATE_ONLY")
+    configuration_options = optional(map(string), {})
+  })
+  nullable = false
+}
+
+variable "alert_email_addresses" {
+  description = "Who is told of alarms, spending and the pipeline's decisions."
+  type        = list(string)
+  nullable    = false
+  default     = []
+
+  validation {
+    condition     = alltrue([for address in var.alert_email_addresses : can(regex("^[^@\\s]+@[^@\\s]+\\.[^@\\s]+$", address))])
+    error_message = "alert_email_addresses must be e-mail addresses, such as on-call@example.com: correct the one that is not."
+  }
+}
+
+variable "allow_unprotected_production" {
+  description = "Lets deletion_protection be false in production; meant for taking it down, never for running it."
+  type        = bool
+  nullable    = false
+  default     = false
+}
+
+variable "budget" {
+  description = "Monthly limit in US dollars, and when everything that can stop stops at night (cron expressions); null never."
+  type = object({
+    monthly_limit_usd = number
+    shutdown = optional(object({
+      stop     = string
+      start    = string
+      timezone = optional(string, "UTC")
+    }))
+  })
+  nullable = false
+}
+
+variable "cluster" {
+  description = "Kubernetes version and node pools: instance types in order of preference, and how many nodes at most. GPU nodes are spot first; on_demand_max_size is the fallback."
+  type = object({
+    kubernetes_version           = string
+    endpoint_public_access_cidrs = optional(list(string), [])
+    system = object({
+      instance_types = list(string)
+      min_size       = number
+      max_size       = number
+    })
+    cpu = object({
+      instance_types = list(string)
+      max_size       = number
+      spot           = bool
+    })
+    gpu = object({
+      instance_types     = list(string)
+      max_size           = number
+      on_demand_max_size = number
+    })
+  })
+  nullable = false
+}
+
+variable "deletion_protection" {
+  description = "Whether data, database and load balancer refuse to be deleted."
+  type        = bool
+  nullable    = false
+
+  validation {
+    condition     = var.deletion_protection || var.environment != "prod" || var.allow_unprotected_production
+    error_message = "deletion_protection must be true in prod: leave it on, or, to take production down, use `make destroy ENV=prod`, which sets allow_unprotected_production as well."
+  }
+}
+
+variable "endpoints" {
+  description = "SageMaker endpoints by dataset: size, and whether they stand while no model is deployed (at_rest)."
+  type = map(object({
+    instance_type      = string
+    instance_count     = number
+    max_instance_count = number
+    at_rest            = optional(bool, true)
+
+    data_capture_percentage  = optional(number, 10)
+    invocations_per_instance = optional(number, 3000)
+    startup_timeout_seconds  = optional(number, 600)
+    alarms = optional(object({
+      server_error_share = optional(number, 0.01)
+      client_error_share = optional(number, 0.25)
+      latency_p99_ms     = optional(number, 500)
+      overhead_p99_ms    = optional(number, 1000)
+    }), {})
+  }))
+  nullable = false
+
+  validation {
+    condition     = alltrue([for name in keys(var.endpoints) : can(regex("^[a-z][a-z0-9-]{0,24}$", name))])
+    error_message = "endpoints: a key is the name of a dataset in config/models, up to 25 lower-case letters, digits and dashes: rename the one that is not."
+  }
+}
+
+variable "environment" {
+  description = "Name of the environment: dev, staging, prod, or local on emulators."
+  type        = string
+  nullable    = false
+
+  validation {
+    condition     = contains(["dev", "staging", "prod", "local"], var.environment)
+    error_message = "environment must be one of dev, staging, prod, local: each has its file in config/ too."
+  }
+}
+
+variable "git_sha" {
+  description = "Commit the images were built from; becomes lineage of every model."
+  type        = string
+  nullable    = false
+  default     = "unknown"
+}
+
+variable "images" {
+  description = "Image references by digest."
+  type = object({
+    deployer = string
+    mlflow   = string
+    serving  = string
+    trainer  = string
+  })
+  nullable = false
+
+  validation {
+    condition     = alltrue([for reference in values(var.images) : can(regex("@sha256:[0-9a-f]{64}$", reference))])
+    error_message = "images must be named by digest (…@sha256:…), so that what was tested is what runs: run `make images`, which writes them down."
+  }
+}
+
+variable "log_retention_days" {
+  description = "How long logs are kept."
+  type        = number
+  nullable    = false
+  default     = 30
+}
+
+variable "mlflow" {
+  description = "Size of MLflow's database and service. Without a certificate, allow_http must say that plain HTTP inside the network will do."
+  type = object({
+    allow_http              = optional(bool, false)
+    certificate_arn         = optional(string)
+    domain_name             = optional(string)
+    database_class          = string
+    database_storage_gib    = number
+    database_multi_az       = bool
+    backup_retention_days   = number
+    final_database_snapshot = bool
+    restore_snapshot        = optional(string)
+    task_cpu                = number
+    task_memory             = number
+    min_tasks               = number
+    max_tasks               = number
+  })
+  nullable = false
+}
+
+variable "network" {
+  description = "Address range, availability zones by letter, one NAT gateway or one per zone, private endpoints of AWS services, and networks that this one is to be connected to."
+  type = object({
+    cidr                = string
+    zones               = list(string)
+    single_nat_gateway  = bool
+    interface_endpoints = list(string)
+    peer_cidrs          = optional(list(string), [])
+  })
+  nullable = false
+}
+
+variable "permissions_boundary_arn" {
+  description = "Permissions boundary that every role carries; null for none."
+  type        = string
+  default     = null
+}
+
+variable "region" {
+  description = "AWS region."
+  type        = string
+  nullable    = false
+}
+
+variable "runbook_base_url" {
+  description = "Where docs/runbooks can be read; alarms link to it."
+  type        = string
+  nullable    = false
+}
+
+variable "tags" {
+  description = "Tags for what the provider's default tags do not reach: nodes and their disks."
+  type        = map(string)
+  nullable    = false
+  default     = {}
+}
