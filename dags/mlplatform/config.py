@@ -444,7 +444,7 @@ def load_settings(bundle: Path = BUNDLE) -> Settings:
         platform = json.loads(platform_file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(
-            f"{platform_file}: no such file; it is written by Terraform (`make push-dags`) or by `make local-up`"
+            f"{platform_file}: no such file; it is written by Terraform (`make apply`) or by `make local-up`"
         ) from None
     except json.JSONDecodeError as error:
         raise ConfigError(f"{platform_file}: not valid JSON: {error}") from None
