@@ -5,6 +5,7 @@ PYTHON ?= python3
 ENVS := .local/envs
 DEV := $(ENVS)/dev/bin
 PYTEST_ARGS ?=
+CLOUD = $(DEV)/python -m cloud
 # Nothing of the caller's own Python set-up reaches the locked environments.
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV PYTHONDONTWRITEBYTECODE
 
@@ -29,7 +30,7 @@ setup: ## Find or install uv, Python 3.12 and one locked environment per compone
 demo: setup ## The whole story on this machine: land data, train, compare, deploy, predict
 	@$(DEV)/python -m local demo
 
-test: lint types test-unit test-dags test-containers test-local test-e2e ## Everything that has to hold, about 13 minutes
+test: lint types test-unit test-dags test-containers test-kubernetes test-terraform test-policies test-local test-localstack test-emulated test-e2e ## Everything that has to hold, about 35 minutes
 
 ##@ The platform on this machine
 .PHONY: local-up local-down local-status local-logs
@@ -45,14 +46,49 @@ local-status: setup ## What runs, where, and what does not
 local-logs: setup ## Show the end of the logs (SERVICE=name for one)
 	@$(DEV)/python -m local logs $(SERVICE)
 
+##@ The platform in AWS (ENV=dev, staging or prod)
+.PHONY: bootstrap plan apply destroy images push-dags cluster-config up cost train smoke
+bootstrap: setup ## Once per account: state bucket, image repositories, CI role (GITHUB_REPOSITORY=owner/name)
+	@$(CLOUD) bootstrap $(if $(GITHUB_REPOSITORY),--github-repository "$(GITHUB_REPOSITORY)") $(if $(REGION),--region "$(REGION)") $(if $(YES),--yes)
+
+plan: setup ## Show what an apply would change
+	@$(CLOUD) plan --env "$(ENV)"
+
+apply: setup ## Make the environment what terraform/environments/ENV says; shows the plan and asks
+	@$(CLOUD) apply --env "$(ENV)" $(if $(YES),--yes)
+
+destroy: setup ## Take it down in one go; KEEP_DATA=1 keeps buckets and a database snapshot
+	@$(CLOUD) destroy --env "$(ENV)" $(if $(KEEP_DATA),--keep-data) $(if $(CONFIRM),--confirm "$(CONFIRM)")
+
+images: setup ## Build, scan and push the images and write their digests down; FROM=env promotes another's
+	@$(CLOUD) images --env "$(ENV)" $(if $(FROM),--from "$(FROM)") $(if $(ALLOW_FINDINGS),--allow-findings)
+
+push-dags: setup ## Check the DAG bundle, sync it to the DAG bucket, say what changed
+	@$(CLOUD) push-dags --env "$(ENV)" $(if $(DRY_RUN),--dry-run)
+
+cluster-config: setup ## Apply config/kubernetes to the cluster
+	@$(CLOUD) cluster-config --env "$(ENV)" $(if $(DRY_RUN),--dry-run)
+
+up: setup ## All of it in order; after a failure the same command goes on
+	@$(CLOUD) up --env "$(ENV)" $(if $(FROM),--from "$(FROM)") $(if $(YES),--yes)
+
+cost: setup ## Estimate the price at rest and of a training hour; needs no account
+	@$(CLOUD) cost $(if $(ENV),--env "$(ENV)")
+
+train: setup ## Start the pipeline and follow it; MONTH=1 lands that month of the example's flights first
+	@$(CLOUD) train --env "$(ENV)" $(if $(MONTH),--month "$(MONTH)")
+
+smoke: setup ## Ask every part whether it works; changes nothing
+	@$(CLOUD) smoke --env "$(ENV)"
+
 ##@ Parts of the test suite
-.PHONY: lint types test-unit test-dags test-containers test-local test-e2e
+.PHONY: lint types test-unit test-dags test-containers test-kubernetes test-terraform test-policies test-local test-localstack test-emulated test-e2e
 lint: setup ## Style and formatting
 	@$(DEV)/ruff check .
 	@$(DEV)/ruff format --check .
 
 types: setup ## Static types, each component against its own environment
-	@$(DEV)/mypy local benchmarks tests/unit tests/local tests/e2e
+	@$(DEV)/mypy cloud local benchmarks tests/unit tests/kubernetes tests/terraform tests/policies tests/local tests/localstack tests/emulated tests/e2e
 	@MYPYPATH=dags $(DEV)/mypy --python-executable $(ENVS)/airflow/bin/python -m train_model -p mlplatform
 	@MYPYPATH=$(TRAINER_PATH) $(DEV)/mypy --python-executable $(ENVS)/trainer/bin/python -p trainer
 	@MYPYPATH=$(SERVING_PATH) $(DEV)/mypy --python-executable $(ENVS)/serving/bin/python -p serving -p modelformat
@@ -70,22 +106,45 @@ test-containers: setup ## The step contract of every container, each in its own 
 	@PYTHONPATH=$(DEPLOYER_PATH) $(ENVS)/deployer/bin/python -m pytest tests/containers/deployer $(PYTEST_ARGS)
 	@PYTHONPATH=. $(DEV)/python -m pytest tests/containers/mlflow $(PYTEST_ARGS)
 
+test-kubernetes: setup ## config/kubernetes: schemas, policies, quotas that admit the pipeline
+	@PYTHONPATH=.:dags $(DEV)/python -m pytest tests/kubernetes $(PYTEST_ARGS)
+
+test-terraform: setup ## Format, validation and unit tests of every module; freshness of their READMEs
+	@PYTHONPATH=.:dags $(DEV)/python -m pytest tests/terraform $(PYTEST_ARGS)
+
+test-policies: setup ## Security policies over every environment's plan; linters of IAM and Terraform
+	@PYTHONPATH=.:dags $(DEV)/python -m pytest tests/policies $(PYTEST_ARGS)
+
 test-local: setup ## The local Kubernetes and AWS APIs and the platform's life cycle
 	@PYTHONPATH=.:dags $(DEV)/python -m pytest tests/local $(PYTEST_ARGS)
+
+test-localstack: setup ## Storage, network and the data plane on LocalStack, without Docker
+	@PYTHONPATH=.:dags $(DEV)/python -m pytest tests/localstack $(PYTEST_ARGS)
+
+test-emulated: setup ## Every environment really applied, asked, destroyed, on emulators
+	@PYTHONPATH=.:dags $(DEV)/python -m pytest tests/emulated $(PYTEST_ARGS)
 
 test-e2e: setup ## The story and the unhappy ways on the real local platform
 	@PYTHONPATH=.:dags $(DEV)/python -m pytest tests/e2e $(PYTEST_ARGS)
 
 ##@ Measure
-.PHONY: bench-story
+.PHONY: bench-story bench-terraform
 bench-story: setup ## Per task: wall time, the pod's own compute, and what orchestration adds
 	@PYTHONPATH=.:dags $(DEV)/python -m benchmarks.story
 
+bench-terraform: setup ## Seconds for plan, emulated apply and destroy of every environment
+	@PYTHONPATH=.:dags $(DEV)/python -m benchmarks.terraform
+
 ##@ Maintain
-.PHONY: format lock clean
+.PHONY: format docs lock clean
 format: setup ## Rewrite the code in the project's format
 	@$(DEV)/ruff check --fix .
 	@$(DEV)/ruff format .
+	@terraform fmt -recursive terraform tests
+
+docs: setup ## Write the tables of the Terraform READMEs and of docs/cost.md from the code
+	@$(DEV)/python -m cloud.module_docs
+	@$(DEV)/python -m cloud.cost_docs
 
 lock: ## Compile every lock file from its sources
 	@$(PYTHON) local/bootstrap.py --lock

@@ -61,7 +61,7 @@ class Terraform:
 
     def __init__(self, folder: Path, environment: Mapping[str, str] | None = None) -> None:
         self.folder = folder
-        self._environment = _environment() | dict(environment or {})
+        self._environment = _environment(environment)
         self._executable = executable()
 
     def init(self, *arguments: str) -> None:
@@ -73,7 +73,9 @@ class Terraform:
         mirror = plugin_dir()
         self.run("init", "-input=false", *([f"-plugin-dir={mirror}"] if mirror else []), *arguments)
 
-    def run(self, *arguments: str, check: bool = True, timeout: float | None = None) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, *arguments: str, check: bool = True, timeout: float | None = None
+    ) -> subprocess.CompletedProcess[str]:
         """Run a command quietly and return what it printed, without colours.
 
         Raises:
@@ -111,9 +113,9 @@ class Terraform:
         return [self._executable, f"-chdir={self.folder}", arguments[0], *plain, *arguments[1:]]
 
 
-def _environment() -> dict[str, str]:
-    """The caller's environment, without a command line configuration that does not exist."""
-    environment = {**os.environ, "TF_IN_AUTOMATION": "1", "CHECKPOINT_DISABLE": "1"}
+def _environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The caller's environment and more, without a command line configuration that does not exist."""
+    environment = {**os.environ, "TF_IN_AUTOMATION": "1", "CHECKPOINT_DISABLE": "1", **(more or {})}
     config = environment.get("TF_CLI_CONFIG_FILE")
     if config and not Path(config).exists():
         del environment["TF_CLI_CONFIG_FILE"]

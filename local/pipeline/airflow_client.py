@@ -39,12 +39,18 @@ class TaskInstance:
 
 
 class AirflowClient:
-    """Airflow's API on loopback, where the local platform gives every caller an administrator's token."""
+    """Airflow's API, by whatever HTTP client reaches it."""
 
-    def __init__(self, url: str) -> None:
-        self._http = httpx.Client(base_url=url, timeout=30, transport=httpx.HTTPTransport(retries=3))
-        token = self._http.get("/auth/token").raise_for_status().json()["access_token"]
-        self._http.headers["Authorization"] = f"Bearer {token}"
+    def __init__(self, http: httpx.Client) -> None:
+        self._http = http
+
+    @classmethod
+    def on_this_machine(cls, url: str) -> AirflowClient:
+        """Return a client of the local platform, which gives every caller on loopback an administrator's token."""
+        http = httpx.Client(base_url=url, timeout=30, transport=httpx.HTTPTransport(retries=3))
+        token = http.get("/auth/token").raise_for_status().json()["access_token"]
+        http.headers["Authorization"] = f"Bearer {token}"
+        return cls(http)
 
     def _get(self, path: str, **query: Any) -> Any:
         return self._http.get(f"/api/v2/{path}", params=query).raise_for_status().json()
@@ -101,6 +107,7 @@ class AirflowClient:
         timeout: float,
         until: Callable[[str, list[TaskInstance]], bool] | None = None,
         on_change: Callable[[str, list[TaskInstance]], None] | None = None,
+        poll_seconds: float = 0.5,
     ) -> str:
         """Follow a run until it ends, or until a condition holds, and return its state.
 
@@ -120,7 +127,7 @@ class AirflowClient:
             if time.monotonic() > deadline:
                 open_tasks = ", ".join(f"{task.label} {task.state}" for task in tasks if task.ended_at is None)
                 raise TimeoutError(f"run {run_id} of {dag_id} is still {state} after {timeout:.0f} s: {open_tasks}")
-            time.sleep(0.5)
+            time.sleep(poll_seconds)
 
 
 def _task(entry: dict[str, Any]) -> TaskInstance:

@@ -46,7 +46,7 @@ class AttachedPlatform:
     @cached_property
     def airflow(self) -> AirflowClient:
         """Airflow's REST API."""
-        return AirflowClient(self.addresses["airflow"])
+        return AirflowClient.on_this_machine(self.addresses["airflow"])
 
     @cached_property
     def s3(self) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import socket
 import subprocess
 import time
@@ -18,16 +17,6 @@ from local.pipeline.attached import AttachedPlatform
 from local.platform.processes import MARKER
 
 ROOT = Path(__file__).parents[2]
-README = ROOT / "README.md"
-
-
-def readme_commands() -> list[str]:
-    """Every command in the README's shell blocks, without comments."""
-    blocks = re.findall(
-        r"^```(?:sh|bash|shell)\n(.*?)^```", README.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
-    )
-    lines = [line.partition(" #")[0].strip() for block in blocks for line in block.splitlines()]
-    return [line for line in lines if line and not line.startswith("#")]
 
 
 @dataclass

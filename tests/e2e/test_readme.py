@@ -6,7 +6,8 @@ import subprocess
 from pathlib import Path
 
 from local.pipeline.attached import AttachedPlatform
-from tests.e2e.support import ROOT, Shell, readme_commands
+from tests import readme
+from tests.e2e.support import ROOT, Shell
 
 # `make test` runs this very test; the last line of the README's story is run when the session ends.
 RUN_ELSEWHERE = {"make test", "make local-down"}
@@ -15,7 +16,7 @@ RUN_ELSEWHERE = {"make test", "make local-down"}
 def test_every_command_of_the_readme_works(
     demo: subprocess.CompletedProcess[str], platform: AttachedPlatform, shell: Shell
 ) -> None:
-    commands = readme_commands()
+    commands = readme.commands(in_aws=False)
     assert {"make demo", "make test"} <= set(commands)
     for command in commands:
         if command in RUN_ELSEWHERE or command in shell.ran:
@@ -37,8 +38,8 @@ def test_links_in_the_documents_lead_somewhere() -> None:
     import re
 
     missing = []
-    for document in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("*/*/README.md")]:
-        if ".local" in document.parts:
+    for document in ROOT.glob("**/*.md"):
+        if any(part.startswith(".") for part in document.relative_to(ROOT).parts):
             continue
         for link in re.findall(r"\]\((?!https?://|#)([^)#]+)", document.read_text(encoding="utf-8")):
             if not (document.parent / link).exists():

@@ -58,6 +58,8 @@ module "platform" {
     flights = { instance_type = "ml.t2.medium", instance_count = 1, max_instance_count = 1 }
   }
 
+  endpoint_silence_hours = null # it is asked now and then
+
   log_retention_days = 14
 
   budget = {

@@ -59,6 +59,8 @@ module "platform" {
     flights = { instance_type = "ml.m6i.large", instance_count = 2, max_instance_count = 6 }
   }
 
+  endpoint_silence_hours = 24 # somebody always asks in production
+
   log_retention_days = 365
 
   budget = {

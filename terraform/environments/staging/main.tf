@@ -56,6 +56,8 @@ module "platform" {
     flights = { instance_type = "ml.m6i.large", instance_count = 1, max_instance_count = 2 }
   }
 
+  endpoint_silence_hours = null # it is asked now and then
+
   log_retention_days = 30
 
   budget = {

@@ -189,6 +189,7 @@ module "observability" {
   airflow_environment_name = module.airflow.environment_name
   cluster_name             = module.cluster.cluster_name
   endpoint_names           = module.serving.endpoint_names
+  thresholds               = { endpoint_silence_hours = var.endpoint_silence_hours }
 
   landing_dead_letter_queue_name = module.storage.landing_dead_letter_queue_name
 

@@ -86,6 +86,12 @@ variable "deletion_protection" {
   }
 }
 
+variable "endpoint_silence_hours" {
+  description = "After how many hours without a single request an endpoint raises an alarm; null for endpoints that are asked now and then."
+  type        = number
+  default     = null
+}
+
 variable "endpoints" {
   description = "SageMaker endpoints by dataset: size, and whether they stand while no model is deployed (at_rest)."
   type = map(object({

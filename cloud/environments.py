@@ -1,0 +1,103 @@
+"""An environment of the platform: its Terraform root, its state, its outputs."""
+
+from __future__ import annotations
+
+import os
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import boto3
+import botocore.exceptions
+
+from cloud.errors import CloudError
+from cloud.terraform import ROOT, Terraform, TerraformError
+
+NAMES = ("dev", "staging", "prod")
+PROJECT = "ml-platform"
+STATE_BUCKET = "ML_PLATFORM_STATE_BUCKET"
+"""Environment variable that names the bucket of the Terraform states, where it is not bootstrap's own name for it."""
+
+
+class Environment:
+    """One environment, by the name of its folder in `terraform/environments`."""
+
+    def __init__(self, name: str, root: Path = ROOT) -> None:
+        if name not in NAMES:
+            raise CloudError(f"ENV={name!r} is not an environment: choose one of {', '.join(NAMES)}")
+        self.name = name
+        self.root = root
+        self.folder = root / "terraform" / "environments" / name
+
+    @property
+    def prefix(self) -> str:
+        """What the names of all its resources begin with."""
+        return f"{PROJECT}-{self.name}"
+
+    @cached_property
+    def session(self) -> boto3.Session:
+        """The caller's AWS session, in the environment's region where the state says which."""
+        return boto3.Session()
+
+    def client(self, service: str) -> Any:
+        """Return a client in the caller's region."""
+        try:
+            return self.session.client(service)
+        except botocore.exceptions.NoRegionError:
+            raise CloudError(
+                "no AWS region is set: export AWS_REGION=… (the one in the environment's main.tf)"
+            ) from None
+
+    @cached_property
+    def account(self) -> str:
+        """The account the caller is in.
+
+        Raises:
+            CloudError: there are no valid credentials.
+        """
+        try:
+            identity: str = self.client("sts").get_caller_identity()["Account"]
+        except (botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError) as error:
+            raise CloudError(f"AWS does not know you ({error}): sign in, for example with `aws sso login`") from None
+        return identity
+
+    @property
+    def state_bucket(self) -> str:
+        """The bucket that holds the state; see `terraform/bootstrap`."""
+        return os.environ.get(STATE_BUCKET) or f"{PROJECT}-terraform-state-{self.account}"
+
+    @cached_property
+    def terraform(self) -> Terraform:
+        """Terraform in the environment's root, ready to plan.
+
+        Raises:
+            CloudError: the state's bucket does not exist, or Terraform fails.
+        """
+        terraform = Terraform(self.folder)
+        try:
+            found = self.client("s3").head_bucket(Bucket=self.state_bucket)
+        except botocore.exceptions.ClientError as error:
+            raise CloudError(
+                f"the state bucket {self.state_bucket} cannot be read ({error.response['Error']['Code']}): run "
+                f"`make bootstrap` in this account first, or name another bucket in {STATE_BUCKET}"
+            ) from None
+        region = found.get("BucketRegion") or self.session.region_name
+        terraform.init(
+            "-reconfigure", f"-backend-config=bucket={self.state_bucket}", f"-backend-config=region={region}"
+        )
+        return terraform
+
+    @cached_property
+    def outputs(self) -> dict[str, Any]:
+        """The root's outputs.
+
+        Raises:
+            CloudError: nothing is applied yet.
+        """
+        outputs = self.terraform.output()
+        if "name" not in outputs:
+            raise CloudError(f"nothing is applied in {self.name}: run `make apply ENV={self.name}` first")
+        return outputs
+
+
+__all__ = ["NAMES", "PROJECT", "STATE_BUCKET", "Environment", "TerraformError"]

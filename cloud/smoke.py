@@ -1,0 +1,145 @@
+"""Ask an environment, through the AWS API, whether it works. Changes nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import botocore.exceptions
+
+from cloud.environments import Environment
+
+Outputs = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Check:
+    """What was asked and what came back."""
+
+    name: str
+    passed: bool
+    detail: str
+
+
+def smoke(environment: Environment) -> Iterator[Check]:
+    """Yield one check after the other; an error of AWS is a check that did not pass.
+
+    Raises:
+        CloudError: nothing is applied.
+    """
+    outputs = environment.outputs
+    questions: dict[str, Callable[[Environment, Outputs], str]] = {
+        "airflow": _airflow,
+        "dags": _dags,
+        "cluster": _cluster,
+        "mlflow": _mlflow,
+        "endpoints": _endpoints,
+        "alarms": _alarms,
+    }
+    for name, ask in questions.items():
+        try:
+            yield Check(name, True, ask(environment, outputs))
+        except _NotYet as problem:
+            yield Check(name, False, str(problem))
+        except KeyError as missing:
+            yield Check(name, False, f"there is no output {missing}: the last apply did not end, run `make apply`")
+        except (botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError) as error:
+            yield Check(name, False, f"AWS answered: {error}")
+
+
+class _NotYet(Exception):
+    """Something is not as it should be."""
+
+
+def _airflow(environment: Environment, outputs: Outputs) -> str:
+    found = environment.client("mwaa").get_environment(Name=outputs["airflow_environment"])["Environment"]
+    if found["Status"] != "AVAILABLE":
+        raise _NotYet(
+            f"{found['Name']} is {found['Status']}: {found.get('LastUpdate', {}).get('Error', 'see its page')}"
+        )
+    return f"{found['Name']} is available, Airflow {found['AirflowVersion']}"
+
+
+def _dags(environment: Environment, outputs: Outputs) -> str:
+    mwaa = environment.client("mwaa")
+
+    def get(path: str) -> dict[str, Any]:
+        answer = mwaa.invoke_rest_api(Name=outputs["airflow_environment"], Method="GET", Path=path)
+        content: dict[str, Any] = answer["RestApiResponse"]
+        return content
+
+    errors = get("/importErrors")["import_errors"]
+    if errors:
+        raise _NotYet(f"{len(errors)} DAG files cannot be imported, first {errors[0]['filename']}")
+    names = sorted(dag["dag_id"] for dag in get("/dags")["dags"])
+    if "train_model" not in names:
+        raise _NotYet(f"train_model is not there ({', '.join(names) or 'no DAG'}): run `make push-dags`, wait a minute")
+    return ", ".join(names)
+
+
+def _cluster(environment: Environment, outputs: Outputs) -> str:
+    eks = environment.client("eks")
+    name = outputs["cluster_name"]
+    status = eks.describe_cluster(name=name)["cluster"]["status"]
+    if status != "ACTIVE":
+        raise _NotYet(f"{name} is {status}")
+    groups = eks.list_nodegroups(clusterName=name)["nodegroups"]
+    for group in groups:
+        found = eks.describe_nodegroup(clusterName=name, nodegroupName=group)["nodegroup"]
+        if found["status"] != "ACTIVE":
+            raise _NotYet(f"node group {group} is {found['status']}: {found.get('health', {}).get('issues', [])}")
+    return f"{name} and {len(groups)} node groups are active"
+
+
+def _mlflow(environment: Environment, outputs: Outputs) -> str:
+    where = outputs["mlflow_migration"]
+    service = environment.client("ecs").describe_services(cluster=where["cluster"], services=[where["service"]])
+    found = service["services"][0]
+    if found["runningCount"] < max(found["desiredCount"], 1):
+        raise _NotYet(f"{found['runningCount']} of {found['desiredCount']} tasks run: see the service's events")
+    return f"{found['runningCount']} tasks run; {outputs['mlflow_tracking_uri']} inside the network"
+
+
+def _endpoints(environment: Environment, outputs: Outputs) -> str:
+    sagemaker, runtime = environment.client("sagemaker"), environment.client("sagemaker-runtime")
+    said = []
+    for name in outputs["endpoint_names"].values():
+        status = sagemaker.describe_endpoint(EndpointName=name)["EndpointStatus"]
+        if status != "InService":
+            raise _NotYet(f"{name} is {status}")
+        said.append(f"{name} {_model(runtime, name)}")
+    return ", ".join(said) or "none stands at rest"
+
+
+def _model(runtime: Any, name: str) -> str:
+    """What an endpoint says to a request with no rows: that there is no model, or that it wants rows."""
+    try:
+        runtime.invoke_endpoint(EndpointName=name, ContentType="application/json", Body=b'{"instances": []}')
+    except botocore.exceptions.ClientError as error:
+        if error.response["Error"]["Code"] != "ModelError":
+            raise
+        original = error.response.get("OriginalMessage", "")
+        code = error.response.get("OriginalStatusCode")
+        if code == 503:
+            return "waits for its first model"
+        if code != 400:
+            raise _NotYet(f"{name} answers {code}: {original}") from None
+        try:
+            json.loads(original)
+        except ValueError:
+            raise _NotYet(f"{name} answers {code} in a way the serving image does not: {original}") from None
+    return "serves a model"
+
+
+def _alarms(environment: Environment, outputs: Outputs) -> str:
+    cloudwatch = environment.client("cloudwatch")
+    pages = cloudwatch.get_paginator("describe_alarms").paginate(AlarmNamePrefix=f"{environment.prefix}-")
+    alarms = [alarm for page in pages for alarm in page["MetricAlarms"] + page.get("CompositeAlarms", [])]
+    ringing = [alarm["AlarmName"] for alarm in alarms if alarm["StateValue"] == "ALARM"]
+    if ringing:
+        raise _NotYet(f"{', '.join(ringing)}: see the runbook that each alarm's description links")
+    if not alarms:
+        raise _NotYet("there are no alarms: run `make apply`")
+    return f"{len(alarms)} alarms, none in alarm"

@@ -1,0 +1,105 @@
+"""Land data, start the pipeline in MWAA, and follow it to its end from a terminal."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import botocore.exceptions
+import httpx
+
+from cloud.environments import Environment
+from cloud.errors import CloudError
+from local.datasets import flights
+from local.pipeline.airflow_client import AirflowClient, TaskInstance
+
+DAG = "train_model"
+API = "/api/v2"
+HOURS = 24
+POLL_SECONDS = 10
+Say = Callable[[str], None]
+
+
+class MwaaTransport(httpx.BaseTransport):
+    """Carries requests to Airflow's REST API through MWAA's `InvokeRestApi`, which signs the caller in by IAM."""
+
+    def __init__(self, mwaa: Any, environment_name: str) -> None:
+        self._mwaa = mwaa
+        self._name = environment_name
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        """Hand a request on and return Airflow's answer, whatever its status."""
+        call: dict[str, Any] = {
+            "Name": self._name,
+            "Method": request.method,
+            "Path": request.url.path.removeprefix(API),
+        }
+        if request.url.params:
+            call["QueryParameters"] = dict(request.url.params)
+        if body := request.read():
+            call["Body"] = json.loads(body)
+        try:
+            answer = self._mwaa.invoke_rest_api(**call)
+        except botocore.exceptions.ClientError as error:
+            if "RestApiStatusCode" not in error.response:
+                raise
+            answer = error.response  # Airflow's own refusal
+        return httpx.Response(answer["RestApiStatusCode"], json=answer.get("RestApiResponse"), request=request)
+
+
+def airflow(environment: Environment) -> AirflowClient:
+    """Return a client of the environment's Airflow."""
+    transport = MwaaTransport(environment.client("mwaa"), environment.outputs["airflow_environment"])
+    return AirflowClient(httpx.Client(transport=transport, base_url="https://mwaa.invalid"))
+
+
+def train(environment: Environment, month: int | None, say: Say, poll_seconds: float = POLL_SECONDS) -> None:
+    """Start a run and follow it; with a month, land that month of the example's flights first.
+
+    Raises:
+        CloudError: the run cannot be started, failed, or takes longer than a day.
+    """
+    if month is not None:
+        bucket = environment.outputs["buckets"]["landing"]
+        for table, key in flights.land(month, environment.client("s3"), bucket).items():
+            say(f"landed {table}: s3://{bucket}/{key}")
+    client = airflow(environment)
+    run_id = f"by-hand-{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:4]}"
+    try:
+        client.trigger(DAG, run_id, {})
+        say(f"started {run_id}")
+        follow(client, run_id, say, poll_seconds)
+    except httpx.HTTPStatusError as error:
+        raise CloudError(f"Airflow refused: {error.response.text}") from None
+    for name in environment.outputs["endpoint_names"].values():
+        say(
+            f"endpoint {name}: {environment.client('sagemaker').describe_endpoint(EndpointName=name)['EndpointStatus']}"
+        )
+
+
+def follow(client: AirflowClient, run_id: str, say: Say, poll_seconds: float = POLL_SECONDS) -> None:
+    """Say what changes in a run until it ends.
+
+    Raises:
+        CloudError: it failed, or takes longer than a day.
+    """
+    seen: dict[str, str] = {}
+
+    def tell(_: str, tasks: list[TaskInstance]) -> None:
+        for task in tasks:
+            if task.state and seen.get(task.label) != task.state:
+                seen[task.label] = task.state
+                took = f", {task.seconds:.0f} s" if task.ended_at else ""
+                say(f"{task.label}: {task.state}{took}")
+
+    try:
+        state = client.wait(DAG, run_id, HOURS * 3600, on_change=tell, poll_seconds=poll_seconds)
+    except TimeoutError as error:
+        raise CloudError(str(error)) from None
+    if state != "success":
+        failed = [label for label, state_ in seen.items() if state_ == "failed"]
+        raise CloudError(f"run {run_id} ended as {state}: see the log of {', '.join(failed) or 'its tasks'} in Airflow")
+    say(f"run {run_id} succeeded")

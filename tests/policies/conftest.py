@@ -1,0 +1,23 @@
+"""One set of plans for the whole run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from tests.policies.planning import answering_sts
+from tests.policies.plans import ROOTS, Plans
+
+
+@pytest.fixture(scope="session")
+def plans(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Plans]:
+    with answering_sts() as sts, ThreadPoolExecutor(2) as pool:
+        plans = Plans(tmp_path_factory.mktemp("plans"), sts, pool)
+        # What will be asked for is begun while other tests run.
+        wanted = {root for item in request.session.items for root in ROOTS if f"[{root}]" in item.name}
+        for root in sorted(wanted):
+            plans.start(root)
+        yield plans
+        pool.shutdown(cancel_futures=True)

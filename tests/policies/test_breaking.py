@@ -1,0 +1,57 @@
+"""Break the real code, plan it, and see the suite fail: the rules are not only right about made-up resources."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.policies.plans import Plans
+from tests.policies.policies import check, load_exceptions
+from tests.policies.rules import Violation
+
+# file in modules/network -> what stands there -> what is put in its place
+EDITS = {
+    "endpoints.tf": {"= var.cidr\n": '= "0.0.0.0/0"\n'},
+    "flow_logs.tf": {'"logs:PutLogEvents"]': '"logs:*"]', "  kms_key_id        = var.kms_key_arn\n": ""},
+}
+NETWORK = "module.platform.module.network"
+
+
+def break_the_network(terraform: Path) -> None:
+    for name, changes in EDITS.items():
+        path = terraform / "modules" / "network" / name
+        text = path.read_text()
+        for before, after in changes.items():
+            assert text.count(before) == 1, f"{path.name} no longer has {before!r} once: edit something else"
+            text = text.replace(before, after)
+        path.write_text(text)
+
+
+@pytest.fixture(scope="module")
+def violations(plans: Plans) -> list[Violation]:
+    """All three edits in one copy: a plan costs more than everything else here."""
+    return check(plans.edited("broken", "dev", break_the_network, NETWORK), load_exceptions("dev"))
+
+
+def named(violations: list[Violation], rule: str) -> list[tuple[str, str]]:
+    return [(violation.address, violation.subject) for violation in violations if violation.rule == rule]
+
+
+def test_an_opened_port_fails_the_suite(violations: list[Violation]) -> None:
+    expected = (f"{NETWORK}.aws_vpc_security_group_ingress_rule.endpoints", "0.0.0.0/0")
+
+    assert named(violations, "open-ingress") == [expected]
+
+
+def test_an_added_wildcard_fails_the_suite(violations: list[Violation]) -> None:
+    assert named(violations, "iam-wildcard-action") == [(f"{NETWORK}.aws_iam_role_policy.flow_logs", "logs:*")]
+
+
+def test_dropped_encryption_fails_the_suite(violations: list[Violation]) -> None:
+    assert named(violations, "encryption") == [(f"{NETWORK}.aws_cloudwatch_log_group.flow_logs", "kms_key_id")]
+
+
+def test_nothing_else_of_the_network_breaks_a_rule(violations: list[Violation]) -> None:
+    """The three are found because of the edits, not because everything is."""
+    assert {violation.rule for violation in violations} == {"open-ingress", "iam-wildcard-action", "encryption"}

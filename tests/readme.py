@@ -1,0 +1,20 @@
+"""The README's commands, as a reader would run them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+README = Path(__file__).parents[1] / "README.md"
+IN_AWS = "## The way to AWS"
+
+
+def commands(*, in_aws: bool) -> list[str]:
+    """Return every command in the README's shell blocks, without comments: of the part about AWS, or of the rest."""
+    found: list[str] = []
+    for section in re.split(r"^(?=## )", README.read_text(encoding="utf-8"), flags=re.MULTILINE):
+        if section.startswith(IN_AWS) is in_aws:
+            for block in re.findall(r"^```(?:sh|bash|shell)\n(.*?)^```", section, re.MULTILINE | re.DOTALL):
+                lines = [line.partition(" #")[0].strip() for line in block.splitlines()]
+                found += [line for line in lines if line and not line.startswith("#")]
+    return found

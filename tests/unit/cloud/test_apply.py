@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from cloud import apply
+from cloud.errors import CloudError
+
+
+def planned(*changes: tuple[str, list[str], Any]) -> dict[str, Any]:
+    return {
+        "resource_changes": [
+            {"address": address, "change": {"actions": actions, "before": before}}
+            for address, actions, before in changes
+        ]
+    }
+
+
+def test_changes_are_counted_by_kind() -> None:
+    plan = planned(
+        ("a", ["create"], None),
+        ("b", ["delete", "create"], {}),
+        ("c", ["create", "delete"], {}),
+        ("d", ["update"], {}),
+        ("e", ["delete"], {}),
+        ("f", ["no-op"], {}),
+        ("data.g", ["read"], None),
+    )
+    assert apply.counts(plan) == {"create": 1, "update": 1, "replace": 2, "delete": 1}
+
+
+@pytest.mark.parametrize(
+    ("actions", "before", "needed"),
+    [
+        (["create", "delete"], {"image": "old"}, True),
+        (["delete", "create"], {"image": "old"}, True),
+        (["create"], None, False),  # a new MLflow makes its own tables
+        (["no-op"], {"image": "same"}, False),
+        (["delete"], {"image": "old"}, False),
+    ],
+)
+def test_the_database_is_migrated_when_a_standing_mlflow_gets_another_image(
+    actions: list[str], before: Any, needed: bool
+) -> None:
+    assert apply.migration_needed(planned((apply.MIGRATION, actions, before), ("other", ["create"], None))) is needed
+
+
+def test_an_mlflow_that_is_not_in_the_plan_needs_no_migration() -> None:
+    assert not apply.migration_needed(planned(("other", ["create", "delete"], {})))
+
+
+class Ecs:
+    """Answers as ECS does for one task that goes through the given states."""
+
+    def __init__(self, states: list[dict[str, Any]], failures: list[dict[str, str]] | None = None) -> None:
+        self.states = states
+        self.failures = failures or []
+        self.started: dict[str, Any] = {}
+
+    def run_task(self, **arguments: Any) -> dict[str, Any]:
+        self.started = arguments
+        return {"tasks": [] if self.failures else [{"taskArn": "arn:task"}], "failures": self.failures}
+
+    def describe_tasks(self, **_: Any) -> dict[str, Any]:
+        return {"tasks": [self.states.pop(0) if len(self.states) > 1 else self.states[0]]}
+
+
+def environment(ecs: Ecs) -> Any:
+    facts = {
+        "cluster": "c",
+        "service": "s",
+        "task_definition_arn": "arn:aws:ecs:r:1:task-definition/migrate:7",
+        "subnet_ids": ["subnet-1"],
+        "security_group_id": "sg-1",
+    }
+    terraform = SimpleNamespace(output=lambda: {"mlflow_migration": facts})
+    return SimpleNamespace(terraform=terraform, client=lambda _: ecs)
+
+
+def test_the_migration_runs_privately_as_the_newest_revision_and_is_waited_for() -> None:
+    ecs = Ecs([{"lastStatus": "RUNNING"}, {"lastStatus": "STOPPED", "containers": [{"exitCode": 0}]}])
+    said: list[str] = []
+    apply.migrate(environment(ecs), said.append, poll_seconds=0)
+    assert ecs.started["taskDefinition"] == "arn:aws:ecs:r:1:task-definition/migrate"
+    assert ecs.started["networkConfiguration"]["awsvpcConfiguration"]["assignPublicIp"] == "DISABLED"
+    assert said == ["MLflow's database is migrated"]
+
+
+@pytest.mark.parametrize(
+    ("ecs", "message"),
+    [
+        (Ecs([{}], [{"reason": "no room"}]), "did not start.*no room"),
+        (
+            Ecs([{"lastStatus": "STOPPED", "containers": [{"exitCode": 1}]}]),
+            r"failed \(\[1\]\).*the old server still runs",
+        ),
+        # stopped before the container ran: there is no exit code at all
+        (Ecs([{"lastStatus": "STOPPED", "stoppedReason": "CannotPull", "containers": [{}]}]), "failed .CannotPull."),
+    ],
+)
+def test_a_migration_that_fails_ends_the_apply(ecs: Ecs, message: str) -> None:
+    with pytest.raises(CloudError, match=message):
+        apply.migrate(environment(ecs), lambda _: None, poll_seconds=0)
+
+
+def test_a_migration_that_hangs_ends_the_apply(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(apply, "MIGRATION_MINUTES", 0)
+    with pytest.raises(CloudError, match="has not ended"):
+        apply.migrate(environment(Ecs([{"lastStatus": "RUNNING"}])), lambda _: None, poll_seconds=0)
