@@ -11,12 +11,14 @@ from typing import Any
 
 import botocore.exceptions
 
+from cloud.apply import PARALLELISM
 from cloud.environments import PROJECT, Environment
 from cloud.errors import CloudError
-from cloud.kept_data import STORAGE, KeptData, storage_imports
+from cloud.kept_data import STORAGE, KeptData, addresses, storage_imports
 
 Say = Callable[[str], None]
 ENDPOINT_MINUTES = 30
+DATABASE = "module.platform.module.mlflow"
 SETTLED = ("InService", "Failed", "OutOfService", "UpdateRollbackFailed")
 # Made by the services themselves, in the name of what Terraform makes.
 LOG_GROUPS = ("/aws/sagemaker/Endpoints/{}-", "/aws/eks/{}/", "/aws/containerinsights/{}/", "airflow-{}-")
@@ -37,38 +39,66 @@ def destroy(environment: Environment, *, keep_data: bool, say: Say) -> list[str]
     """
     say("endpoints")
     remove_endpoints(environment, say)
+    kept = KeptData(environment.folder)
     state = environment.terraform.show()
-    if state.get("values"):
-        options = [
-            "-input=false",
-            "-auto-approve",
-            "-parallelism=20",
-            "-var=deletion_protection=false",
-            "-var=allow_unprotected_production=true",
-            f"-var=final_database_snapshot={str(keep_data).lower()}",
-        ]
-        kept = storage_imports(state) if keep_data else {}
-        say("guards off")
-        # Deletion protection has to be taken off where it is set before anything can be deleted.
-        targets = [
-            f"-target={module}" for module in (*([] if keep_data else [STORAGE]), "module.platform.module.mlflow")
-        ]
-        _terraform(environment, "apply", *options, *targets)
-        if keep_data:
-            snapshot = _snapshot_identifier(environment)
-            _set_aside_older_snapshot(environment, snapshot, say)
-            KeptData(environment.folder).record(kept, snapshot)
-            say(f"keeping {len(kept)} resources of storage, and the database as snapshot {snapshot}")
-            environment.terraform.run("state", "rm", STORAGE)
+    if keep_data:
+        _keep(environment, state, kept, say)
+    elif storage_imports(state) or kept.recorded:
+        _guards_off(environment, state, keep_data=False, say=say, targets=[STORAGE])
+        # What an earlier destroy kept is in the state again, and goes with the rest.
+        kept.clear()
+    if environment.terraform.show().get("values"):
         say("terraform destroy")
-        _terraform(environment, "destroy", *options)
+        _terraform(environment, "destroy", *_options(keep_data))
     say("what the deployer and the services made")
     remove_deployments(environment)
     remove_log_groups(environment)
-    if not keep_data:
-        remove_snapshots(environment)
-        KeptData(environment.folder).clear()
-    return [] if keep_data else list(left_behind(environment))
+    if keep_data:
+        kept.settle()
+        return []
+    remove_snapshots(environment)
+    kept.clear()
+    return list(left_behind(environment))
+
+
+def _keep(environment: Environment, state: dict[str, Any], kept: KeptData, say: Say) -> None:
+    """Write down what is to stay, and take it out of the state; done already where storage is not in the state."""
+    imports = storage_imports(state)
+    if not imports:
+        return
+    _guards_off(environment, state, keep_data=True, say=say, targets=[])
+    snapshot = environment.terraform.output()["final_snapshot_identifier"] if _has_database(state) else None
+    if snapshot:
+        _set_aside_older_snapshot(environment, snapshot, say)
+    kept.record(imports, snapshot)
+    say(f"keeping {len(imports)} resources of storage, and the database as snapshot {snapshot}")
+    environment.terraform.run("state", "rm", STORAGE)
+
+
+def _guards_off(
+    environment: Environment, state: dict[str, Any], *, keep_data: bool, say: Say, targets: list[str]
+) -> None:
+    """Take deletion protection off where it is set: it guards against the very calls that come next."""
+    if _has_database(state):
+        targets = [*targets, DATABASE]
+    if targets:
+        say("guards off")
+        _terraform(environment, "apply", *_options(keep_data), *(f"-target={module}" for module in targets))
+
+
+def _has_database(state: dict[str, Any]) -> bool:
+    return any(address.startswith(f"{DATABASE}.aws_db_instance.") for address in addresses(state))
+
+
+def _options(keep_data: bool) -> list[str]:
+    return [
+        "-input=false",
+        "-auto-approve",
+        PARALLELISM,
+        "-var=deletion_protection=false",
+        "-var=allow_unprotected_production=true",
+        f"-var=final_database_snapshot={str(keep_data).lower()}",
+    ]
 
 
 def remove_endpoints(environment: Environment, say: Say, poll_seconds: float = 2) -> None:
@@ -148,11 +178,6 @@ def _names(client: Any, operation: str, plural: str, name: str, contains: str) -
     for page in client.get_paginator(operation).paginate(NameContains=contains):
         for found in page[plural]:
             yield found[name]
-
-
-def _snapshot_identifier(environment: Environment) -> str:
-    identifier: str = environment.terraform.output()["final_snapshot_identifier"]
-    return identifier
 
 
 def _set_aside_older_snapshot(environment: Environment, identifier: str, say: Say) -> None:

@@ -7,6 +7,7 @@ blocks, and the database snapshot to restore. Commit them if somebody else is to
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +15,34 @@ STORAGE = "module.platform.module.storage"
 
 
 class KeptData:
-    """The two files of one root."""
+    """The two files of one root.
+
+    While a destroy is under way they have other names: import blocks would take in again what it is to leave.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.imports = folder / "kept_data.tf"
         self.variables = folder / "kept_data.auto.tfvars.json"
 
+    @property
+    def recorded(self) -> bool:
+        """Whether the next apply takes something in again."""
+        return self.imports.exists()
+
     def record(self, imports: dict[str, str], snapshot: str | None) -> None:
-        """Write down addresses with their import ids, and the database's snapshot."""
+        """Write down addresses with their import ids, and the database's snapshot, until `settle`."""
         blocks = [f'import {{\n  to = {address}\n  id = "{name}"\n}}\n' for address, name in sorted(imports.items())]
-        self._write(
-            self.imports, "# Kept by the last destroy; the next apply takes it in again.\n\n" + "\n".join(blocks)
-        )
+        head = "# Kept by the last destroy; the next apply takes it in again.\n\n"
+        _pending(self.imports).write_text(head + "\n".join(blocks), encoding="utf-8")
         if snapshot:
-            self._write(self.variables, json.dumps({"restore_database_snapshot": snapshot}, indent=2) + "\n")
+            content = json.dumps({"restore_database_snapshot": snapshot}, indent=2) + "\n"
+            _pending(self.variables).write_text(content, encoding="utf-8")
+
+    def settle(self) -> None:
+        """Give what was recorded its effect on the next apply."""
+        for path in (self.variables, self.imports):
+            if _pending(path).exists():
+                _pending(path).replace(path)
 
     def forget(self) -> None:
         """Remove the import blocks: everything is in the state again. The snapshot's name stays with the database."""
@@ -35,26 +50,31 @@ class KeptData:
 
     def clear(self) -> None:
         """Remove both files: nothing is kept."""
-        self.imports.unlink(missing_ok=True)
-        self.variables.unlink(missing_ok=True)
+        for path in (self.imports, self.variables):
+            path.unlink(missing_ok=True)
+            _pending(path).unlink(missing_ok=True)
 
-    @staticmethod
-    def _write(path: Path, content: str) -> None:
-        partial = path.with_suffix(".partial")
-        partial.write_text(content, encoding="utf-8")
-        partial.replace(path)
+
+def addresses(state: dict[str, Any]) -> Iterator[str]:
+    """Yield the address of every resource in Terraform's state JSON."""
+    for resource in _managed(state.get("values", {}).get("root_module", {})):
+        yield resource["address"]
 
 
 def storage_imports(state: dict[str, Any]) -> dict[str, str]:
     """Return address and import id of every resource of the storage module in Terraform's state JSON."""
-    found: dict[str, str] = {}
+    return {
+        resource["address"]: resource["values"]["id"]
+        for resource in _managed(state.get("values", {}).get("root_module", {}))
+        if resource["address"].startswith(f"{STORAGE}.")
+    }
 
-    def walk(module: dict[str, Any]) -> None:
-        for resource in module.get("resources", []):
-            if resource["mode"] == "managed" and resource["address"].startswith(f"{STORAGE}."):
-                found[resource["address"]] = resource["values"]["id"]
-        for child in module.get("child_modules", []):
-            walk(child)
 
-    walk(state.get("values", {}).get("root_module", {}))
-    return found
+def _managed(module: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield from (resource for resource in module.get("resources", []) if resource["mode"] == "managed")
+    for child in module.get("child_modules", []):
+        yield from _managed(child)
+
+
+def _pending(path: Path) -> Path:
+    return path.with_name(f"{path.name}.pending")

@@ -56,6 +56,11 @@ def test_an_empty_state_has_nothing_to_keep() -> None:
 def test_imports_and_snapshot_are_written_down_and_forgotten(tmp_path: Path) -> None:
     kept = KeptData(tmp_path)
     kept.record(storage_imports(STATE), "ml-platform-dev-final")
+    # Import blocks would take in again what a destroy under way is to leave.
+    assert not [path for path in tmp_path.iterdir() if path.suffix in (".tf", ".json")]
+
+    kept.settle()
+    assert kept.recorded
     text = (tmp_path / "kept_data.tf").read_text(encoding="utf-8")
     assert f'to = {STORAGE}.aws_s3_bucket.this["data"]\n  id = "ml-platform-dev-data-1"' in text
     variables = json.loads((tmp_path / "kept_data.auto.tfvars.json").read_text(encoding="utf-8"))
@@ -63,6 +68,7 @@ def test_imports_and_snapshot_are_written_down_and_forgotten(tmp_path: Path) -> 
 
     kept.forget()  # after the apply: in the state again, but the database was made from the snapshot
     assert [path.name for path in tmp_path.iterdir()] == ["kept_data.auto.tfvars.json"]
+    kept.record({"a": "b"}, "ml-platform-dev-final")  # another destroy, interrupted
     kept.clear()
     kept.clear()
     assert not list(tmp_path.iterdir())
