@@ -81,6 +81,14 @@ train: setup ## Start the pipeline and follow it; MONTH=1 lands that month of th
 smoke: setup ## Ask every part whether it works; changes nothing
 	@$(CLOUD) smoke --env "$(ENV)"
 
+##@ An emulated AWS account on this machine
+.PHONY: emulators-up emulators-down
+emulators-up: setup ## Start it, or adopt the one that runs; prints the variables that lead to it
+	@$(DEV)/python -m local.emulators up
+
+emulators-down: setup ## Stop it; the account and all in it are gone
+	@$(DEV)/python -m local.emulators down
+
 ##@ Parts of the test suite
 .PHONY: lint types test-unit test-dags test-containers test-kubernetes test-terraform test-policies test-local test-localstack test-emulated test-e2e
 lint: setup ## Style and formatting

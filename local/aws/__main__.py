@@ -20,6 +20,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--images", type=Path, required=True, help="images.json: image reference -> local command")
     parser.add_argument("--region", default="us-east-1")
     parser.add_argument("--account", default="123456789012", help="12-digit account id")
+    parser.add_argument("--s3-endpoint", help="URL of the S3 that holds model data; left out: this server's own")
     parser.add_argument("--access-log", choices=["file", "stdout", "off"], default="file", help="file: access.log")
     parser.add_argument(
         "--min-state-seconds",
@@ -57,6 +58,7 @@ def main() -> None:
         account=args.account,
         min_state_seconds=args.min_state_seconds,
         startup_seconds=args.startup_seconds,
+        s3_endpoint=args.s3_endpoint,
         access_log=_access_log(args.access_log, args.state_dir),
     )
     application.start()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 
+from local.aws.application_autoscaling import SERVICE, TARGET_PREFIX, ApplicationAutoScaling
 from local.aws.conditional_writes import SerializedWrites
 from local.aws.dispatcher import Dispatcher
 from local.aws.sagemaker.catalog import Catalog
@@ -36,18 +37,23 @@ class Application:
         account: str,
         min_state_seconds: float,
         startup_seconds: float,
+        s3_endpoint: str | None,
         access_log: AccessLog | None,
     ) -> None:
         names = Names(region, account)
         store = Store(names)
         faults = Faults()
-        model_data = ModelData(f"http://127.0.0.1:{port}", region)
+        model_data = ModelData(s3_endpoint or f"http://127.0.0.1:{port}", region, account)
         builder = FleetBuilder(store, ImageRegistry(images), model_data, Spawner(), state_dir, startup_seconds)
         self._endpoints = Endpoints(store, builder, faults, min_state_seconds)
         catalog = Catalog(store, model_data, self._endpoints.exists)
-        control_plane = ControlPlane(catalog.operations() | self._endpoints.operations(), region)
+        scaling = ApplicationAutoScaling(region, account, self._endpoints.has_variant)
+        control_planes = {
+            "SageMaker.": ControlPlane(catalog.operations() | self._endpoints.operations(), region),
+            TARGET_PREFIX: ControlPlane(scaling.operations(), region, SERVICE),
+        }
         moto = SerializedWrites(DomainDispatcherApplication(create_backend_app))
-        app = Dispatcher(moto, control_plane, Runtime(self._endpoints, faults, names), faults)
+        app = Dispatcher(moto, control_planes, Runtime(self._endpoints, faults, names), faults)
         self._server = make_keep_alive_server(port, app, access_log)
 
     def start(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pydantic import ValidationError
@@ -16,15 +16,19 @@ from local.aws.sagemaker.runtime import Runtime
 
 HEALTH = "/_local/health"
 FAULTS = "/_local/faults"
-SERVICES = ("s3", "sqs", "sns", "sts", "secretsmanager", "sagemaker", "sagemaker-runtime")
+SERVICES = (
+    *("s3", "sqs", "sns", "sts", "secretsmanager"),
+    *("sagemaker", "sagemaker-runtime", "application-autoscaling"),
+)
 
 
 class Dispatcher:
-    """A WSGI application: SageMaker and `/_local/…` are ours, everything else is moto's."""
+    """A WSGI application: SageMaker, its scaling and `/_local/…` are ours, everything else is moto's."""
 
-    def __init__(self, moto: Any, control_plane: ControlPlane, runtime: Runtime, faults: Faults) -> None:
+    def __init__(self, moto: Any, control_planes: Mapping[str, ControlPlane], runtime: Runtime, faults: Faults) -> None:
+        """Take the control planes by the prefix of their X-Amz-Target."""
         self._moto = moto
-        self._control_plane = control_plane
+        self._control_planes = control_planes
         self._runtime = runtime
         self._faults = faults
 
@@ -35,8 +39,9 @@ class Dispatcher:
         return answer
 
     def _own(self, request: Request) -> Response | None:
-        if request.headers.get("X-Amz-Target", "").startswith("SageMaker."):
-            return self._control_plane.answer(request)
+        prefix, dot, _ = request.headers.get("X-Amz-Target", "").partition(".")
+        if control_plane := self._control_planes.get(prefix + dot):
+            return control_plane.answer(request)
         match = INVOCATIONS.match(request.path)
         if match and request.method == "POST":
             scope = credential_scope(request)

@@ -104,6 +104,16 @@ class Endpoints:
         """Return whether there is an endpoint of this name, in any case."""
         return name.lower() in self._endpoints
 
+    def has_variant(self, name: str, variant: str) -> bool:
+        """Return whether an endpoint serves, or is about to serve, a variant of this name."""
+        with self._store.lock:
+            if not (endpoint := self._endpoints.get(name.lower())):
+                return False
+            deployments = [endpoint.fleet.config] if endpoint.fleet else []
+            if endpoint.pending:
+                deployments.append(endpoint.pending.config.request)
+            return any(variant == v["VariantName"] for config in deployments for v in config["ProductionVariants"])
+
     def live_fleet(self, name: str) -> Fleet:
         """Return the fleet that answers requests to the endpoint; the runtime compares names with case."""
         with self._store.lock:

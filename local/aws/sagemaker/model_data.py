@@ -15,11 +15,12 @@ from local.aws.sagemaker.errors import DeploymentError, ValidationException
 
 
 class ModelData:
-    """Reads model archives from the S3 of this same server."""
+    """Reads model archives from the S3 of this same server, or of another emulator."""
 
-    def __init__(self, endpoint_url: str, region: str) -> None:
+    def __init__(self, endpoint_url: str, region: str, account: str) -> None:
         self._endpoint_url = endpoint_url
         self._region = region
+        self._account = account
 
     def check(self, url: str) -> None:
         """Raise ValidationException unless there is an object, as CreateModel does."""
@@ -60,7 +61,7 @@ class ModelData:
             "s3",
             endpoint_url=self._endpoint_url,
             region_name=self._region,
-            aws_access_key_id="local",
+            aws_access_key_id=self._account,  # an access key of twelve digits is an account to ministack
             aws_secret_access_key="local",
             config=Config(s3={"addressing_style": "path"}, retries={"total_max_attempts": 1}),
         )

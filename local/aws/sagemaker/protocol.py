@@ -46,11 +46,12 @@ def check_scope(request: Request, region: str) -> None:
 
 
 class ControlPlane:
-    """Answers `X-Amz-Target: SageMaker.<Operation>` requests with the given operations."""
+    """Answers `X-Amz-Target: <prefix>.<Operation>` requests of one service with the given operations."""
 
-    def __init__(self, operations: Mapping[str, Operation], region: str) -> None:
+    def __init__(self, operations: Mapping[str, Operation], region: str, service: str = "sagemaker") -> None:
         self._operations = operations
         self._region = region
+        self._service = service
 
     def answer(self, request: Request) -> Response:
         """Return the answer to one request, an error answer included."""
@@ -60,7 +61,7 @@ class ControlPlane:
             body = {"__type": error.code, "message": error.message, **error.members}
             return _json(body, error.status)
         except Exception as error:
-            log.exception("SageMaker request %s failed", request.headers.get("X-Amz-Target"))
+            log.exception("request %s failed", request.headers.get("X-Amz-Target"))
             return _json({"__type": "InternalFailure", "message": f"{type(error).__name__}: {error}"}, 500)
 
     def _answer(self, request: Request) -> Response:
@@ -68,13 +69,15 @@ class ControlPlane:
         check_scope(request, self._region)
         if name not in self._operations:
             served = ", ".join(sorted(self._operations))
-            known = "is not served by the local SageMaker" if name in service_model().operation_names else "is unknown"
-            raise AwsError("UnknownOperationException", f"SageMaker operation {name} {known}; served are: {served}.")
+            title = {"sagemaker": "SageMaker"}.get(self._service, self._service)
+            names = service_model(self._service).operation_names
+            known = f"is not served by the local {title}" if name in names else "is unknown"
+            raise AwsError("UnknownOperationException", f"{title} operation {name} {known}; served are: {served}.")
         try:
             params = json.loads(request.get_data() or b"{}")
         except ValueError:
             raise AwsError("SerializationException", "Unexpected character or end of input in the JSON body.") from None
-        model = service_model().operation_model(name)
+        model = service_model(self._service).operation_model(name)
         result = self._operations[name](validate(params, model.input_shape))
         return _json(shape_output(result or {}, model.output_shape) if model.output_shape else None)
 

@@ -20,6 +20,8 @@ _JAVA_TO_PYTHON = (
     (r"[\p{L}\p{M}\p{Z}\p{S}\p{N}\p{P}]", r"[^\x00-\x08\x0e-\x1f]"),
     (r"\p{ASCII}", r"[\x00-\x7f]"),
     (r"[\p{Print}]", r"[\x20-\x7e]"),
+    (r"\p{Print}", r"[\x20-\x7e]"),
+    (r"\uD800\uDC00-\uDBFF\uDFFF", "\U00010000-\U0010ffff"),  # a range beyond 16 bits, in UTF-16
     (r"\p{L}", r"\w"),
     (r"\p{Z}", r"\s"),
     (r"\p{N}", r"\d"),

@@ -119,13 +119,13 @@ variable "endpoints" {
 }
 
 variable "environment" {
-  description = "Name of the environment: dev, staging, prod, or local on emulators."
+  description = "Name of the environment: dev, staging or prod."
   type        = string
   nullable    = false
 
   validation {
-    condition     = contains(["dev", "staging", "prod", "local"], var.environment)
-    error_message = "environment must be one of dev, staging, prod, local: each has its file in config/ too."
+    condition     = contains(["dev", "staging", "prod"], var.environment)
+    error_message = "environment must be one of dev, staging, prod: each has its file in config/ too."
   }
 }
 

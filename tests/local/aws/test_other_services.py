@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -76,3 +77,10 @@ def test_access_log_has_a_line_per_request(aws: Any) -> None:
     assert len(lines) == 1
     assert " GET /_local/health?marker=4711 200 " in lines[0]
     assert "4711" not in (aws.state_dir / "server.log").read_text()
+
+
+def test_model_data_can_be_in_another_s3(stage: Any, start_aws: Any, tmp_path: Path) -> None:
+    other = start_aws(tmp_path, "--s3-endpoint", stage.aws.url)
+    other.upload = stage.upload  # models are made here, their data is there
+    endpoint = other.endpoint(other.config(other.model({"answer.txt": '"from elsewhere"'})))
+    assert other.settle(endpoint)["EndpointStatus"] == "InService"

@@ -1,0 +1,247 @@
+"""The front: one port that is an AWS endpoint and an HTTP proxy to itself.
+
+A client is given the endpoint `http://aws.test` and this server as its HTTP proxy. It then resolves no name, whatever
+it puts before or after the endpoint's host (`api.` for MWAA, `bucket.` for S3, a port in a queue's URL), and its
+request arrives here with the whole URL in the request line. What is signed decides who answers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import aiohttp
+from aiohttp import web
+from multidict import CIMultiDict
+from pydantic import ValidationError
+from yarl import URL
+
+from local.emulators.answers import Answer, error, json_answer
+from local.emulators.backends import LOCAL_AWS, MINISTACK, Backends
+from local.emulators.calls import Call, Request, identify
+from local.emulators.faults import Fault, Faults
+from local.emulators.journal import Journal
+from local.emulators.names import ACCOUNT, HOST, PREFIX, REGION
+from local.emulators.shims import Shims
+
+OWN_SERVICES = frozenset({"sagemaker", "application-autoscaling", "monitoring"})
+"""What the project's own AWS API answers: ministack lacks the first two, and forgets most of an alarm."""
+
+log = logging.getLogger(__name__)
+_HOP_BY_HOP = ("Connection", "Keep-Alive", "Proxy-Connection", "Transfer-Encoding", "Content-Length", "Expect", "Host")
+_MAXIMUM_BODY = 256 * 1024 * 1024
+
+
+class Front:
+    """Answers every request: itself, by a shim, or by one of the backends."""
+
+    def __init__(self, backends: Backends) -> None:
+        self._backends = backends
+        self._faults = Faults()
+        self._journal = Journal()
+        self._shims = Shims(self._ask)
+        self._session: aiohttp.ClientSession | None = None
+
+    def application(self) -> web.Application:
+        """Return the server's application."""
+        app = web.Application(client_max_size=_MAXIMUM_BODY)
+        app.router.add_route("*", "/{path:.*}", self._handle)
+        app.cleanup_ctx.append(self._open_session)
+        return app
+
+    async def _open_session(self, app: web.Application) -> AsyncIterator[None]:
+        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=30)
+        # Bodies pass as they are: an object stored with Content-Encoding gzip is read back compressed.
+        async with aiohttp.ClientSession(connector=connector, auto_decompress=False, trust_env=False) as session:
+            self._session = session
+            yield
+
+    async def _handle(self, incoming: web.Request) -> web.Response:
+        began = time.perf_counter()
+        if incoming.method == "CONNECT":
+            return web.Response(status=403, text="The AWS emulator's proxy passes plain HTTP to itself only.\n")
+        request = as_request(incoming, await incoming.read())
+        if request is None:
+            return web.Response(status=403, text=f"The AWS emulator's proxy serves {HOST} only, not {incoming.host}.\n")
+        if request.path.startswith(PREFIX):
+            return _response(await self._administer(request))
+        call = identify(request)
+        answer, backend = await self._answer(call, request)
+        self._journal.add(call, answer.status, backend, began)
+        if answer.status >= 500 and backend not in ("fault", "front"):
+            log.warning("%s %s answered %s: %s", call.service, call.action, answer.status, answer.body[:500])
+        return _response(answer)
+
+    async def _answer(self, call: Call, request: Request) -> tuple[Answer, str]:
+        if fault := self._faults.strike(call, request):
+            return fault, "fault"
+        if shim := self._shims.find(call):
+            return await shim(call, request), "shim"
+        return await self._ask(call, request), backend_of(call)
+
+    async def _ask(self, call: Call, request: Request) -> Answer:
+        """Have a backend answer."""
+        assert self._session is not None
+        base = self._backends.url(backend_of(call))
+        headers = CIMultiDict(request.headers)
+        for name in _HOP_BY_HOP:
+            headers.popall(name, None)
+        url = URL(f"{base}{request.path}{'?' if request.query else ''}{request.query}", encoded=True)
+        try:
+            async with self._session.request(
+                request.method, url, headers=headers, data=request.body or None, allow_redirects=False
+            ) as reply:
+                return Answer(reply.status, CIMultiDict(reply.headers), await reply.read())
+        except aiohttp.ClientError as problem:
+            message = f"The emulator behind {call.service or 'this request'} does not answer: {problem}"
+            return error(call.protocol, call.service, "ServiceUnavailable", message, 503)
+
+    # --- Administration -----------------------------------------------------------------------
+
+    async def _administer(self, request: Request) -> Answer:
+        handlers: dict[str, Callable[[Request], Awaitable[Answer]]] = {
+            "health": self._health,
+            "faults": self._answer_faults,
+            "calls": self._answer_calls,
+        }
+        handler = handlers.get(request.path.removeprefix(PREFIX))
+        if handler is None:
+            return json_answer(404, {"message": f"{PREFIX} has {', '.join(handlers)}."})
+        return await handler(request)
+
+    async def _health(self, request: Request) -> Answer:
+        ended = self._backends.ended()
+        status = "degraded" if ended else "ok"
+        return json_answer(503 if ended else 200, {"status": status, "ended": ended, "pid": os.getpid()})
+
+    async def _answer_faults(self, request: Request) -> Answer:
+        if request.method == "POST":
+            try:
+                self._faults.add(Fault.model_validate_json(request.body))
+            except ValidationError as problem:
+                details = [f"{'.'.join(map(str, e['loc'])) or 'fault'}: {e['msg']}" for e in problem.errors()]
+                return json_answer(400, {"message": "; ".join(details)})
+        elif request.method == "DELETE":
+            self._faults.clear()
+        return json_answer(200, {"faults": [fault.model_dump() for fault in self._faults.armed()]})
+
+    async def _answer_calls(self, request: Request) -> Answer:
+        if request.method == "DELETE":
+            self._journal.clear()
+        parameters = request.parameters
+        found = self._journal.find(parameters.get("service", ""), parameters.get("action", ""))
+        return json_answer(200, {"calls": found})
+
+
+def backend_of(call: Call) -> str:
+    """Return who answers a call."""
+    return LOCAL_AWS if call.service in OWN_SERVICES else MINISTACK
+
+
+def as_request(incoming: web.Request, body: bytes) -> Request | None:
+    """Return a request with its bucket in the path, or None of one that is for another host than ours."""
+    target = incoming.raw_path
+    host = incoming.host
+    if not target.startswith("/"):  # a proxy request
+        _, _, rest = target.partition("://")
+        host, slash, target = rest.partition("/")
+        if not slash:
+            host, question, target = rest.partition("?")
+            target = question + target
+        target = "/" + target if slash else f"/{target}"
+        if not (host := host.rpartition("@")[2]):
+            return None
+    name = host.partition(":")[0].lower()
+    path, _, query = target.partition("?")
+    if bucket := bucket_of(name, path):
+        path = f"/{bucket}{path}"
+    elif name not in (HOST, "127.0.0.1", "localhost") and not name.endswith(f".{HOST}"):
+        return None
+    return Request(incoming.method, path, query, incoming.headers, body)
+
+
+# Prefixes that clients put before the endpoint's host; everything else before it is a bucket.
+_API_PREFIXES = frozenset({"api", "env", "ops", "streaming", "data", "sync", "discovery", "query", "s3"})
+
+
+def bucket_of(host: str, path: str) -> str:
+    """Return the bucket that the host names, an empty string of another host."""
+    if not host.endswith(f".{HOST}"):
+        return ""
+    prefix = host.removesuffix(f".{HOST}").removesuffix(".s3")
+    # S3 Control puts the account before its host.
+    is_other = prefix in _API_PREFIXES or path.startswith("/v20180820/")
+    return "" if is_other else prefix
+
+
+def _response(answer: Answer) -> web.Response:
+    headers = CIMultiDict(answer.headers)
+    for name in _HOP_BY_HOP:
+        if answer.body or name != "Content-Length":  # the answer to HEAD has a length and no body
+            headers.popall(name, None)
+    return web.Response(status=answer.status, body=answer.body, headers=headers)
+
+
+# --- The process ----------------------------------------------------------------------------------
+
+
+async def serve(arguments: argparse.Namespace) -> int:
+    """Start the backends, serve until told to stop, stop them."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        loop.add_signal_handler(number, stop.set)
+    if arguments.ends_with_stdin:
+        # The other end of this pipe closes when whoever started us ends, in whichever way.
+        loop.add_reader(sys.stdin, lambda: stop.set() if not os.read(0, 4096) else None)
+    backends = Backends(arguments.folder, arguments.images, arguments.region, arguments.account, arguments.port)
+    front = Front(backends)
+    # Bodies are not ours to unpack; an object with Content-Encoding gzip may even not be compressed.
+    runner = web.AppRunner(front.application(), access_log=None, handle_signals=False, auto_decompress=False)
+    try:
+        started = asyncio.create_task(backends.start())
+        stopped = asyncio.create_task(stop.wait())
+        await asyncio.wait({started, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        if not started.done():
+            started.cancel()
+            return 0
+        try:
+            started.result()
+        except (RuntimeError, OSError) as problem:
+            log.error("%s", problem)
+            return 1
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", arguments.port).start()
+        log.warning("ready on http://127.0.0.1:%s", arguments.port)
+        await stopped
+        return 0
+    finally:
+        with contextlib.suppress(asyncio.CancelledError):
+            await backends.stop()
+        await runner.cleanup()
+
+
+def main() -> None:
+    """Serve until SIGTERM."""
+    parser = argparse.ArgumentParser(prog="python -m local.emulators.front", description=__doc__)
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--folder", type=Path, required=True, help="logs and state of the backends")
+    parser.add_argument("--images", type=Path, required=True, help="images.json of the local AWS API")
+    parser.add_argument("--region", default=REGION)
+    parser.add_argument("--account", default=ACCOUNT)
+    parser.add_argument("--ends-with-stdin", action="store_true", help="stop when standard input is closed")
+    arguments = parser.parse_args()
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.WARNING)
+    sys.exit(asyncio.run(serve(arguments)))
+
+
+if __name__ == "__main__":
+    main()

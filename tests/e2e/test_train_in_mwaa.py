@@ -1,0 +1,56 @@
+"""`make train` against a real Airflow; only MWAA's way of handing requests on is stood in for."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from typing import Any
+
+import botocore.exceptions
+import httpx
+import pytest
+
+from cloud.train import API, DAG, MwaaTransport, follow
+from local.pipeline.airflow_client import AirflowClient
+from local.pipeline.attached import AttachedPlatform
+
+
+class Mwaa:
+    """`InvokeRestApi`: signs the caller in to Airflow, and turns its refusals into errors of the client."""
+
+    def __init__(self, url: str) -> None:
+        self._http = httpx.Client(base_url=url, timeout=30)
+        self._http.headers["Authorization"] = f"Bearer {self._http.get('/auth/token').json()['access_token']}"
+
+    def invoke_rest_api(
+        self, *, Name: str, Method: str, Path: str, QueryParameters: Any = None, Body: Any = None
+    ) -> dict[str, Any]:
+        done = self._http.request(Method, f"{API}{Path}", params=QueryParameters, json=Body)
+        answer = {"RestApiStatusCode": done.status_code, "RestApiResponse": done.json()}
+        if done.is_error:
+            error = {"Error": {"Code": "RestApiClientException", "Message": Name}, **answer}
+            raise botocore.exceptions.ClientError(error, "InvokeRestApi")  # type: ignore[arg-type]
+        return answer
+
+
+@pytest.fixture
+def client(platform: AttachedPlatform) -> AirflowClient:
+    transport = MwaaTransport(Mwaa(platform.addresses["airflow"]), "ml-platform-dev")
+    return AirflowClient(httpx.Client(transport=transport, base_url="https://mwaa.invalid"))
+
+
+def test_a_run_is_followed_through_mwaa(client: AirflowClient, demo: subprocess.CompletedProcess[str]) -> None:
+    found = re.search(r"Steps of (demo-\S+)", demo.stdout)
+    assert found
+    said: list[str] = []
+    follow(client, found[1], said.append)
+    assert said[-1] == f"run {found[1]} succeeded"
+    assert any(re.fullmatch(r"training\.train\[0\]: success, \d+ s", line) for line in said)
+
+
+def test_airflows_refusal_comes_through_mwaa(client: AirflowClient, demo: subprocess.CompletedProcess[str]) -> None:
+    found = re.search(r"Steps of (demo-\S+)", demo.stdout)
+    assert found
+    with pytest.raises(httpx.HTTPStatusError) as refused:
+        client.trigger(DAG, found[1], {})
+    assert refused.value.response.status_code == 409

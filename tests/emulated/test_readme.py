@@ -1,0 +1,74 @@
+"""The README's way to AWS, command by command."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+
+import pytest
+
+from cloud.terraform import ROOT
+from tests import readme
+from tests.emulated.support import Story
+
+# What no emulator here can answer, and where it is tested instead.
+ELSEWHERE = {
+    "images": "tests/unit/cloud/test_images.py",  # wants Docker and a registry
+    "cluster-config": "tests/kubernetes/test_cluster_config.py",  # wants a Kubernetes API
+    "train": "tests/e2e/test_train_in_mwaa.py",  # wants a running Airflow
+}
+
+
+def recipe(command: str) -> list[str]:
+    """Return what a `make` command of the README hands to `python -m cloud`."""
+    environment = {
+        name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")
+    }
+    shown = subprocess.run(
+        ["make", "--dry-run", "--no-print-directory", *shlex.split(command)[1:]],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    lines = [line for line in shown.splitlines() if " -m cloud " in line]
+    assert len(lines) == 1, shown
+    return shlex.split(lines[0].partition(" -m cloud ")[2])
+
+
+@pytest.mark.parametrize("name", ["dev"])
+def test_the_way_to_aws(story: Story) -> None:
+    commands = readme.commands(in_aws=True)
+    assert commands[0] == f"export AWS_REGION={story.aws.region}"
+    recipes = [recipe(command) for command in commands[1:]]
+    assert [arguments[0] for arguments in recipes] == [
+        "bootstrap",
+        "images",
+        "apply",
+        "cluster-config",
+        "push-dags",
+        "smoke",
+        "train",
+    ]
+    ran = {tuple(argument for argument in arguments if argument != "--yes") for arguments in story.workspace.ran}
+    for arguments in recipes:
+        if arguments[0] in ELSEWHERE:
+            assert (ROOT / ELSEWHERE[arguments[0]]).exists()
+        elif arguments[0] != "smoke":
+            assert tuple(arguments) in ran
+
+
+@pytest.mark.parametrize("name", ["dev"])
+def test_smoke_tells_what_works_and_what_does_not(story: Story) -> None:
+    done = story.workspace.cloud(*recipe("make smoke ENV=dev"), check=False)
+    told = dict(re.findall(r"^(?:ok|failed) +([a-z]+): (.*)$", done.stdout, re.MULTILINE))
+    failed = set(re.findall(r"^failed +([a-z]+):", done.stdout, re.MULTILINE))
+    assert set(told) == {"airflow", "dags", "cluster", "mlflow", "endpoints", "alarms"}
+    # The emulators run no Airflow and no ECS tasks, and say so; everything else is there.
+    assert failed <= {"dags", "mlflow"}, done.stdout
+    assert told["airflow"].endswith("Airflow 3.2.1")
+    assert "ml-platform-dev-flights waits for its first model" in told["endpoints"]
+    assert done.returncode == (1 if failed else 0)

@@ -1,0 +1,221 @@
+"""What the shims put right, through real clients, and that the README lists every one of them."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from local.emulators import ACCOUNT, EmulatedAws
+from local.emulators.shims import shimmed
+from local.platform.home import ROOT
+
+ROLE = f"arn:aws:iam::{ACCOUNT}:role/any"
+KEY = f"arn:aws:kms:us-east-1:{ACCOUNT}:key/00000000-0000-0000-0000-000000000000"
+
+
+def test_the_readme_lists_every_shim() -> None:
+    text = (ROOT / "local" / "emulators" / "README.md").read_text()
+    listed = {
+        (row[0], operation)
+        for row in re.findall(r"^\| `([a-z0-9-]+)` \| (.+?) \|", text, re.MULTILINE)
+        for operation in re.findall(r"`([A-Z]\w+)`", row[1])
+    }
+    assert listed == set(shimmed())
+
+
+@pytest.fixture(scope="module")
+def role(aws: EmulatedAws) -> str:
+    policy = json.dumps({"Version": "2012-10-17", "Statement": []})
+    arn: str = aws.client("iam").create_role(RoleName="shims", AssumeRolePolicyDocument=policy)["Role"]["Arn"]
+    return arn
+
+
+@pytest.fixture(scope="module")
+def cluster(aws: EmulatedAws, role: str) -> str:
+    aws.client("eks").create_cluster(
+        name="shims",
+        roleArn=role,
+        resourcesVpcConfig={"subnetIds": ["subnet-00000001"]},
+        upgradePolicy={"supportType": "STANDARD"},
+    )
+    return "shims"
+
+
+def test_an_airflow_environment_keeps_what_it_was_told(aws: EmulatedAws) -> None:
+    mwaa = aws.client("mwaa")
+    mwaa.create_environment(
+        Name="shims", ExecutionRoleArn=ROLE, SourceBucketArn="arn:aws:s3:::dags-of-shims", DagS3Path="dags", KmsKey=KEY,
+        AirflowVersion="3.2.1", RequirementsS3Path="requirements.txt", RequirementsS3ObjectVersion="1",
+        NetworkConfiguration={"SubnetIds": ["subnet-1", "subnet-2"], "SecurityGroupIds": ["sg-1"]},
+        LoggingConfiguration={"TaskLogs": {"Enabled": True, "LogLevel": "INFO"}},
+    )  # fmt: skip
+    mwaa.update_environment(Name="shims", RequirementsS3ObjectVersion="2", MaxWorkers=3)
+    found = mwaa.get_environment(Name="shims")["Environment"]
+    assert (found["KmsKey"], found["RequirementsS3ObjectVersion"], found["MaxWorkers"]) == (KEY, "2", 3)
+    assert found["LoggingConfiguration"]["TaskLogs"]["CloudWatchLogGroupArn"].endswith(":log-group:airflow-shims-Task")
+    mwaa.delete_environment(Name="shims")
+
+
+def test_an_airflow_environment_that_aws_would_refuse(aws: EmulatedAws) -> None:
+    with pytest.raises(ClientError, match="failed to satisfy constraint"):
+        aws.client("mwaa").create_environment(
+            Name="1-begins-with-a-digit", ExecutionRoleArn=ROLE, SourceBucketArn="arn:aws:s3:::dags-of-shims",
+            DagS3Path="dags",
+            NetworkConfiguration={"SubnetIds": ["subnet-1", "subnet-2"], "SecurityGroupIds": ["sg-1"]},
+        )  # fmt: skip
+
+
+def test_a_cluster_keeps_and_changes_what_it_was_told(aws: EmulatedAws, cluster: str) -> None:
+    eks = aws.client("eks")
+    assert eks.describe_cluster(name=cluster)["cluster"]["upgradePolicy"] == {"supportType": "STANDARD"}
+    update = eks.update_cluster_config(name=cluster, upgradePolicy={"supportType": "EXTENDED"})["update"]
+    assert eks.describe_update(name=cluster, updateId=update["id"])["update"]["status"] == "Successful"
+    found = eks.describe_cluster(name=cluster)["cluster"]
+    assert found["upgradePolicy"] == {"supportType": "EXTENDED"}
+    assert found["certificateAuthority"]["data"]
+    with pytest.raises(ClientError) as missing:
+        eks.update_cluster_config(name="nothing", upgradePolicy={"supportType": "EXTENDED"})
+    assert missing.value.response["Error"]["Code"] == "ResourceNotFoundException"
+
+
+def test_a_node_group_keeps_and_changes_what_it_was_told(aws: EmulatedAws, cluster: str, role: str) -> None:
+    eks = aws.client("eks")
+    group: dict[str, Any] = {"clusterName": cluster, "nodegroupName": "gpu"}
+    eks.create_nodegroup(
+        **group, nodeRole=role, subnets=["subnet-00000001"], launchTemplate={"id": "lt-1", "version": "1"},
+        scalingConfig={"minSize": 0, "maxSize": 2, "desiredSize": 0}, labels={"a": "b"},
+        taints=[{"key": "gpu", "value": "true", "effect": "NO_SCHEDULE"}],
+    )  # fmt: skip
+    eks.update_nodegroup_config(
+        **group, scalingConfig={"maxSize": 5}, labels={"addOrUpdateLabels": {"c": "d"}, "removeLabels": ["a"]}
+    )
+    eks.update_nodegroup_version(**group, launchTemplate={"id": "lt-1", "version": "2"})
+    found = eks.describe_nodegroup(**group)["nodegroup"]
+    assert found["scalingConfig"] == {"minSize": 0, "maxSize": 5, "desiredSize": 0}
+    assert found["labels"] == {"c": "d"}
+    assert found["launchTemplate"]["version"] == "2"
+    assert "diskSize" not in found
+    eks.delete_nodegroup(**group)
+
+
+def test_a_node_group_with_two_disk_sizes_is_refused(aws: EmulatedAws, cluster: str, role: str) -> None:
+    with pytest.raises(ClientError, match="within the launch template"):
+        aws.client("eks").create_nodegroup(
+            clusterName=cluster, nodegroupName="x", nodeRole=role, subnets=["subnet-00000001"], diskSize=20,
+            launchTemplate={"id": "lt-1", "version": "1"},
+        )  # fmt: skip
+
+
+def test_a_database_with_a_managed_password(aws: EmulatedAws) -> None:
+    rds, secrets = aws.client("rds"), aws.client("secretsmanager")
+    rds.create_db_instance(
+        DBInstanceIdentifier="shims", DBInstanceClass="db.t4g.micro", Engine="postgres", MasterUsername="mlflow",
+        ManageMasterUserPassword=True, AllocatedStorage=20, PreferredBackupWindow="01:00-02:00",
+        EnableCloudwatchLogsExports=["postgresql"],
+    )  # fmt: skip
+    (found,) = rds.describe_db_instances(DBInstanceIdentifier="shims")["DBInstances"]
+    assert found["PreferredBackupWindow"] == "01:00-02:00"
+    assert found["EnabledCloudwatchLogsExports"] == ["postgresql"]
+    arn = found["MasterUserSecret"]["SecretArn"]
+    assert json.loads(secrets.get_secret_value(SecretId=arn)["SecretString"])["username"] == "mlflow"
+    rds.modify_db_instance(
+        DBInstanceIdentifier="shims",
+        CloudwatchLogsExportConfiguration={"EnableLogTypes": ["upgrade"], "DisableLogTypes": ["postgresql"]},
+    )
+    (found,) = rds.describe_db_instances(DBInstanceIdentifier="shims")["DBInstances"]
+    assert found["EnabledCloudwatchLogsExports"] == ["upgrade"]
+    rds.delete_db_instance(DBInstanceIdentifier="shims", SkipFinalSnapshot=True)
+    with pytest.raises(ClientError):
+        secrets.get_secret_value(SecretId=arn)
+
+
+def test_two_passwords_are_refused(aws: EmulatedAws) -> None:
+    with pytest.raises(ClientError) as refused:
+        aws.client("rds").create_db_instance(
+            DBInstanceIdentifier="two", DBInstanceClass="db.t4g.micro", Engine="postgres", MasterUsername="mlflow",
+            ManageMasterUserPassword=True, MasterUserPassword="long-enough-for-rds",
+        )  # fmt: skip
+    assert refused.value.response["Error"]["Code"] == "InvalidParameterCombination"
+
+
+def test_vpc_endpoints_keep_policy_and_groups(aws: EmulatedAws) -> None:
+    ec2 = aws.client("ec2")
+    vpc = ec2.create_vpc(CidrBlock="10.99.0.0/16")["Vpc"]["VpcId"]
+    group = ec2.create_security_group(GroupName="shims", Description="x", VpcId=vpc)["GroupId"]
+    made = ec2.create_vpc_endpoint(
+        VpcId=vpc, ServiceName="com.amazonaws.us-east-1.sts", VpcEndpointType="Interface", SecurityGroupIds=[group],
+        PrivateDnsEnabled=True, PolicyDocument="{}",
+    )["VpcEndpoint"]  # fmt: skip
+    (found,) = ec2.describe_vpc_endpoints(VpcEndpointIds=[made["VpcEndpointId"]])["VpcEndpoints"]
+    for endpoint in (made, found):
+        assert [g["GroupId"] for g in endpoint["Groups"]] == [group]
+        assert (endpoint["PrivateDnsEnabled"], endpoint["PolicyDocument"]) == (True, "{}")
+
+
+def test_flow_logs_keep_their_role_interval_and_tags(aws: EmulatedAws) -> None:
+    ec2 = aws.client("ec2")
+    vpc = ec2.create_vpc(CidrBlock="10.98.0.0/16")["Vpc"]["VpcId"]
+    (identifier,) = ec2.create_flow_logs(
+        ResourceIds=[vpc], ResourceType="VPC", TrafficType="ALL", LogGroupName="g", DeliverLogsPermissionArn=ROLE,
+        MaxAggregationInterval=60,
+        TagSpecifications=[{"ResourceType": "vpc-flow-log", "Tags": [{"Key": "a", "Value": "b"}]}],
+    )["FlowLogIds"]  # fmt: skip
+    (found,) = ec2.describe_flow_logs(FlowLogIds=[identifier])["FlowLogs"]
+    assert (found["DeliverLogsPermissionArn"], found["MaxAggregationInterval"]) == (ROLE, 60)
+    assert found["Tags"] == [{"Key": "a", "Value": "b"}]
+
+
+def test_launch_templates_keep_keys_and_groups_by_version(aws: EmulatedAws) -> None:
+    ec2 = aws.client("ec2")
+
+    def data(key: str) -> dict[str, Any]:
+        return {
+            "BlockDeviceMappings": [{"DeviceName": "/dev/xvda", "Ebs": {"Encrypted": True, "KmsKeyId": key}}],
+            "NetworkInterfaces": [{"DeviceIndex": 0, "DeleteOnTermination": True, "Groups": ["sg-1", "sg-2"]}],
+        }
+
+    ec2.create_launch_template(LaunchTemplateName="shims", LaunchTemplateData=data("one"))
+    ec2.create_launch_template_version(LaunchTemplateName="shims", LaunchTemplateData=data("two"))
+    versions = ec2.describe_launch_template_versions(LaunchTemplateName="shims")["LaunchTemplateVersions"]
+    found = {v["VersionNumber"]: v["LaunchTemplateData"] for v in versions}
+    assert {n: d["BlockDeviceMappings"][0]["Ebs"]["KmsKeyId"] for n, d in found.items()} == {1: "one", 2: "two"}
+    assert found[2]["NetworkInterfaces"][0]["Groups"] == ["sg-1", "sg-2"]
+    assert found[2]["NetworkInterfaces"][0]["DeleteOnTermination"] is True
+
+
+def test_tags_of_scaling_groups_are_filtered(aws: EmulatedAws) -> None:
+    autoscaling = aws.client("autoscaling")
+    for group in ("one", "two"):
+        tag = {"ResourceId": group, "ResourceType": "auto-scaling-group", "Key": "k", "Value": group}
+        autoscaling.create_or_update_tags(Tags=[{**tag, "PropagateAtLaunch": False}])
+    filters = [{"Name": "auto-scaling-group", "Values": ["two"]}, {"Name": "key", "Values": ["k"]}]
+    assert [tag["Value"] for tag in autoscaling.describe_tags(Filters=filters)["Tags"]] == ["two"]
+
+
+def test_what_was_deleted_of_ecs_has_no_tags(aws: EmulatedAws) -> None:
+    ecs = aws.client("ecs")
+    ecs.create_cluster(clusterName="shims")
+    ecs.register_task_definition(family="shims", containerDefinitions=[{"name": "a", "image": "b", "memory": 64}])
+    made = ecs.create_service(
+        cluster="shims", serviceName="s", taskDefinition="shims", desiredCount=0, tags=[{"key": "of", "value": "b"}]
+    )["service"]
+    assert made["availabilityZoneRebalancing"] == "DISABLED"
+    tagging = aws.client("resourcegroupstaggingapi")
+
+    def tagged() -> list[str]:
+        found = tagging.get_resources(TagFilters=[{"Key": "of"}])["ResourceTagMappingList"]
+        return [resource["ResourceARN"] for resource in found]
+
+    assert made["serviceArn"] in tagged()
+    (definition,) = ecs.list_task_definitions(familyPrefix="shims")["taskDefinitionArns"]
+    ecs.tag_resource(resourceArn=definition, tags=[{"key": "of", "value": "b"}])
+    ecs.deregister_task_definition(taskDefinition=definition)
+    assert definition in tagged()  # inactive, and still listed, as in AWS
+    ecs.delete_task_definitions(taskDefinitions=[definition])
+    assert definition not in tagged()
+    ecs.delete_service(cluster="shims", service="s", force=True)
+    assert made["serviceArn"] not in tagged()
