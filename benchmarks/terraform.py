@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import platform as machine
 import re
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -57,11 +58,12 @@ def measure(workspace: Workspace, name: str) -> Measurement:
     def timed(step: str, work: Callable[[], object]) -> None:
         began, children = time.perf_counter(), os.times()
         work()
-        seconds[step] = time.perf_counter() - began
         after = os.times()
+        seconds[step] = time.perf_counter() - began
         busy[step] = sum(
             getattr(after, kind) - getattr(children, kind) for kind in ("children_user", "children_system")
         )
+        print(f"{name}: {step} {seconds[step]:.0f} s", file=sys.stderr, flush=True)
 
     saved = str(workspace.folder / "plan")
     timed("plan", lambda: terraform.run("plan", "-input=false", "-parallelism=20", f"-out={saved}"))

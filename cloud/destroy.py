@@ -53,6 +53,7 @@ def destroy(environment: Environment, *, keep_data: bool, say: Say) -> list[str]
     say("what the deployer and the services made")
     remove_deployments(environment)
     remove_log_groups(environment)
+    remove_task_definitions(environment)
     if keep_data:
         kept.settle()
         return []
@@ -150,6 +151,15 @@ def remove_log_groups(environment: Environment) -> None:
         for page in logs.get_paginator("describe_log_groups").paginate(logGroupNamePrefix=prefix):
             for group in page["logGroups"]:
                 logs.delete_log_group(logGroupName=group["logGroupName"])
+
+
+def remove_task_definitions(environment: Environment) -> None:
+    """Delete ECS task definitions for good: Terraform only takes them out of service."""
+    ecs = environment.client("ecs")
+    pages = ecs.get_paginator("list_task_definitions").paginate(status="INACTIVE")
+    arns = [arn for page in pages for arn in page["taskDefinitionArns"] if f"/{environment.prefix}-" in arn]
+    for start in range(0, len(arns), 10):  # the API's limit
+        ecs.delete_task_definitions(taskDefinitions=arns[start : start + 10])
 
 
 def remove_snapshots(environment: Environment) -> None:

@@ -33,6 +33,7 @@ class Story:
     """The apply that failed, where one was told to."""
     second_plan: list[Difference] = field(default_factory=list)
     pushed_again: str = ""
+    smoked: Any = None
     deployed: dict[str, str] = field(default_factory=dict)
     """The endpoint's configuration before and after a deployment, and after Terraform planned again."""
     plan_after_deployment: list[Difference] = field(default_factory=list)
@@ -74,6 +75,8 @@ class Story:
         with self._timed("push-dags"):
             self.workspace.cloud("push-dags", "--env", self.name)
             self.pushed_again = self.workspace.cloud("push-dags", "--env", self.name).stdout
+        with self._timed("smoke"):
+            self.smoked = self.workspace.cloud("smoke", "--env", self.name, check=False)
 
     def plan(self) -> list[Difference]:
         """Return what Terraform would change now."""
