@@ -40,7 +40,8 @@ def test_names_say_what_they_name_and_are_stable() -> None:
     assert other.config_name != first.config_name
     assert plan(serving_image=first.image[:-1] + "2").model_name != first.model_name
     assert first.tags["run-key"] == "0123456789abcdef0123"
-    assert first.tags["ManagedBy"] == "deployer"
+    assert (first.tags["ManagedBy"], first.tags["Environment"]) == ("deployer", "unknown")
+    assert first.environment == {"MODEL_VERSION": "7", "MODEL_DIGEST": CANDIDATE.model_digest}
 
 
 def test_names_begin_with_the_endpoints_name() -> None:

@@ -56,8 +56,7 @@ def make_plan(config: RunConfig) -> Plan:
     environment = {"MODEL_VERSION": candidate.version, "MODEL_DIGEST": candidate.model_digest}
     model = (deployment.serving_image, model_data_url, environment, deployment.execution_role_arn)
     variant = (deployment.instance_type, deployment.instance_count, deployment.startup_timeout_seconds)
-    lineage = dict(config.lineage)
-    environment = lineage.pop("environment", "unknown")
+    lineage = {name: value for name, value in config.lineage.items() if name != "environment"}
     what = f"v{candidate.version}-{candidate.model_digest[:8]}"
     return Plan(
         registered_model=registered_model,
@@ -80,7 +79,7 @@ def make_plan(config: RunConfig) -> Plan:
                 **lineage,
                 # As Terraform tags what it makes: what this costs is counted with the rest of the environment.
                 "Project": "ml-platform",
-                "Environment": environment,
+                "Environment": config.lineage.get("environment", "unknown"),
                 "ManagedBy": "deployer",
                 "dataset": config.model.name,
                 "owner": config.model.owner,
