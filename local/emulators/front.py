@@ -75,7 +75,7 @@ class Front:
             return _response(await self._administer(request))
         call = identify(request)
         answer, backend = await self._answer(call, request)
-        self._journal.add(call, answer.status, backend, began)
+        self._journal.add(call, answer.status, backend, began, request.headers.get("User-Agent", ""))
         if answer.status >= 500 and backend not in ("fault", "front"):
             log.warning("%s %s answered %s: %s", call.service, call.action, answer.status, answer.body[:500])
         return _response(answer)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections import deque
 from dataclasses import asdict, dataclass
@@ -10,6 +11,7 @@ from typing import Any
 from local.emulators.calls import Call, signing_name
 
 _KEPT = 200_000
+_APPLICATION = re.compile(r"(?:^|\s)app/(\S+)")
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,7 @@ class Entry:
     status: int
     backend: str  # ministack, local-aws, shim, fault or front
     milliseconds: float
+    application: str  # what the caller calls itself, by AWS_SDK_UA_APP_ID; empty for most
 
 
 class Journal:
@@ -31,10 +34,14 @@ class Journal:
     def __init__(self) -> None:
         self._entries: deque[Entry] = deque(maxlen=_KEPT)
 
-    def add(self, call: Call, status: int, backend: str, began: float) -> None:
+    def add(self, call: Call, status: int, backend: str, began: float, agent: str = "") -> None:
         """Write down a call that began at this reading of the performance counter."""
         took = round((time.perf_counter() - began) * 1000, 1)
-        self._entries.append(Entry(time.time(), call.service, call.action, call.region, status, backend, took))
+        named = _APPLICATION.search(agent)
+        application = named[1] if named else ""
+        self._entries.append(
+            Entry(time.time(), call.service, call.action, call.region, status, backend, took, application)
+        )
 
     def clear(self) -> None:
         """Forget everything."""

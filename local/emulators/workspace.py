@@ -24,6 +24,8 @@ from local.platform.home import ROOT
 _COPIED = ("cloud", "config", "dags", "local", "terraform")
 _IGNORED = shutil.ignore_patterns(".terraform", "terraform.tfstate*", "*.auto.tfvars.json", "backend.tf", "__pycache__")
 REPOSITORY = "your-org/ml-platform"
+DEPLOYMENT = "deployment"
+"""What commands on an environment call themselves to AWS."""
 
 
 class Workspace:
@@ -63,7 +65,7 @@ class Workspace:
         Raises:
             TerraformError: it failed.
         """
-        self.cloud("bootstrap", "--github-repository", REPOSITORY, "--yes")
+        self.cloud("bootstrap", "--github-repository", REPOSITORY, "--yes", application="bootstrap")
 
     def configure(self, name: str, values: Mapping[str, object] | None = None) -> None:
         """Write an environment's variables: the images, and further values."""
@@ -84,8 +86,10 @@ class Workspace:
         terraform.init()
         return terraform
 
-    def cloud(self, *arguments: str, check: bool = True, timeout: float = 900) -> subprocess.CompletedProcess[str]:
-        """Run `python -m cloud` as a person would.
+    def cloud(
+        self, *arguments: str, check: bool = True, timeout: float = 900, application: str = DEPLOYMENT
+    ) -> subprocess.CompletedProcess[str]:
+        """Run `python -m cloud` as a person would; the account's journal has its calls under `application`.
 
         Raises:
             TerraformError: it ended with another exit code than 0, and `check` is set.
@@ -94,7 +98,7 @@ class Workspace:
         done = subprocess.run(
             [sys.executable, "-m", "cloud", *arguments],
             cwd=self.folder,
-            env={**_inherited(), **self.environment},
+            env={**_inherited(), **self.environment, "AWS_SDK_UA_APP_ID": application},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

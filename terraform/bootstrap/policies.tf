@@ -278,6 +278,7 @@ data "aws_iam_policy_document" "ci_data" {
     sid = "Databases"
     actions = [
       "rds:AddTagsToResource",
+      "rds:CopyDBSnapshot",
       "rds:CreateDBInstance",
       "rds:CreateDBParameterGroup",
       "rds:CreateDBSnapshot",
@@ -481,6 +482,7 @@ data "aws_iam_policy_document" "ci_services" {
       "eks:DescribeUpdate",
       "eks:DisassociateAccessPolicy",
       "eks:ListAssociatedAccessPolicies",
+      "eks:ListNodegroups",
       "eks:ListPodIdentityAssociations",
       "eks:ListTagsForResource",
       "eks:TagResource",
@@ -502,6 +504,13 @@ data "aws_iam_policy_document" "ci_services" {
     sid       = "Airflow"
     actions   = ["airflow:*Environment", "airflow:ListTagsForResource", "airflow:TagResource", "airflow:UntagResource"]
     resources = ["arn:${local.partition}:airflow:${local.here}:environment/${var.name}-*"]
+  }
+
+  # Asks which DAGs there are, and starts them; `Op` is one of Airflow's own roles.
+  statement {
+    sid       = "AirflowsApi"
+    actions   = ["airflow:InvokeRestApi"]
+    resources = ["arn:${local.partition}:airflow:${local.here}:role/${var.name}-*/Op"]
   }
 
   statement {
@@ -621,8 +630,10 @@ data "aws_iam_policy_document" "ci_services" {
       "application-autoscaling:TagResource",
       "autoscaling:DescribeAutoScalingGroups",
       "autoscaling:DescribeTags",
+      "ecs:DeleteTaskDefinitions",
       "ecs:DeregisterTaskDefinition",
       "ecs:DescribeTaskDefinition",
+      "ecs:ListTaskDefinitions",
       "ecs:RegisterTaskDefinition",
       "eks:CreateCluster",
       "eks:DescribeAddonConfiguration",
@@ -631,6 +642,7 @@ data "aws_iam_policy_document" "ci_services" {
       "sagemaker:ListEndpointConfigs",
       "sagemaker:ListEndpoints",
       "sagemaker:ListModels",
+      "tag:GetResources",
     ]
     resources = ["*"]
 
