@@ -198,7 +198,9 @@ class LocalStack:
 
 def main() -> None:
     """Run one until Ctrl-C, after telling how to use it."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # Ctrl-C too: what a shell starts in the background begins with it ignored.
+    for ending in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(ending, signal.default_int_handler)
     with LocalStack() as localstack:
         for name, value in localstack.environment.items():
             print(f"export {name}={shlex.quote(value)}")
