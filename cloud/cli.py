@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 from collections.abc import Iterator
 from typing import Annotated, Any
@@ -250,8 +249,6 @@ def _errors() -> Iterator[None]:
         err.print(f"[red]cloud: error:[/] {escape(str(error))}")
         raise typer.Exit(1) from None
     except (botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError) as error:
-        if os.environ.get("ML_PLATFORM_DEBUG"):
-            raise
         err.print(f"[red]cloud: error:[/] AWS answered: {escape(str(error))}")
         raise typer.Exit(1) from None
     except KeyboardInterrupt:

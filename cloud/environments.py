@@ -11,7 +11,7 @@ import boto3
 import botocore.exceptions
 
 from cloud.errors import CloudError
-from cloud.terraform import ROOT, Terraform, TerraformError
+from cloud.terraform import ROOT, Terraform
 
 NAMES = ("dev", "staging", "prod")
 PROJECT = "ml-platform"
@@ -36,7 +36,7 @@ class Environment:
 
     @cached_property
     def session(self) -> boto3.Session:
-        """The caller's AWS session, in the environment's region where the state says which."""
+        """The caller's AWS session."""
         return boto3.Session()
 
     def client(self, service: str) -> Any:
@@ -71,7 +71,7 @@ class Environment:
         """Terraform in the environment's root, ready to plan.
 
         Raises:
-            CloudError: the state's bucket does not exist, or Terraform fails.
+            CloudError: the state's bucket does not exist, Terraform fails, or the caller is in another region.
         """
         terraform = Terraform(self.folder)
         try:
@@ -85,6 +85,7 @@ class Environment:
         terraform.init(
             "-reconfigure", f"-backend-config=bucket={self.state_bucket}", f"-backend-config=region={region}"
         )
+        check_region(self.name, terraform.output().get("region"), self.session.region_name)
         return terraform
 
     @cached_property
@@ -100,4 +101,11 @@ class Environment:
         return outputs
 
 
-__all__ = ["NAMES", "PROJECT", "STATE_BUCKET", "Environment", "TerraformError"]
+def check_region(name: str, applied: str | None, current: str | None) -> None:
+    """See that the caller's tools ask the region the environment is in; elsewhere nothing of it would be found.
+
+    Raises:
+        CloudError: they ask another one.
+    """
+    if applied and applied != current:
+        raise CloudError(f"{name} is in {applied}, and your tools are set to {current}: export AWS_REGION={applied}")

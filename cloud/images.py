@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import shutil
 import subprocess
@@ -142,8 +143,6 @@ def repository_url(ecr: Any, name: str) -> str:
 
 def login(ecr: Any) -> None:
     """Sign Docker in; the password goes through a pipe, not over the command line."""
-    import base64
-
     authorization = ecr.get_authorization_token()["authorizationData"][0]
     user, _, password = base64.b64decode(authorization["authorizationToken"]).decode().partition(":")
     _docker(ROOT, "login", "--username", user, "--password-stdin", authorization["proxyEndpoint"], stdin=password)

@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from cloud.cost import read_sizes
-from cloud.environments import NAMES, Environment
+from cloud.environments import NAMES, Environment, check_region
 from cloud.errors import CloudError
 from cloud.terraform import ROOT
 from mlplatform.config import merge
@@ -17,6 +17,14 @@ def test_an_unknown_environment_is_refused_with_those_there_are() -> None:
 
 def test_names_begin_with_project_and_environment() -> None:
     assert Environment("prod").prefix == "ml-platform-prod"
+
+
+def test_another_region_is_refused() -> None:
+    # A destroy there would find nothing and call it gone.
+    with pytest.raises(CloudError, match="dev is in us-east-1, and your tools are set to eu-west-1: export AWS_REGION"):
+        check_region("dev", "us-east-1", "eu-west-1")
+    check_region("dev", "us-east-1", "us-east-1")
+    check_region("dev", None, "eu-west-1")  # not applied yet
 
 
 @pytest.mark.parametrize("name", NAMES)
