@@ -30,7 +30,7 @@ setup: ## Find or install uv, Python 3.12 and one locked environment per compone
 demo: setup ## The whole story on this machine: land data, train, compare, deploy, predict
 	@$(DEV)/python -m local demo
 
-test: lint types test-unit test-dags test-containers test-kubernetes test-terraform test-policies test-local test-localstack test-emulated test-e2e ## Everything that has to hold, about 35 minutes
+test: lint types test-unit test-dags test-containers test-kubernetes test-terraform test-policies test-local test-localstack test-emulated test-e2e ## Everything that has to hold, about 40 minutes
 
 ##@ The platform on this machine
 .PHONY: local-up local-down local-status local-logs
