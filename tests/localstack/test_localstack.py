@@ -156,14 +156,17 @@ def test_for_people_it_prints_what_to_export_and_stops_on_ctrl_c(place: Path) ->
         env={**os.environ, "TMPDIR": str(place)},
         start_new_session=True,
     )
-    assert process.stdout is not None
-    said = {}
-    for line in process.stdout:
-        if line.startswith("#"):
-            break
-        name, _, value = line.removeprefix("export ").strip().partition("=")
-        said[name] = value
-    assert "sts" in httpx.get(f"{said['AWS_ENDPOINT_URL']}/_localstack/health").json()["services"]
-    process.send_signal(signal.SIGINT)
-    assert process.wait(10) == 0
-    assert gone(place)
+    try:
+        assert process.stdout is not None
+        said = {}
+        for line in process.stdout:
+            if line.startswith("#"):
+                break
+            name, _, value = line.removeprefix("export ").strip().partition("=")
+            said[name] = value
+        assert "sts" in httpx.get(f"{said['AWS_ENDPOINT_URL']}/_localstack/health").json()["services"]
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 0
+        assert gone(place)
+    finally:
+        process.kill()  # its guard ends LocalStack then
