@@ -18,9 +18,13 @@ PARALLELISM = "-parallelism=20"
 Say = Callable[[str], None]
 
 
-def plan(environment: Environment, *arguments: str) -> int:
-    """Show what an apply would do; return Terraform's exit code."""
-    return environment.terraform.stream("plan", "-input=false", PARALLELISM, *arguments)
+def plan(environment: Environment) -> None:
+    """Show what an apply would do.
+
+    Raises:
+        CloudError: planning failed.
+    """
+    environment.terraform.stream("plan", "-input=false", PARALLELISM)
 
 
 def apply(environment: Environment, approve: Callable[[dict[str, Any]], bool], say: Say) -> bool:
@@ -35,7 +39,7 @@ def apply(environment: Environment, approve: Callable[[dict[str, Any]], bool], s
     terraform = environment.terraform
     with tempfile.TemporaryDirectory() as folder:
         saved = str(Path(folder, "plan"))
-        _stream(environment, "plan", "-input=false", PARALLELISM, f"-out={saved}")
+        terraform.stream("plan", "-input=false", PARALLELISM, f"-out={saved}")
         planned = terraform.show(saved)
         if not planned.get("applyable", True):
             say(f"{environment.name} is as configured: nothing to do")
@@ -45,10 +49,10 @@ def apply(environment: Environment, approve: Callable[[dict[str, Any]], bool], s
             return False
         if migration_needed(planned):
             say("MLflow's new server needs a newer database: migrating it first")
-            _stream(environment, "apply", "-input=false", "-auto-approve", f"-target={MIGRATION}")
+            terraform.stream("apply", "-input=false", "-auto-approve", f"-target={MIGRATION}")
             migrate(environment, say)
-            _stream(environment, "plan", "-input=false", PARALLELISM, f"-out={saved}")
-        _stream(environment, "apply", "-input=false", PARALLELISM, saved)
+            terraform.stream("plan", "-input=false", PARALLELISM, f"-out={saved}")
+        terraform.stream("apply", "-input=false", PARALLELISM, saved)
     KeptData(environment.folder).forget()
     return True
 
@@ -113,11 +117,3 @@ def migrate(environment: Environment, say: Say, poll_seconds: float = 5) -> None
     raise CloudError(
         f"the migration of MLflow's database has not ended after {MIGRATION_MINUTES} minutes: look at {task}"
     )
-
-
-def _stream(environment: Environment, *arguments: str) -> None:
-    if environment.terraform.stream(*arguments) != 0:
-        raise CloudError(
-            f"terraform {arguments[0]} failed in {environment.name}, see above; what was made is recorded, and the "
-            "same command goes on from there"
-        )

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+from cloud import files
 from cloud.errors import CloudError
 from cloud.terraform import ROOT, Terraform
 
@@ -40,14 +41,11 @@ def bootstrap(values: dict[str, str], say: Say, *, approved: bool, folder: Path 
     _remember(folder / VALUES, values)
     terraform = Terraform(folder)
     terraform.init()
-    if terraform.stream("apply", *(["-auto-approve", "-input=false"] if approved else [])) != 0:
-        raise CloudError("terraform/bootstrap was not applied, see above; the same command goes on from there")
+    terraform.stream("apply", *(["-auto-approve", "-input=false"] if approved else []))
     backend = folder / BACKEND
     if not backend.exists():
         outputs = terraform.output()
-        partial = backend.with_suffix(".partial")
-        partial.write_text(_BACKEND.format(bucket=outputs["state_bucket"], region=outputs["region"]), encoding="utf-8")
-        partial.replace(backend)
+        files.write(backend, _BACKEND.format(bucket=outputs["state_bucket"], region=outputs["region"]))
     if (folder / "terraform.tfstate").exists():
         say("moving the state into the bucket")
         terraform.init("-migrate-state", "-force-copy")
@@ -65,6 +63,4 @@ def _remember(path: Path, values: dict[str, str]) -> None:
         raise CloudError("name the repository that may deploy: make bootstrap GITHUB_REPOSITORY=owner/name")
     if values.items() <= known.items():
         return
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(known | values, indent=2) + "\n", encoding="utf-8")
-    partial.replace(path)
+    files.write(path, json.dumps(known | values, indent=2) + "\n")

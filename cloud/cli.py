@@ -48,7 +48,7 @@ def bootstrap_command(
 def plan(env: EnvOption) -> None:
     """Show what an apply would change."""
     with _errors():
-        raise typer.Exit(applying.plan(Environment(env)))
+        applying.plan(Environment(env))
 
 
 @app.command()

@@ -49,7 +49,7 @@ def destroy(environment: Environment, *, keep_data: bool, say: Say) -> list[str]
         kept.clear()
     if environment.terraform.show().get("values"):
         say("terraform destroy")
-        _terraform(environment, "destroy", *_options(keep_data))
+        environment.terraform.stream("destroy", *_options(keep_data))
     say("what the deployer and the services made")
     remove_deployments(environment)
     remove_log_groups(environment)
@@ -84,7 +84,7 @@ def _guards_off(
         targets = [*targets, DATABASE]
     if targets:
         say("guards off")
-        _terraform(environment, "apply", *_options(keep_data), *(f"-target={module}" for module in targets))
+        environment.terraform.stream("apply", *_options(keep_data), *(f"-target={module}" for module in targets))
 
 
 def _has_database(state: dict[str, Any]) -> bool:
@@ -111,11 +111,7 @@ def remove_endpoints(environment: Environment, say: Say, poll_seconds: float = 2
     sagemaker = environment.client("sagemaker")
 
     def listed() -> list[str]:
-        return [
-            name
-            for name in _names(sagemaker, "list_endpoints", "Endpoints", "EndpointName", environment.prefix)
-            if name.startswith(f"{environment.prefix}-")
-        ]
+        return list(_names(sagemaker, "list_endpoints", "Endpoints", "EndpointName", environment))
 
     deadline = time.monotonic() + ENDPOINT_MINUTES * 60
     asked: set[str] = set()
@@ -137,10 +133,8 @@ def remove_deployments(environment: Environment) -> None:
     """Delete the endpoint configurations and models that the deployer made."""
     sagemaker = environment.client("sagemaker")
     for kind, key in (("EndpointConfig", "endpoint_configs"), ("Model", "models")):
-        plural = f"{kind}s"
-        for name in list(_names(sagemaker, f"list_{key}", plural, f"{kind}Name", environment.prefix)):
-            if name.startswith(f"{environment.prefix}-"):
-                getattr(sagemaker, f"delete_{key[:-1]}")(**{f"{kind}Name": name})
+        for name in list(_names(sagemaker, f"list_{key}", f"{kind}s", f"{kind}Name", environment)):
+            getattr(sagemaker, f"delete_{key[:-1]}")(**{f"{kind}Name": name})
 
 
 def remove_log_groups(environment: Environment) -> None:
@@ -184,10 +178,12 @@ def left_behind(environment: Environment) -> Iterator[str]:
                 yield arn
 
 
-def _names(client: Any, operation: str, plural: str, name: str, contains: str) -> Iterator[str]:
-    for page in client.get_paginator(operation).paginate(NameContains=contains):
+def _names(client: Any, operation: str, plural: str, name: str, environment: Environment) -> Iterator[str]:
+    """Yield the names of what belongs to the environment."""
+    for page in client.get_paginator(operation).paginate(NameContains=environment.prefix):
         for found in page[plural]:
-            yield found[name]
+            if found[name].startswith(f"{environment.prefix}-"):
+                yield found[name]
 
 
 def _set_aside_older_snapshot(environment: Environment, identifier: str, say: Say) -> None:
@@ -204,10 +200,3 @@ def _set_aside_older_snapshot(environment: Environment, identifier: str, say: Sa
     rds.copy_db_snapshot(SourceDBSnapshotIdentifier=identifier, TargetDBSnapshotIdentifier=aside, CopyTags=True)
     rds.get_waiter("db_snapshot_available").wait(DBSnapshotIdentifier=aside)
     rds.delete_db_snapshot(DBSnapshotIdentifier=identifier)
-
-
-def _terraform(environment: Environment, *arguments: str) -> None:
-    if environment.terraform.stream(*arguments) != 0:
-        raise CloudError(
-            f"terraform {arguments[0]} failed in {environment.name}, see above; run the same command again to go on"
-        )

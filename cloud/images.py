@@ -13,6 +13,7 @@ from typing import Any
 
 import botocore.exceptions
 
+from cloud import files
 from cloud.environments import PROJECT, Environment
 from cloud.errors import CloudError
 from cloud.terraform import ROOT
@@ -85,10 +86,7 @@ def promote(environment: Environment, source: Environment) -> dict[str, str]:
 
 def write(environment: Environment, images: dict[str, str], commit: str) -> None:
     """Write the digests where Terraform reads them; to be committed with the change that rolls them out."""
-    path = environment.folder / FILE
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps({"git_sha": commit, "images": images}, indent=2) + "\n", encoding="utf-8")
-    partial.replace(path)
+    files.write(environment.folder / FILE, json.dumps({"git_sha": commit, "images": images}, indent=2) + "\n")
 
 
 def build_command(name: str, reference: str, commit: str) -> list[str]:

@@ -89,9 +89,17 @@ class Terraform:
             raise TerraformError(f"terraform {' '.join(arguments)} in {self.folder} failed:\n{said}")
         return done
 
-    def stream(self, *arguments: str) -> int:
-        """Run a command with its output going to the terminal; return its exit code."""
-        return subprocess.run(self.command(*arguments, colour=True), env=self._environment).returncode
+    def stream(self, *arguments: str) -> None:
+        """Run a command with its output going to the terminal.
+
+        Raises:
+            TerraformError: it ended with another exit code than 0.
+        """
+        if subprocess.run(self.command(*arguments, colour=True), env=self._environment).returncode != 0:
+            raise TerraformError(
+                f"terraform {arguments[0]} failed in {self.folder.name}, see above; what was made is recorded, and the "
+                "same command goes on from there"
+            )
 
     def output(self) -> dict[str, Any]:
         """Return the root's outputs by name.
