@@ -5,6 +5,7 @@ PYTHON ?= python3
 ENVS := .local/envs
 DEV := $(ENVS)/dev/bin
 PYTEST_ARGS ?=
+SETUP = $(PYTHON) local/bootstrap.py
 CLOUD = $(DEV)/python -m cloud
 # Nothing of the caller's own Python set-up reaches the locked environments.
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV PYTHONDONTWRITEBYTECODE
@@ -14,36 +15,42 @@ SERVING_PATH := containers/serving/src
 DEPLOYER_PATH := dags:containers/deployer/src:containers/serving/src
 
 ##@ Start here
-.PHONY: help setup demo test
+.PHONY: help setup setup-platform demo test
 help: ## Explain every target
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} \
 	  /^[a-z][a-z0-9-]*:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST); \
 	printf '\nOptions: PYTEST_ARGS="-k name -x" for the test targets, SERVICE=name for local-logs.\n'
 
-setup: ## Find or install uv, Python 3.12 and one locked environment per component (done once)
+setup: python ## Find or install uv, Python 3.12 and one locked environment per component (done once)
+	@$(SETUP)
+
+setup-platform: python # what the platform on this machine needs, without the tools of the test suite
+	@$(SETUP) dev airflow trainer serving deployer mlflow
+
+.PHONY: python
+python:
 	@command -v $(PYTHON) >/dev/null 2>&1 || \
 	  { echo "setup: error: $(PYTHON) was not found: install Python 3.10 or newer, or name one with PYTHON=..." >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
 	  { echo "setup: error: $(PYTHON) is older than 3.10: name a newer one with PYTHON=..." >&2; exit 1; }
-	@$(PYTHON) local/bootstrap.py
 
-demo: setup ## The whole story on this machine: land data, train, compare, deploy, predict
-	@$(DEV)/python -m local demo
+demo: setup-platform ## The whole story on this machine; DATASET=iris MODEL=pytorch tell it of another dataset and family
+	@$(DEV)/python -m local demo $(if $(DATASET),--dataset "$(DATASET)") $(if $(MODEL),--model "$(MODEL)")
 
 test: lint types test-unit test-dags test-containers test-kubernetes test-terraform test-policies test-local test-localstack test-emulated test-e2e ## Everything that has to hold, about 40 minutes
 
 ##@ The platform on this machine
 .PHONY: local-up local-down local-status local-logs
-local-up: setup ## Start the local platform, or adopt the one that runs
+local-up: setup-platform ## Start the local platform, or adopt the one that runs
 	@$(DEV)/python -m local up
 
-local-down: setup ## Stop it; leaves no process and no open port
+local-down: setup-platform ## Stop it; leaves no process and no open port
 	@$(DEV)/python -m local down
 
-local-status: setup ## What runs, where, and what does not
+local-status: setup-platform ## What runs, where, and what does not
 	@$(DEV)/python -m local status
 
-local-logs: setup ## Show the end of the logs (SERVICE=name for one)
+local-logs: setup-platform ## Show the end of the logs (SERVICE=name for one)
 	@$(DEV)/python -m local logs $(SERVICE)
 
 ##@ The platform in AWS (ENV=dev, staging or prod)
@@ -110,6 +117,9 @@ test-dags: setup ## DAG integrity and policy, in Airflow's environment
 
 test-containers: setup ## The step contract of every container, each in its own environment
 	@PYTHONPATH=$(TRAINER_PATH) $(ENVS)/trainer/bin/python -m pytest tests/containers/trainer $(PYTEST_ARGS)
+	@PYTHONPATH=$(TRAINER_PATH) $(ENVS)/trainer-cuda/bin/python -m pytest tests/containers/trainer_cuda $(PYTEST_ARGS)
+	@PYTHONPATH=$(TRAINER_PATH) $(ENVS)/trainer-cuda/bin/python -m pytest tests/containers/trainer_pairs $(PYTEST_ARGS)
+	@PYTHONPATH=$(TRAINER_PATH) $(ENVS)/spark/bin/python -m pytest tests/containers/trainer_spark $(PYTEST_ARGS)
 	@PYTHONPATH=$(SERVING_PATH) $(ENVS)/serving/bin/python -m pytest tests/containers/serving $(PYTEST_ARGS)
 	@PYTHONPATH=$(DEPLOYER_PATH) $(ENVS)/deployer/bin/python -m pytest tests/containers/deployer $(PYTEST_ARGS)
 	@PYTHONPATH=. $(DEV)/python -m pytest tests/containers/mlflow $(PYTEST_ARGS)
@@ -136,7 +146,13 @@ test-e2e: setup ## The story and the unhappy ways on the real local platform
 	@PYTHONPATH=.:dags $(DEV)/python -m pytest tests/e2e $(PYTEST_ARGS)
 
 ##@ Measure
-.PHONY: bench-story bench-terraform
+.PHONY: bench bench-gpu bench-story bench-terraform
+bench: setup ## Preparation and training against the libraries by hand; writes docs/benchmarks.md (BENCH=name for one)
+	@$(DEV)/python -m benchmarks.report $(BENCH)
+
+bench-gpu: setup ## Training on a GPU against a plain PyTorch loop; writes docs/gpu-training.md's figures
+	@PYTHONPATH=.:$(TRAINER_PATH) $(ENVS)/trainer-cuda/bin/python -m benchmarks.gpu_training
+
 bench-story: setup ## Per task: wall time, the pod's own compute, and what orchestration adds
 	@PYTHONPATH=.:dags $(DEV)/python -m benchmarks.story
 

@@ -50,7 +50,7 @@ def _one_month(platform: AttachedPlatform, month: int) -> tuple[story.RunReport,
     run = story.follow(platform, run_id)
     if run.state != "success" or run.deployment is None:
         raise SystemExit(f"{run_id} ended as {run.state} and deployed {run.deployment}: nothing to measure")
-    story.predict_held_out_flights(platform, run, run.deployment["endpoint_name"], count=1)
+    story.predict_held_out(platform, run, run.deployment["endpoint_name"], count=1)
     return run, platform.pods(run.run_key), (landed, time.time())
 
 

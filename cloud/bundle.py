@@ -42,7 +42,7 @@ import json, sys
 from pathlib import Path
 bundle = Path(sys.argv[1])
 sys.path.insert(0, str(bundle))
-from mlplatform import config
+from mlplatform import config, families
 facts = json.loads((bundle / "platform.json").read_text(encoding="utf-8"))
 problems = []
 names = [path.stem for path in sorted((bundle / "config").glob("*.yaml")) if path.stem != "base"]
@@ -52,11 +52,14 @@ for name in dict.fromkeys([facts.get("environment"), *names]):
         config.load_settings(bundle)
     except config.ConfigError as error:
         problems.append(str(error))
-for name in config.model_names(bundle):
-    try:
-        config.load_model(name, bundle)
-    except config.ConfigError as error:
-        problems.append(str(error))
+checks = [(families.load_family, families.family_names(bundle)), (config.load_model, config.model_names(bundle))]
+for load, names in checks:
+    for name in names:
+        try:
+            load(name, bundle)
+        except config.ConfigError as error:
+            problems.append(str(error))
+problems = list(dict.fromkeys(problems))  # a wrong family is one of its datasets' mistakes too
 print(json.dumps(problems))
 """
 

@@ -204,7 +204,7 @@ def training_hour(sizes: dict[str, Any], settings: dict[str, Any], prices: Price
     """Price an hour in which as many trials train as the environment's configuration lets run at once."""
     gpu = sizes["cluster"]["gpu"]
     node = gpu["instance_types"][0]
-    nodes = min(settings["training"]["parallel_trials"], gpu["max_size"])
+    nodes = min(settings["training"]["parallel_pods"], gpu["max_size"])
     spot = _price(prices.nodes, node, "nodes") * prices.spot_share_of_on_demand
     dearest = nodes * _price(prices.nodes, node, "nodes")
     return nodes * spot, f"{nodes} × {node} on spot (on demand {dearest:,.2f}), gone some minutes after the last trial"

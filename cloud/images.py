@@ -1,29 +1,61 @@
-"""Build, scan and push the container images; environments name them by digest, and a digest is what is promoted."""
+"""Build, scan and push the container images; environments name them by digest, and a digest is what is promoted.
+
+Beside the digests lies each image's bill of materials (CycloneDX), which the image's build made from what is installed.
+"""
 
 from __future__ import annotations
 
 import base64
 import json
-import shutil
+import os
+import re
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import botocore.exceptions
 
-from cloud import files
+from cloud import docker, files, materials
 from cloud.environments import PROJECT, Environment
 from cloud.errors import CloudError
 from cloud.terraform import ROOT
 
-IMAGES = ("trainer", "serving", "deployer", "mlflow")
+
+@dataclass(frozen=True)
+class Recipe:
+    """What an image is built from and where it goes; its name is the one the configuration uses."""
+
+    folder: str
+    repository: str
+    arguments: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def dockerfile(self) -> str:
+        """Path in the project."""
+        return f"containers/{self.folder}/Dockerfile"
+
+
+IMAGES = {
+    "trainer": Recipe("trainer", "trainer"),
+    "trainer_cuda": Recipe("trainer", "trainer-cuda", {"VARIANT": "cuda"}),
+    "serving": Recipe("serving", "serving"),
+    "deployer": Recipe("deployer", "deployer"),
+    "mlflow": Recipe("mlflow", "mlflow"),
+}
+SOURCES = ("containers", "dags/mlplatform", ".dockerignore")
+"""What goes into images, and how."""
 PLATFORM = "linux/amd64"
 REFUSED = ("CRITICAL",)
 """Severities of findings that keep an image out."""
 SCAN_MINUTES = 15
 FILE = "images.auto.tfvars.json"
+SECRETS = {"index": "ML_PLATFORM_BUILD_INDEX", "ca": "ML_PLATFORM_BUILD_CA"}
+"""Secrets of a build, and the variable that names the file with each: a package index of one's own, its authorities."""
+_ROOT_IMAGE = re.compile(r"^ARG PYTHON_IMAGE=(.*)$", re.MULTILINE)
+_PINNED = re.compile(r".+@sha256:[0-9a-f]{64}")
 Say = Callable[[str], None]
 
 
@@ -36,34 +68,43 @@ def build_and_push(environment: Environment, say: Say, *, allow_findings: bool =
         CloudError: uncommitted changes, no Docker, a build or push failed, or a scan found too much.
     """
     commit = checked_out_commit(environment.root)
+    root_image(environment.root)
     ecr = environment.client("ecr")
-    repositories = {name: repository_url(ecr, name) for name in IMAGES}
-    missing = [name for name in IMAGES if not _digest(ecr, name, commit)]
+    repositories = {name: repository_url(ecr, recipe.repository) for name, recipe in IMAGES.items()}
+    missing = [name for name, recipe in IMAGES.items() if not _digest(ecr, recipe.repository, commit)]
     if missing:
         login(ecr)
     for name in missing:
         reference = f"{repositories[name]}:{commit}"
         say(f"{name}: building")
-        _docker(environment.root, *build_command(name, reference, commit))
+        docker.run(environment.root, *build_command(name, reference, commit, commit_time(environment.root)))
         say(f"{name}: pushing")
-        _docker(environment.root, "push", "--quiet", reference)
+        docker.run(environment.root, "push", "--quiet", reference)
     images: dict[str, str] = {}
-    for name in IMAGES:
-        digest = _digest(ecr, name, commit)
+    for name, recipe in IMAGES.items():
+        digest = _digest(ecr, recipe.repository, commit)
         if not digest:
             raise CloudError(
                 f"{name}: {repositories[name]}:{commit} is not in the repository after its push; try again"
             )
-        findings = scan(ecr, name, digest)
+        findings = scan(ecr, recipe.repository, digest)
         counts = ", ".join(f"{count} {severity.lower()}" for severity, count in sorted(findings.items())) or "nothing"
         say(f"{name}: the scan found {counts}")
         if any(findings.get(severity) for severity in REFUSED) and not allow_findings:
             raise CloudError(
                 f"{name}: the scan found {counts}: renew the base image or the lock file, or pass ALLOW_FINDINGS=1 "
-                f"(`aws ecr describe-image-scan-findings --repository-name {PROJECT}/{name} "
+                f"(`aws ecr describe-image-scan-findings --repository-name {PROJECT}/{recipe.repository} "
                 f"--image-id imageDigest={digest}`)"
             )
         images[name] = f"{repositories[name]}@{digest}"
+    signed_in = bool(missing)
+    for name, reference in images.items():
+        path = materials.path_of(environment, name)
+        if not materials.describes(path, reference):
+            if not signed_in:
+                login(ecr)  # the image may have to be fetched: another machine has pushed it
+                signed_in = True
+            materials.write(path, reference, materials.read(environment.root, reference, PLATFORM))
     write(environment, images, commit)
     return images
 
@@ -80,6 +121,13 @@ def promote(environment: Environment, source: Environment) -> dict[str, str]:
         images, commit = content["images"], content["git_sha"]
     except (OSError, ValueError, KeyError):
         raise CloudError(f"{path} names no images: run `make images ENV={source.name}` first") from None
+    for name, reference in images.items():
+        described = materials.path_of(source, name)
+        if not materials.describes(described, reference):
+            raise CloudError(f"{described} does not describe {reference}: run `make images ENV={source.name}` first")
+    for name, reference in images.items():
+        document = json.loads(materials.path_of(source, name).read_text(encoding="utf-8"))
+        materials.write(materials.path_of(environment, name), reference, document)
     write(environment, images, commit)
     return dict(images)
 
@@ -89,17 +137,64 @@ def write(environment: Environment, images: dict[str, str], commit: str) -> None
     files.write(environment.folder / FILE, json.dumps({"git_sha": commit, "images": images}, indent=2) + "\n")
 
 
-def build_command(name: str, reference: str, commit: str) -> list[str]:
-    """Return the arguments of Docker that build an image."""
+def build_command(name: str, reference: str, commit: str, epoch: str) -> list[str]:
+    """Return the arguments of Docker that build an image.
+
+    Args:
+        epoch: the commit's time in seconds since 1970; a builder that knows SOURCE_DATE_EPOCH dates the image by it.
+
+    Raises:
+        CloudError: a secret's file does not exist.
+    """
+    recipe = IMAGES[name]
+    arguments = {"GIT_SHA": commit, "SOURCE_DATE_EPOCH": epoch, **recipe.arguments}
     return [
         "build",
         f"--platform={PLATFORM}",
-        "--pull",
-        f"--file=containers/{name}/Dockerfile",
-        f"--build-arg=GIT_SHA={commit}",
+        f"--file={recipe.dockerfile}",
+        *(f"--build-arg={argument}={value}" for argument, value in arguments.items()),
+        *build_secrets(),
         f"--tag={reference}",
         ".",
     ]
+
+
+def build_secrets() -> list[str]:
+    """Return the arguments of Docker for the secrets that the environment names.
+
+    Raises:
+        CloudError: a file does not exist.
+    """
+    arguments = []
+    for secret, variable in SECRETS.items():
+        if path := os.environ.get(variable):
+            if not Path(path).is_file():
+                raise CloudError(f"{variable} names {path}, which is no file")
+            arguments.append(f"--secret=id={secret},src={path}")
+    return arguments
+
+
+def root_image(root: Path = ROOT) -> str:
+    """Return the image that all others begin with.
+
+    Raises:
+        CloudError: it is not pinned by its digest, or not the same everywhere: the same commit could give other images.
+    """
+    found: dict[str, list[str]] = {}
+    for dockerfile in sorted({recipe.dockerfile for recipe in IMAGES.values()}):
+        for reference in _ROOT_IMAGE.findall((root / dockerfile).read_text(encoding="utf-8")) or [""]:
+            found.setdefault(reference, []).append(dockerfile)
+    for reference, dockerfiles in found.items():
+        if not _PINNED.fullmatch(reference):
+            raise CloudError(
+                f"{', '.join(dockerfiles)}: PYTHON_IMAGE is {reference or 'nothing'}, which names no digest: pin it as "
+                "name:tag@sha256:…; `docker buildx imagetools inspect name:tag` says which"
+            )
+    if len(found) > 1:
+        raise CloudError(
+            f"PYTHON_IMAGE is not the same in {' and '.join(group[0] for group in found.values())}: pin one root image"
+        )
+    return next(iter(found))
 
 
 def checked_out_commit(root: Path = ROOT) -> str:
@@ -113,13 +208,19 @@ def checked_out_commit(root: Path = ROOT) -> str:
         return subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=True).stdout.strip()
 
     try:
-        changed = git("status", "--porcelain", "--", "containers", "dags/mlplatform")
+        changed = git("status", "--porcelain", "--", *SOURCES)
         commit = git("rev-parse", "HEAD")
     except (OSError, subprocess.CalledProcessError) as error:
         raise CloudError(f"git does not say what is checked out in {root}: {error}") from None
     if changed:
         raise CloudError(f"uncommitted changes would get into the images; commit or stash them first:\n{changed}")
     return commit
+
+
+def commit_time(root: Path = ROOT) -> str:
+    """Return when the checked-out commit was made, in seconds since 1970."""
+    command = ["git", "log", "--max-count=1", "--format=%ct"]
+    return subprocess.run(command, cwd=root, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def repository_url(ecr: Any, name: str) -> str:
@@ -143,7 +244,7 @@ def login(ecr: Any) -> None:
     """Sign Docker in; the password goes through a pipe, not over the command line."""
     authorization = ecr.get_authorization_token()["authorizationData"][0]
     user, _, password = base64.b64decode(authorization["authorizationToken"]).decode().partition(":")
-    _docker(ROOT, "login", "--username", user, "--password-stdin", authorization["proxyEndpoint"], stdin=password)
+    docker.run(ROOT, "login", "--username", user, "--password-stdin", authorization["proxyEndpoint"], stdin=password)
 
 
 def scan(ecr: Any, name: str, digest: str, poll_seconds: float = 5) -> dict[str, int]:
@@ -174,11 +275,3 @@ def _digest(ecr: Any, name: str, tag: str) -> str | None:
     except ecr.exceptions.ImageNotFoundException:
         return None
     return str(found[0]["imageDigest"]) if found else None
-
-
-def _docker(root: Path, *arguments: str, stdin: str | None = None) -> None:
-    if not shutil.which("docker"):
-        raise CloudError("docker was not found on PATH: install it, or build where it is and promote the digests")
-    done = subprocess.run(["docker", *arguments], cwd=root, input=stdin, text=True)
-    if done.returncode != 0:
-        raise CloudError(f"docker {arguments[0]} failed, see above")

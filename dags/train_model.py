@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from datetime import timedelta
 from functools import partial
-from typing import Any, get_args
+from typing import Any
 
 from airflow.sdk import Param, TaskGroup, TriggerRule, chain, dag, task
 
-from mlplatform import callbacks, pipeline
-from mlplatform.config import Family, load_settings, model_names
+from mlplatform import callbacks, families, pipeline, placement
+from mlplatform.config import load_settings, model_names
+from mlplatform.jobs import training_operator
 from mlplatform.liveness import is_live
 from mlplatform.pods import StepPodOperator, step_arguments, step_options
 from mlplatform.refusals import no_retry_when_refused
@@ -24,14 +25,18 @@ RUN_KEY = "{{ ti.xcom_pull(task_ids='ingest.resolve_inputs', key='run_key') }}"
 DOC = """
 ### Train, compare and deploy a model
 
-Waits for data in the landing bucket, validates and prepares it, trains several trials on GPU pods, registers the
-best one, scores it and the live model (the *champion*) on the same held-out rows, and deploys it if the gate lets it
-pass. What is live stays live in every other case.
+Waits for data in the landing bucket, validates and prepares it, trains several trials in pods (with a GPU where the
+model family can use one), registers the best one, scores it and the live model (the *champion*) on the same held-out
+rows, and deploys it if the gate lets it pass. What is live stays live in every other case.
 
 | You want to | Do |
 |---|---|
 | train when new data is there | trigger with the defaults |
 | train again on the data already accepted | `wait_for_new_data` off, and another `seed` or other parameters |
+| try another kind of model, or search more | `family`, `search` and `trials`; config/families says what is searched |
+| train without a GPU, or only with one | `device` `cpu` or `cuda` |
+| see all trials of a run beside one another | MLflow: the run `search-<run key>` in the dataset's experiment |
+| see how good the data is, or the model | button *Report* of `data.validate` or `promotion.evaluate` |
 | know why a model was not deployed | log of `promotion.decide`, or `decision.json` under the run's prefix |
 | know why files were refused | log of `data.validate`, or `quarantine/` in the landing bucket |
 | try a failed run again | clear the failed task: steps with a result are not done again |
@@ -48,15 +53,25 @@ PARAMS = {
     ),
     "family": Param(
         TRAINING.family,
-        enum=list(get_args(Family)),
-        description="Model family; the dataset's configuration must have it under `families`.",
+        enum=families.family_names(),
+        description="Model family: a file in config/families that the dataset's configuration has under `families`.",
     ),
     "trials": Param(
         TRAINING.trials,
         type="integer",
         minimum=1,
-        maximum=512,
-        description="How many points of the search space to try; the first is its middle.",
+        maximum=TRAINING.search.maximum_trials,
+        description="How many points of the search space to try; a grid with more points than that is refused.",
+    ),
+    "search": Param(
+        TRAINING.search.method,
+        enum=["grid", "random", "bayesian"],
+        description="How the points are chosen: all combinations, drawn by chance, or learning from earlier trials.",
+    ),
+    "device": Param(
+        TRAINING.device,
+        enum=["auto", "cpu", "cuda"],
+        description="What to train on; `auto` is a GPU for the families that can use one, where there are any.",
     ),
     "seed": Param(TRAINING.seed, type="integer", description="Of the search and of training; equal seeds, equal run."),
     "wait_for_new_data": Param(
@@ -80,12 +95,17 @@ PARAMS = {
 @no_retry_when_refused
 def check_request(context: Any) -> None:
     """Refuse parameters that the configuration cannot satisfy before anything waits or runs."""
-    pipeline.check_request(context["params"])
+    pipeline.check_request(SETTINGS, context["params"])
 
 
 def awaited_key(params: Any) -> str:
     """S3 pattern of the files a run waits for."""
     return pipeline.awaited_key(SETTINGS, params)
+
+
+def place(params: Any) -> dict[str, Any]:
+    """Image of a run's training pods, and whether they get GPUs."""
+    return placement.of_params(SETTINGS, params)
 
 
 @dag(
@@ -99,7 +119,7 @@ def awaited_key(params: Any) -> str:
     dagrun_timeout=timedelta(hours=ORCHESTRATION.landing_timeout_hours + ORCHESTRATION.run_timeout_hours),
     tags=["ml-platform", "training", SETTINGS.environment],
     params=PARAMS,
-    user_defined_macros={"awaited_key": awaited_key},
+    user_defined_macros={"awaited_key": awaited_key, "placement": place},
     on_failure_callback=callbacks.run_failed,
     default_args={
         "owner": ORCHESTRATION.owner,
@@ -167,23 +187,26 @@ def train_model() -> None:
 
     with TaskGroup("training", tooltip="Which model is the best one?"):
 
-        @task(doc_md="Draws the trials from the search space of the family and writes their configurations.")
+        @task(doc_md="Chooses the trials from the family's search space and writes the configurations of their pods.")
         @no_retry_when_refused
         def generate_trials(prefix: str, params: Any = None) -> list[list[str]]:
             return pipeline.generate_trials(SETTINGS, prefix, params["trials"])
 
         trials = generate_trials(PREFIX)
-        train = StepPodOperator.partial(
+        operator, options = training_operator(SETTINGS, RUN_KEY)  # a pod for each task, or a job of several
+        train = operator.partial(
             task_id="train",
-            max_active_tis_per_dagrun=TRAINING.parallel_trials,
-            map_index_template="trial {{ ti.map_index }}",
-            doc_md="One trial: fits the model on the training rows and scores it on the validation rows.",
-            **step_options(SETTINGS, "train", RUN_KEY),
+            max_active_tis_per_dagrun=TRAINING.parallel_pods,
+            map_index_template="pod {{ ti.map_index }}"
+            if TRAINING.search.trials_per_pod > 1
+            else "trial {{ ti.map_index }}",
+            doc_md="One pod's trials: each fits a model on the training rows and scores it on the validation rows.",
+            **options,
         ).expand(arguments=trials)
 
         @task(
             trigger_rule=TriggerRule.ALL_DONE_MIN_ONE_SUCCESS,
-            doc_md="Picks the trial with the best validation metric; goes on without failed ones if enough succeeded.",
+            doc_md="Picks the trial with the best validation metric; goes on without failed ones if enough did well.",
         )
         @no_retry_when_refused
         def select_best(prefix: str, ti: Any = None) -> dict[str, Any]:

@@ -42,10 +42,27 @@ ENVIRONMENTS: dict[str, tuple[list[str], str, list[str]]] = {
         "local/airflow/requirements.lock",
         ["--constraint", "dags/constraints.txt"],
     ),
-    "trainer": (["containers/trainer/pyproject.toml"], "containers/trainer/requirements-test.lock", []),
+    "trainer": (
+        ["containers/trainer/pyproject.toml"],
+        "containers/trainer/requirements-test.lock",
+        ["--extra", "cpu"],
+    ),
+    # PyTorch, and XGBoost with CUDA; works without a GPU too.
+    "trainer-cuda": (
+        ["containers/trainer/pyproject.toml"],
+        "containers/trainer/requirements-cuda-test.lock",
+        ["--extra", "cuda"],
+    ),
+    "spark": (
+        ["containers/trainer/pyproject.toml"],
+        "containers/trainer/spark.lock",
+        ["--extra=cpu", *(f"--group=containers/trainer/pyproject.toml:{group}" for group in ("test", "spark"))],
+    ),
     "serving": (["containers/serving/pyproject.toml"], "containers/serving/requirements-test.lock", []),
     "deployer": (["containers/deployer/pyproject.toml"], "containers/deployer/requirements-test.lock", []),
     "mlflow": (["containers/mlflow/pyproject.toml"], "containers/mlflow/requirements.lock", []),
+    # What builds the environments inside the images, and what checks those images.
+    "images": (["containers/build/pyproject.toml"], "containers/build/requirements-test.lock", []),
     "checkov": (["tests/policies/checkov.in"], "tests/policies/checkov.lock", []),
     "ministack": (["local/emulators/ministack.in"], "local/emulators/ministack.lock", []),
     "localstack": (

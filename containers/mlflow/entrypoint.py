@@ -8,6 +8,7 @@ Standard library only, and boto3 where the password is in Secrets Manager.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -20,10 +21,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
+from typing import Any
 from urllib.parse import quote, urlencode
 
 DATABASE = ("MLFLOW_DB_HOST", "MLFLOW_DB_USER", "MLFLOW_DB_PASSWORD")
 SECRET = "MLFLOW_DB_SECRET_ARN"
+STUDIES = "MLFLOW_STUDIES_DATABASE"
 REFRESH = "MLFLOW_DB_SECRET_REFRESH_SECONDS"
 _REFRESH_SECONDS = 60.0
 _PASSED_ON = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
@@ -185,6 +188,81 @@ def read_secret(arn: str) -> Credentials:
     return Credentials(user, password)
 
 
+def make_studies_database(connection: Any, name: str) -> bool:
+    """Make the database in which trials of a search share what they learned, and its user of the same name.
+
+    The user has no password: on RDS it signs in by an IAM role. The two belong to the training pods; this server only
+    has the rights to make them.
+
+    Args:
+        connection: of psycopg2, to MLflow's own database as its master user, in autocommit.
+        name: of database and user.
+
+    Returns:
+        Whether it was made now.
+    """
+    from psycopg2 import errors, sql
+
+    identifier = sql.Identifier(name)
+    with connection.cursor() as cursor:
+
+        def run(statement: str) -> None:
+            cursor.execute(sql.SQL(statement).format(name=identifier))
+
+        cursor.execute("select count(*) from pg_database where datname = %s", (name,))
+        if cursor.fetchone()[0]:
+            return False
+        with contextlib.suppress(errors.DuplicateObject):
+            run("create role {name} login")
+        # Only who could become a role may give it a database. Taken back before the role signs in by IAM: RDS refuses
+        # the password of everyone who is a member of rds_iam through it, the master user too.
+        run("grant {name} to current_user")
+        try:
+            run("create database {name} owner {name}")
+        except (errors.DuplicateDatabase, errors.UniqueViolation):  # another server was faster
+            return False
+        finally:
+            run("revoke {name} from current_user")
+        run("revoke all on database {name} from public")
+        cursor.execute("select count(*) from pg_roles where rolname = 'rds_iam'")
+        if cursor.fetchone()[0]:
+            run("grant rds_iam to {name}")
+    return True
+
+
+def prepare_studies(environment: Mapping[str, str], credentials: Credentials) -> None:
+    """Make the studies' database if the environment names one. What goes wrong is reported: MLflow can do without."""
+    name = environment.get(STUDIES)
+    if not name:
+        return
+    import psycopg2
+
+    host, port, database_name = database(environment)
+    certificates = environment.get("MLFLOW_DB_SSLROOTCERT")
+    mode = environment.get("MLFLOW_DB_SSLMODE") or ("verify-full" if certificates else "require")
+    try:
+        connection = psycopg2.connect(
+            host=host,
+            port=port,
+            dbname=database_name,
+            user=credentials.user,
+            password=credentials.password,
+            sslmode=mode,
+            connect_timeout=10,
+            **({"sslrootcert": certificates} if certificates else {}),
+        )
+        connection.autocommit = True
+        try:
+            made = make_studies_database(connection, name)
+        finally:
+            connection.close()
+    except psycopg2.Error as error:
+        print(f"mlflow: the database {name!r} of the studies could not be made: {error}", file=sys.stderr, flush=True)
+        return
+    if made:
+        print(f"mlflow: the database {name!r} of the studies is made", file=sys.stderr, flush=True)
+
+
 class PasswordFile:
     """A libpq password file that follows a secret.
 
@@ -279,8 +357,10 @@ def run_with_secret(arn: str, arguments: Sequence[str], environment: Mapping[str
     folder = Path(tempfile.mkdtemp(prefix="mlflow-"))  # for this user only
     try:
         password_file = PasswordFile(folder, database(environment), lambda: read_secret(arn))
-        user = password_file.refresh().user
-        command, changed = plan(arguments, environment, user)
+        credentials = password_file.refresh()
+        command, changed = plan(arguments, environment, credentials.user)
+        if (arguments or ["server"])[0] == "server":
+            prepare_studies(environment, credentials)
         changed["PGPASSFILE"] = str(password_file.path)
         return supervise(command, changed, password_file.refresh, seconds)
     finally:

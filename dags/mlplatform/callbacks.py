@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from functools import wraps
 from typing import Any
 
-from mlplatform import notifications, runs
+from mlplatform import notifications, runs, tracking
 from mlplatform.config import load_settings
 
 log = logging.getLogger(__name__)
@@ -58,6 +58,7 @@ def run_failed(context: Mapping[str, Any]) -> None:
     instance = context.get("ti")
     task = getattr(instance, "task_id", None)
     log_url = getattr(instance, "log_url", None)
+    record = None
     if paths is not None:
         note = runs.culprit(runs.failures(paths))
         if note is not None:
@@ -66,3 +67,8 @@ def run_failed(context: Mapping[str, Any]) -> None:
         dataset = record.dataset if record else dataset
         runs.clear_failures(paths)
     notifications.send(settings, notifications.failed(dataset, run_id, task, reason, log_url))
+    if record is not None:
+        # Last: the tracking server may be what failed, and its client is patient.
+        key = record.run_key
+        if tracking.close_search(settings.mlflow.tracking_uri, dataset, key, "FAILED", tags={"failure": reason}):
+            log.info("the MLflow run of the search %s was closed as failed", key)

@@ -21,16 +21,24 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
 
 # The folder that holds ``config/`` and ``platform.json``: in Airflow, the DAG bundle itself.
 BUNDLE = Path(__file__).parent.parent
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,39}$")]
 ColumnType = Literal["integer", "number", "string", "boolean", "timestamp"]
-Family = Literal["xgboost", "sklearn"]
-Metric = Literal["roc_auc", "average_precision", "log_loss", "brier_score", "accuracy"]
-LOWER_IS_BETTER: frozenset[str] = frozenset({"log_loss", "brier_score"})
+TaskKind = Literal["binary", "multiclass", "regression"]
+Metric = Literal["roc_auc", "average_precision", "log_loss", "brier_score", "accuracy", "macro_f1", "rmse", "mae", "r2"]
+METRICS: Mapping[TaskKind, tuple[Metric, ...]] = {
+    "binary": ("roc_auc", "average_precision", "log_loss", "brier_score", "accuracy"),
+    "multiclass": ("log_loss", "accuracy", "macro_f1", "roc_auc"),
+    "regression": ("rmse", "mae", "r2"),
+}
+"""Which metrics each kind of task has; ``roc_auc`` of several classes is the mean of one against the rest."""
+LOWER_IS_BETTER: frozenset[str] = frozenset({"log_loss", "brier_score", "rmse", "mae"})
+Device = Literal["auto", "cpu", "cuda"]
+Severity = Literal["warn", "fail"]
 
 
 class ConfigError(ValueError):
@@ -91,6 +99,7 @@ class Images(Strict):
     """Image references by digest or immutable tag; they are part of the run key."""
 
     trainer: str
+    trainer_cuda: str
     deployer: str
     serving: str
 
@@ -123,10 +132,20 @@ class Step(Strict):
     namespace: Literal["training", "deployment"] = "training"
     service_account: str
     node_pool: str = "cpu"
+    cpu_node_pool: str | None = Field(
+        default=None,
+        description="Where a training runs that uses no GPU, without those of `gpus`; else in `node_pool`.",
+    )
+    priority_class: str | None = Field(
+        default=None, description="A class of `config/kubernetes`; else the default one."
+    )
     cpu: str
     memory: str
     gpus: Annotated[int, Field(ge=0, le=8)] = 0
     timeout_minutes: Annotated[int, Field(ge=1, le=2880)]
+    termination_grace_seconds: Annotated[int, Field(ge=10, le=600)] = Field(
+        default=30, description="From the signal to stop until the pod is killed: time to save what there is."
+    )
     retries: Annotated[int, Field(ge=0, le=10)] = 2
 
 
@@ -159,17 +178,84 @@ class Orchestration(Strict):
     retry_delay_seconds: Annotated[float, Field(ge=0, le=3600)]
 
 
+class Search(Strict):
+    """How trials are chosen, and what they may cost."""
+
+    method: Literal["grid", "random", "bayesian"] = Field(
+        default="random", description="`bayesian` learns from earlier trials and needs the study database."
+    )
+    pruning: bool = Field(
+        default=False, description="End a trial early that is worse than the median of the others at the same step."
+    )
+    maximum_trials: Annotated[int, Field(ge=1, le=512)] = 512
+    maximum_gpu_hours: Annotated[float, Field(gt=0)] | None = Field(
+        default=None, description="Trials that would start after this many GPU-hours of the run are skipped."
+    )
+    trials_per_pod: Annotated[int, Field(ge=1, le=64)] = Field(
+        default=1, description="So many trials share a pod, and its GPU, and run together."
+    )
+
+
+class StudyDatabase(Strict):
+    """The PostgreSQL database, and in it the user of the same name, that trials share what they learned in."""
+
+    host: str
+    port: int = 5432
+    name: str
+    secret_id: str | None = Field(
+        default=None,
+        description="Secret with a JSON object of `username` and `password`; without one the pod's own role signs in "
+        "(IAM authentication of RDS).",
+    )
+
+
 class Training(Strict):
     """Defaults of a run's parameters, and limits of the search."""
 
     dataset: Name
-    family: Family
+    family: Name
     trials: Annotated[int, Field(ge=1, le=512)]
-    parallel_trials: Annotated[int, Field(ge=1, le=64)]
+    parallel_pods: Annotated[int, Field(ge=1, le=64)]
     minimum_successful_share: Annotated[float, Field(gt=0, le=1)] = Field(
         default=0.5, description="Share of the trials that must succeed; with fewer the run ends without a candidate."
     )
     seed: int = 0
+    device: Device = "auto"
+    checkpoint_seconds: Annotated[float, Field(gt=0)] = Field(
+        default=300, description="How often a trial saves its state, so that an evicted one goes on from there."
+    )
+    pods_per_trial: Annotated[int, Field(ge=1, le=64)] = Field(
+        default=1, description="More than one trains a PyTorch trial data-parallel, as an indexed Job."
+    )
+    search: Search = Search()
+    study_database: StudyDatabase | None = None
+
+    @model_validator(mode="after")
+    def _default_is_allowed(self) -> Self:
+        if self.trials > self.search.maximum_trials:
+            raise ValueError(
+                f"trials: {self.trials} are more than search.maximum_trials ({self.search.maximum_trials})"
+            )
+        return self
+
+
+class Spark(Strict):
+    """The EMR Serverless application that prepares what does not fit a pod."""
+
+    application_id: str
+    execution_role_arn: str
+
+
+class Preparation(Strict):
+    """Where data is prepared."""
+
+    engine: Literal["auto", "duckdb", "spark"] = Field(
+        default="auto", description="`auto` takes Spark above `spark_above_gib`, where there is one."
+    )
+    spark_above_gib: Annotated[float, Field(gt=0)] = Field(
+        default=50, description="Size of the input files, compressed as they are, from which Spark does the work."
+    )
+    spark: Spark | None = None
 
 
 class Settings(Strict):
@@ -186,15 +272,18 @@ class Settings(Strict):
     notifications: Notifications
     orchestration: Orchestration
     training: Training
+    preparation: Preparation = Preparation()
     steps: Steps
 
     @model_validator(mode="after")
     def _node_pools_exist(self) -> Self:
         for name in type(self.steps).model_fields:
             step: Step = getattr(self.steps, name)
-            if step.node_pool not in self.kubernetes.node_pools:
-                pools = ", ".join(sorted(self.kubernetes.node_pools))
-                raise ValueError(f"steps.{name.rstrip('_')}.node_pool: {step.node_pool!r} is not one of {pools}")
+            for key in ("node_pool", "cpu_node_pool"):
+                pool: str | None = getattr(step, key)
+                if pool is not None and pool not in self.kubernetes.node_pools:
+                    pools = ", ".join(sorted(self.kubernetes.node_pools))
+                    raise ValueError(f"steps.{name.rstrip('_')}.{key}: {pool!r} is not one of {pools}")
         return self
 
 
@@ -206,21 +295,69 @@ class Column(Strict):
 
     type: ColumnType
     nullable: bool = False
+    maximum_null_share: Annotated[float, Field(ge=0, lt=1)] | None = Field(
+        default=None, description="Share of a file's rows that may be without a value; the column must be nullable."
+    )
     required_when: str | None = Field(
         default=None, description="SQL condition on the row; where it holds, the value must be there and finite."
     )
     minimum: float | None = None
     maximum: float | None = None
     allowed: list[str] | None = None
+    pattern: str | None = Field(
+        default=None,
+        description="Regular expression (RE2) that a text must match from its first to its last character.",
+    )
+    severity: Severity = Field(
+        default="fail",
+        description="What becomes of a file whose values are not as expected; a missing column or a wrong type always "
+        "fails.",
+    )
+    drift: bool = Field(
+        default=True,
+        description="Whether it is compared with the champion's training data; false for what moves with time, such as "
+        "a month. Timestamps and a key of one column never are.",
+    )
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> Self:
+        if self.maximum_null_share is not None and not self.nullable:
+            raise ValueError("maximum_null_share needs `nullable: true`; without it no null is allowed at all")
+        if self.pattern is not None and self.type != "string":
+            raise ValueError(f"pattern is for texts, not for type {self.type}")
+        return self
+
+
+class Freshness(Strict):
+    """How old the newest row of a table may be when it is validated."""
+
+    column: str = Field(description="Timestamp column that says when a row came about; UTC without a time zone.")
+    maximum_age_hours: Annotated[float, Field(gt=0)]
+    severity: Severity = "fail"
 
 
 class Table(Strict):
     """Files of one kind under ``s3://<landing>/<dataset>/<table>/``."""
 
     trigger: bool = Field(default=False, description="Whether a new file of this table starts a run; land it last.")
-    minimum_rows: Annotated[int, Field(ge=1)] = 1
+    minimum_rows: Annotated[int, Field(ge=1)] = Field(default=1, description="Of a file.")
+    maximum_rows: Annotated[int, Field(ge=1)] | None = Field(default=None, description="Of a file.")
     columns: dict[str, Column]
-    unique_key: list[str] = []
+    unique_key: list[str] = Field(default=[], description="Columns that name a row of the table; nulls never collide.")
+    freshness: Freshness | None = None
+    severity: Severity = Field(default="fail", description="Of the number of rows and of the unique key.")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.maximum_rows is not None and self.maximum_rows < self.minimum_rows:
+            raise ValueError(f"maximum_rows ({self.maximum_rows}) is below minimum_rows ({self.minimum_rows})")
+        if unknown := [name for name in self.unique_key if name not in self.columns]:
+            raise ValueError(f"unique_key: {unknown[0]!r} is not one of the table's columns")
+        if self.freshness is not None:
+            column = self.columns.get(self.freshness.column)
+            if column is None or column.type != "timestamp":
+                raise ValueError(f"freshness.column: {self.freshness.column!r} is not a timestamp column of the table")
+        return self
 
 
 class Feature(Strict):
@@ -238,6 +375,47 @@ class TimeSplit(Strict):
     test_days: Annotated[int, Field(ge=1)]
 
 
+class RandomSplit(Strict):
+    """Each example's part is drawn by a hash of its key, so it stays there when data is added."""
+
+    kind: Literal["random"]
+    key: Annotated[list[str], Field(min_length=1)] = Field(description="Columns of the query that name an example.")
+    seed: int = 0
+    validation_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    test_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
+
+    @model_validator(mode="after")
+    def _leaves_something_to_train_on(self) -> Self:
+        _check_shares(self)
+        return self
+
+
+class GroupSplit(Strict):
+    """All examples of a group are in the same part; groups are drawn by hash, as in `RandomSplit`."""
+
+    kind: Literal["group"]
+    column: str
+    seed: int = 0
+    validation_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    test_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
+
+    @model_validator(mode="after")
+    def _leaves_something_to_train_on(self) -> Self:
+        _check_shares(self)
+        return self
+
+
+def _check_shares(split: RandomSplit | GroupSplit) -> None:
+    if split.validation_share + split.test_share > 0.9:
+        raise ValueError(
+            f"validation_share and test_share leave {1 - split.validation_share - split.test_share:.0%} to train on; "
+            "at least 10 % are needed"
+        )
+
+
+SplitPlan = Annotated[TimeSplit | RandomSplit | GroupSplit, Field(discriminator="kind")]
+
+
 class SearchRange(Strict):
     """A numeric hyperparameter, drawn uniformly between both ends, on a logarithmic scale if asked."""
 
@@ -245,6 +423,9 @@ class SearchRange(Strict):
     high: float
     scale: Literal["linear", "log"] = "linear"
     integer: bool = False
+    points: Annotated[int, Field(ge=2, le=100)] = Field(
+        default=3, description="How many values a grid has of it, both ends among them, evenly spread on its scale."
+    )
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -256,20 +437,51 @@ class SearchRange(Strict):
 
 
 Scalar = bool | int | float | str
+# Which one is meant is plain to see, so that a mistake in it is told once and not of both.
+SearchSpace = dict[
+    str,
+    Annotated[
+        Annotated[SearchRange, Tag("range")] | Annotated[list[Scalar], Field(min_length=1), Tag("values")],
+        Discriminator(lambda written: "values" if isinstance(written, list) else "range"),
+    ],
+]
+
+
+class Parameter(Strict):
+    """A parameter of a model family: its type, what it may be, and what it is unless said otherwise."""
+
+    type: Literal["integer", "number", "string", "boolean"]
+    default: Scalar
+    minimum: float | None = None
+    maximum: float | None = None
+    above: float | None = Field(default=None, description="Must be greater than this; `minimum` may be equal.")
+    choices: list[str] | None = None
+    help: str = ""
+
+
+class FamilySpec(Strict):
+    """``config/families/<family>.yaml``: what a model family can do and which parameters it has."""
+
+    name: Name
+    description: str
+    module: str = Field(description="Python module with the family's code; see `trainer.families.base`.")
+    image: Literal["trainer", "trainer_cuda"] = Field(
+        description="The image it needs; on a pod with a GPU every family gets `trainer_cuda`."
+    )
+    tasks: Annotated[list[TaskKind], Field(min_length=1)]
+    devices: Annotated[list[Literal["cpu", "cuda"]], Field(min_length=1)] = Field(
+        default=["cpu"], description="What it can compute on; without `cuda` it is never given a GPU."
+    )
+    distributed: bool = Field(default=False, description="Whether one trial can train over several pods.")
+    parameters: dict[str, Parameter]
+    search: SearchSpace = Field(description="Searched where a dataset's configuration does not say otherwise.")
 
 
 class FamilyConfig(Strict):
-    """Fixed parameters of a model family and the space its trials are drawn from."""
+    """Fixed parameters of a model family for one dataset, and the space its trials are drawn from."""
 
     params: dict[str, Scalar] = {}
-    search: dict[str, SearchRange | list[Scalar]] = {}
-
-    @model_validator(mode="after")
-    def _no_empty_choice(self) -> Self:
-        for name, space in self.search.items():
-            if isinstance(space, list) and not space:
-                raise ValueError(f"search.{name}: an empty list of choices; give at least one")
-        return self
+    search: SearchSpace | None = Field(default=None, description="Instead of the family's own search space.")
 
 
 class Policy(Strict):
@@ -281,6 +493,30 @@ class Policy(Strict):
     )
 
 
+class LabelBalance(Strict):
+    """How rare the rarest class may be among the examples that the query makes of a run's files."""
+
+    minimum_share: Annotated[float, Field(gt=0, lt=0.5)] = 0.01
+    severity: Severity = "warn"
+
+
+class Drift(Strict):
+    """How far the distribution of a column of the new files may be from the files that the champion was trained on."""
+
+    maximum_psi: Annotated[float, Field(gt=0)] = Field(
+        default=0.25, description="Population stability index; above 0.25 is commonly called a significant shift."
+    )
+    minimum_rows: Annotated[int, Field(ge=1)] = Field(default=200, description="With fewer it is not measured.")
+    severity: Severity = "warn"
+
+
+class Checks(Strict):
+    """What is expected of the data as a whole; None leaves a check out."""
+
+    label_balance: LabelBalance | None = LabelBalance()
+    drift: Drift | None = Drift()
+
+
 class ModelConfig(Strict):
     """``config/models/<dataset>.yaml``: one prediction task from landing files to promotion policy."""
 
@@ -288,7 +524,7 @@ class ModelConfig(Strict):
     description: str
     owner: str
     registered_model: Name
-    task: Literal["binary"]
+    task: TaskKind
     tables: dict[Name, Table]
     query: str = Field(
         description="DuckDB SQL over the tables: one row per example with the features, the target, the split column "
@@ -297,15 +533,26 @@ class ModelConfig(Strict):
     target: str
     features: dict[str, Feature]
     references: list[str] = Field(default=[], description="Columns kept beside an example for people; never features.")
-    split: TimeSplit
+    split: SplitPlan
     metric: Metric
-    families: dict[Family, FamilyConfig]
+    checks: Checks = Checks()
+    slices: list[str] = Field(default=[], description="Category features by which the evaluation is broken down.")
+    families: dict[Name, FamilyConfig]
     policy: Policy
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        if self.metric not in METRICS[self.task]:
+            raise ValueError(
+                f"metric: a {self.task} task has no {self.metric!r}: choose from {', '.join(METRICS[self.task])}"
+            )
+        for name in self.slices:
+            if name not in self.features or self.features[name].type != "category":
+                raise ValueError(f"slices: {name!r} is not a category feature")
         if self.target in self.features:
             raise ValueError(f"features.{self.target}: the target cannot be a feature (it would leak the answer)")
+        if self.target in self.references:
+            raise ValueError(f"references: {self.target!r} is the target, which is kept beside an example anyway")
         if leaked := sorted(set(self.references) & set(self.features)):
             raise ValueError(f"features.{leaked[0]}: a reference column cannot be a feature")
         triggers = sorted(name for name, table in self.tables.items() if table.trigger)
@@ -356,7 +603,10 @@ class Trial(Strict):
     """One point of the search space."""
 
     index: int
-    params: dict[str, Scalar]
+    params: dict[str, Scalar] = Field(
+        description="All parameters that are set for it; under `bayesian` search only the fixed ones: the pod asks the "
+        "study for the others. Trial 0 is the middle of the space under `random` and `bayesian`, and has them all."
+    )
 
 
 class Candidate(Strict):
@@ -383,16 +633,22 @@ class Deployment(Strict):
 class RunConfig(Strict):
     """``config.json``: the effective configuration a container step works with."""
 
-    version: Literal[1] = 1
+    version: Literal[2] = 2
     run_key: str
     seed: int
-    family: Family
+    family: FamilySpec
     model: ModelConfig
     policy: Policy
     tracking_uri: str
     region: str
     lineage: dict[str, str] = {}
-    trial: Trial | None = None
+    device: Device = "auto"
+    checkpoint_seconds: float = 300
+    search: Search = Search()
+    study_database: StudyDatabase | None = None
+    preparation: Preparation = Preparation()
+    parent_run_id: str | None = Field(default=None, description="MLflow run that the trials' runs are nested in.")
+    trials: list[Trial] = Field(default=[], description="What one training pod does; several run together.")
     candidate: Candidate | None = None
     deployment: Deployment | None = None
 
@@ -422,15 +678,40 @@ def merge(base: Mapping[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]
     return merged
 
 
-def explain(source: str, error: ValidationError) -> ConfigError:
-    """One line per mistake: file, key, what is wrong."""
-    lines = []
+def explain(source: str, error: ValidationError, content: Any = None) -> ConfigError:
+    """One line per key that is wrong: file, key, what is wrong.
+
+    Args:
+        source: what the file is called in a message.
+        content: what was refused; with it, a key is named as it is written there.
+    """
+    mistakes: dict[str, list[str]] = {}
+    got: dict[str, str] = {}
     for problem in error.errors():
-        key = ".".join(str(part) for part in problem["loc"])
-        message = re.sub(r"^Value error, ", "", problem["msg"])
-        got = "" if isinstance(problem["input"], dict | list) or not key else f" (got {problem['input']!r})"
-        lines.append(f"{source}: {key + ': ' if key else ''}{message}{got}")
-    return ConfigError("\n".join(lines))
+        key = ".".join(_written(problem["loc"], content, missing=problem["type"] == "missing"))
+        mistakes.setdefault(key, []).append(re.sub(r"^Value error, ", "", problem["msg"]))
+        structured = isinstance(problem["input"], dict | list) or not key
+        got[key] = "" if structured else f" (got {problem['input']!r})"
+    return ConfigError(
+        "\n".join(
+            f"{source}: {key + ': ' if key else ''}{' or '.join(dict.fromkeys(messages))}{got[key]}"
+            for key, messages in mistakes.items()
+        )
+    )
+
+
+def _written(location: tuple[int | str, ...], content: Any, *, missing: bool) -> list[str]:
+    """Return a key's path without the names of alternatives that pydantic puts between."""
+    path, here = [], content
+    for position, part in enumerate(location):
+        if isinstance(here, Mapping) and part in here:
+            here = here[str(part)]
+        elif isinstance(here, list) and isinstance(part, int) and part < len(here):
+            here = here[part]
+        elif content is not None and not (missing and position == len(location) - 1):
+            continue
+        path.append(str(part))
+    return path
 
 
 def load_settings(bundle: Path = BUNDLE) -> Settings:
@@ -454,7 +735,7 @@ def load_settings(bundle: Path = BUNDLE) -> Settings:
     try:
         return Settings.model_validate(content)
     except ValidationError as error:
-        raise explain(f"config/base.yaml + config/{environment}.yaml + platform.json", error) from None
+        raise explain(f"config/base.yaml + config/{environment}.yaml + platform.json", error, content) from None
 
 
 def model_names(bundle: Path = BUNDLE) -> list[str]:
@@ -470,15 +751,30 @@ def load_model(name: str, bundle: Path = BUNDLE) -> ModelConfig:
     """
     if name not in model_names(bundle):
         raise ConfigError(f"dataset {name!r} is not configured: config/models has {', '.join(model_names(bundle))}")
-    path = bundle / "config" / "models" / f"{name}.yaml"
+    source = f"config/models/{name}.yaml"
+    model = read_document(bundle / source, source, ModelConfig)
+    if model.name != name:
+        raise ConfigError(f"{source}: name: must be {name!r} as the file's (got {model.name!r})")
+    from mlplatform import families  # the catalogue's schema is here
+
+    families.check_model(model, bundle)
+    return model
+
+
+def read_document[Document: Strict](path: Path, source: str, schema: type[Document]) -> Document:
+    """Read a YAML file by a schema.
+
+    Args:
+        source: what the file is called in a message.
+
+    Raises:
+        ConfigError: the file is missing, unreadable or refused by the schema.
+    """
     content = _read_yaml(path)
     try:
-        model = ModelConfig.model_validate(content)
+        return schema.model_validate(content)
     except ValidationError as error:
-        raise explain(f"config/models/{name}.yaml", error) from None
-    if model.name != name:
-        raise ConfigError(f"config/models/{name}.yaml: name: must be {name!r} as the file's (got {model.name!r})")
-    return model
+        raise explain(source, error, content) from None
 
 
 def digest(*parts: Any) -> str:

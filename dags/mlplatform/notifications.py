@@ -31,7 +31,7 @@ class Message(Strict):
         return "\n".join(self.lines)
 
 
-def deployed(dataset: str, version: str, reasons: list[str], endpoint: str, page: str) -> Message:
+def deployed(dataset: str, version: str, reasons: list[str], endpoint: str, links: list[str]) -> Message:
     """A candidate passed the gate and is live."""
     return Message(
         event="deployed",
@@ -39,12 +39,12 @@ def deployed(dataset: str, version: str, reasons: list[str], endpoint: str, page
         lines=[
             f"Version {version} of {dataset} passed the gate and serves on the endpoint {endpoint}.",
             *(f"- {reason}" for reason in reasons),
-            page,
+            *links,
         ],
     )
 
 
-def rejected(dataset: str, version: str, reasons: list[str], page: str) -> Message:
+def rejected(dataset: str, version: str, reasons: list[str], links: list[str]) -> Message:
     """A candidate did not pass the gate."""
     return Message(
         event="rejected",
@@ -52,7 +52,7 @@ def rejected(dataset: str, version: str, reasons: list[str], page: str) -> Messa
         lines=[
             f"Version {version} of {dataset} was not deployed; what was live stays live.",
             *(f"- {reason}" for reason in reasons),
-            page,
+            *links,
         ],
     )
 

@@ -7,23 +7,24 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal, cast
+from typing import Any, cast
 
-from mlplatform import gate, landing, notifications, registry, runs, search, selection, storage
-from mlplatform.config import (
-    Candidate,
-    ConfigError,
-    Deployment,
-    Family,
-    InputManifest,
-    ModelConfig,
-    Policy,
-    RunConfig,
-    Settings,
-    Strict,
-    digest,
-    load_model,
+from mlplatform import (
+    families,
+    gate,
+    landing,
+    notifications,
+    placement,
+    registry,
+    reports,
+    runs,
+    search,
+    selection,
+    storage,
+    tracking,
 )
+from mlplatform.config import Candidate, Deployment, InputManifest, RunConfig, Settings, Trial, digest
+from mlplatform.request import Checked, check_request
 from mlplatform.results import (
     DeployResult,
     EvaluateResult,
@@ -31,9 +32,11 @@ from mlplatform.results import (
     StepFailure,
     StepResult,
     TrainResult,
+    TrialResult,
     ValidateResult,
 )
 from mlplatform.runs import RunPaths
+from mlplatform.selection import Selection
 from mlplatform.steps import ERROR, RESULT, Refused
 
 log = logging.getLogger(__name__)
@@ -48,38 +51,6 @@ RESULTS: dict[str, type[StepResult]] = {
 _PARALLEL = 16
 
 
-class Request(Strict):
-    """The parameters of a DAG run, as the trigger form gives them."""
-
-    dataset: str
-    family: Family
-    trials: int
-    seed: int
-    wait_for_new_data: bool
-    minimum_quality: float | None = None
-    minimum_improvement: float | None = None
-
-    @classmethod
-    def of(cls, params: Mapping[str, Any]) -> Request:
-        """Read the parameters of a run."""
-        return cls.model_validate({name: params[name] for name in cls.model_fields})
-
-    def policy(self, model: ModelConfig) -> Policy:
-        """Return the model's policy with the thresholds this run was given instead."""
-        chosen = {"minimum_quality": self.minimum_quality, "minimum_improvement": self.minimum_improvement}
-        return model.policy.model_copy(update={name: value for name, value in chosen.items() if value is not None})
-
-
-class Selection(Strict):
-    """``selection.json``: all trials of a run, and which one goes on."""
-
-    version: Literal[1] = 1
-    metric: str
-    best: int
-    trials: list[TrainResult]
-    failed: dict[int, str]
-
-
 @dataclass(frozen=True)
 class Resolved:
     """What a run will do, or why it has nothing to do."""
@@ -89,25 +60,10 @@ class Resolved:
     message: str
 
 
-def check_request(params: Mapping[str, Any]) -> tuple[Request, ModelConfig]:
-    """Read a run's parameters against the configuration.
-
-    Raises:
-        ConfigError: the dataset is not configured, or not for this model family.
-    """
-    request = Request.of(params)
-    model = load_model(request.dataset)
-    if request.family not in model.families:
-        raise ConfigError(
-            f"family: {request.family!r} is not configured for the dataset {request.dataset!r} "
-            f"(config/models/{request.dataset}.yaml: families has {', '.join(sorted(model.families))})"
-        )
-    return request, model
-
-
 def awaited_key(settings: Settings, params: Mapping[str, Any]) -> str:
     """Return the S3 pattern of the files a run waits for."""
-    request, model = check_request(params)
+    checked = check_request(settings, params)
+    request, model = checked.request, checked.model
     start = settings.buckets.landing if request.wait_for_new_data else f"{settings.buckets.data}/raw"
     return f"s3://{start}/{request.dataset}/{model.trigger_table}/*.parquet"
 
@@ -118,9 +74,11 @@ def resolve_inputs(
     """Fix what a run reads, and claim the run.
 
     Raises:
+        ConfigError: see `check_request`.
         Refused: a table has no file yet.
     """
-    request, model = check_request(params)
+    checked = check_request(settings, params)
+    model = checked.model
     landed = landing.list_inputs(settings.buckets.landing, model.name, model.tables, new=True)
     accepted = landing.list_inputs(settings.buckets.data, f"raw/{model.name}", model.tables, new=False)
     plan = landing.plan(landed, accepted)
@@ -131,35 +89,62 @@ def resolve_inputs(
             f"{model.name}: the table {missing[0]!r} has no file yet; land one under "
             f"s3://{settings.buckets.landing}/{model.name}/{missing[0]}/ before those of {model.trigger_table!r}"
         )
-    policy = request.policy(model)
-    key = runs.run_key(plan.objects, model, request.family, request.trials, policy, request.seed, settings.images)
+    key = runs.run_key(plan.objects, _decisive(settings, checked), settings.images)
     paths = RunPaths.of(settings.buckets.data, model.name, key)
     record = runs.RunRecord(run_key=key, dataset=model.name, owner=owner, state="running", started_at=datetime.now(UTC))
     claim = runs.claim(paths, settings.buckets.data, record, is_live)
     landing.remove(plan.duplicates)
     if not claim.granted:
         return Resolved(paths, False, _why_nothing(claim.record))
-    config = RunConfig(
-        run_key=key,
-        seed=request.seed,
-        family=request.family,
-        model=model,
-        policy=policy,
-        tracking_uri=settings.mlflow.tracking_uri,
-        region=settings.aws.region,
-        lineage={
-            "environment": settings.environment,
-            "git_sha": settings.git_sha,
-            "image": settings.images.trainer,
-            "data_digest": digest(sorted(item.content_id for item in plan.objects)),
-            "config_digest": digest(model.model_dump(mode="json"), policy.model_dump(mode="json")),
-            "dag_run_id": owner,
-        },
-    )
+    data_digest = digest(sorted(item.content_id for item in plan.objects))
+    config = _run_config(settings, checked, key, {"data_digest": data_digest, "dag_run_id": owner})
     storage.write_document(paths.config, config)
     storage.write_document(paths.inputs, InputManifest(objects=plan.objects))
     new = sum(item.new for item in plan.objects)
     return Resolved(paths, True, f"{len(plan.objects)} files, {new} of them new; run {key} in {paths.prefix}")
+
+
+def _decisive(settings: Settings, checked: Checked) -> dict[str, Any]:
+    """Return what was chosen and decides the outcome of a run."""
+    request = checked.request
+    return {
+        "model": checked.model.model_dump(mode="json"),
+        "family": checked.family.model_dump(mode="json"),
+        "policy": request.policy(checked.model).model_dump(mode="json"),
+        "search": checked.search.model_dump(mode="json", exclude={"maximum_trials"}),  # that only limits the next
+        "trials": request.trials,
+        "device": request.device,
+        "seed": request.seed,
+        "pods_per_trial": settings.training.pods_per_trial,
+        "engine": settings.preparation.engine,
+    }
+
+
+def _run_config(settings: Settings, checked: Checked, key: str, lineage: Mapping[str, str]) -> RunConfig:
+    request, model = checked.request, checked.model
+    policy = request.policy(model)
+    chosen = [part.model_dump(mode="json") for part in (model, checked.family, policy, checked.search)]
+    return RunConfig(
+        run_key=key,
+        seed=request.seed,
+        family=checked.family,
+        model=model,
+        policy=policy,
+        tracking_uri=settings.mlflow.tracking_uri,
+        region=settings.aws.region,
+        device=request.device,
+        checkpoint_seconds=settings.training.checkpoint_seconds,
+        search=checked.search,
+        study_database=settings.training.study_database,
+        preparation=settings.preparation,
+        lineage={
+            "environment": settings.environment,
+            "git_sha": settings.git_sha,
+            "image": placement.train_image(settings, checked.family, request.device),
+            "config_digest": digest(*chosen),
+            **lineage,
+        },
+    )
 
 
 def settle_landing(settings: Settings, prefix: str) -> str:
@@ -185,29 +170,54 @@ def settle_landing(settings: Settings, prefix: str) -> str:
 
 
 def generate_trials(settings: Settings, prefix: str, count: int) -> list[list[str]]:
-    """Draw the trials, write their configurations and return the arguments of their pods."""
+    """Choose the trials, write the configurations of their pods and return these pods' arguments.
+
+    The MLflow run that the trials' runs are nested in is made here, or found again.
+
+    Raises:
+        ConfigError: the search space is not searched with so many trials.
+    """
     paths = _claimed(prefix)
     config = storage.read_document(paths.config, RunConfig)
-    trials = search.generate_trials(config.model.families[config.family], count, config.seed)
+    method, space = config.search.method, families.search_space(config.model, config.family)
+    fixed = config.model.families[config.family.name].params
+    source = families.search_source(config.model, config.family)
+    trials = search.generate_trials(fixed, space, method, count, config.seed, source)
     if len(trials) < count:
         log.warning("%d trials instead of %d: the search space has no more distinct points", len(trials), count)
+    parent = tracking.open_search(
+        config.tracking_uri,
+        config.model.name,
+        config.run_key,
+        tags={**config.lineage, "dataset": config.model.name, "task": config.model.task, "run_prefix": prefix},
+        params={
+            "family": config.family.name,
+            "search": method,
+            "trials": str(len(trials)),
+            "metric": config.model.metric,
+            "seed": str(config.seed),
+            "device": config.device,
+        },
+    )
 
-    def write(trial: search.Trial) -> list[str]:
-        uri = paths.trial(trial.index, "config.json")
-        storage.write_document(uri, config.model_copy(update={"trial": trial}))
-        return ["train", "--config", uri, "--input", paths.step("prepare"), "--output", paths.trial(trial.index)]
+    def write(pod: tuple[int, list[Trial]]) -> list[str]:
+        index, pack = pod
+        uri = paths.training_pod(index, "config.json")
+        storage.write_document(uri, config.model_copy(update={"trials": pack, "parent_run_id": parent}))
+        return ["train", "--config", uri, "--input", paths.step("prepare"), "--output", paths.training_pod(index)]
 
+    pods = enumerate(search.packs(trials, config.search.trials_per_pod))
     with ThreadPoolExecutor(_PARALLEL) as pool:
-        return list(pool.map(write, trials))
+        return list(pool.map(write, pods))
 
 
 def select_best(settings: Settings, prefix: str, count: int) -> dict[str, Any]:
-    """Read all trials' results, keep the table, and return the best one's facts.
+    """Read all trials' results, keep the table, close the search's MLflow run, and return the best one's facts.
 
     Args:
         settings: of the environment.
         prefix: of the run.
-        count: how many trials there were.
+        count: how many training pods there were.
 
     Raises:
         Refused: too few trials succeeded, or none was ever made.
@@ -217,61 +227,70 @@ def select_best(settings: Settings, prefix: str, count: int) -> dict[str, Any]:
         raise Refused("no trial was generated: an earlier step failed, see its log")
     config = storage.read_document(paths.config, RunConfig)
 
-    def read(index: int) -> tuple[TrainResult | None, str | None]:
-        result = storage.try_read_document(paths.trial(index, RESULT), TrainResult)
-        if result is not None:
-            return result, None
-        failure = storage.try_read_document(paths.trial(index, ERROR), StepFailure)
-        return None, failure.message if failure else None
+    def read(index: int) -> list[TrialResult]:
+        planned = storage.read_document(paths.training_pod(index, "config.json"), RunConfig).trials
+        result = storage.try_read_document(paths.training_pod(index, RESULT), TrainResult)
+        failure = None
+        if result is None:
+            failure = storage.try_read_document(paths.training_pod(index, ERROR), StepFailure)
+        return selection.outcomes(config.family.name, planned, result, failure.message if failure else None)
 
     with ThreadPoolExecutor(_PARALLEL) as pool:
-        results, reasons = zip(*pool.map(read, range(count)), strict=True)
+        trials = [trial for pod in pool.map(read, range(count)) for trial in pod]
     metric = config.model.metric
-    best = selection.select_best(results, reasons, metric, settings.training.minimum_successful_share)
-    storage.write_document(
-        storage.join(prefix, "selection.json"),
-        Selection(
-            metric=metric,
-            best=best.trial,
-            trials=[result for result in results if result is not None],
-            failed={
-                index: reasons[index] or "no result; see the log of its task"
-                for index, result in enumerate(results)
-                if result is None
-            },
-        ),
+    best = selection.select_best(trials, metric, settings.training.minimum_successful_share)
+    hours, summary = selection.gpu_hours(trials), selection.summary(trials, metric)
+    selected = Selection(metric=metric, best=best.trial, summary=summary, gpu_hours=hours, trials=trials)
+    storage.write_document(paths.selection, selected)
+    tracking.close_search(
+        config.tracking_uri,
+        config.model.name,
+        config.run_key,
+        "FINISHED",
+        metrics={**{name: value for name, value in best.metrics.items() if value is not None}, "gpu_hours": hours},
+        tags={"best_trial": str(best.trial), "best_run_id": cast("str", best.run_id), "trials": summary},
     )
-    log.info("trial %d of %d is best: %s %s", best.trial, count, metric, best.metrics[metric])
-    return {"trial": best.trial, "metric": metric, "value": best.metrics[metric], "run_id": best.run_id}
+    log.info("%s. Trial %d is best: %s %s", summary, best.trial, metric, best.metrics[metric])
+    return {
+        "trial": best.trial,
+        "metric": metric,
+        "value": best.metrics[metric],
+        "run_id": best.run_id,
+        "summary": summary,
+        "gpu_hours": hours,
+    }
 
 
 def register(settings: Settings, prefix: str) -> dict[str, str]:
     """Register the best trial's model and prepare its evaluation; doing it again finds the same version."""
     paths = _claimed(prefix)
     config = storage.read_document(paths.config, RunConfig)
-    selected = storage.read_document(storage.join(prefix, "selection.json"), Selection)
-    best = next(trial for trial in selected.trials if trial.trial == selected.best)
+    best = _best(storage.read_document(paths.selection, Selection))
+    run_id, model_digest = cast("str", best.run_id), cast("str", best.model_digest)
+    validated = storage.try_read_document(paths.step("validate", RESULT), ValidateResult)
     version = registry.register(
         settings.mlflow.tracking_uri,
         config.model.registered_model,
         description=config.model.description,
-        source=best.model_uri,
-        run_id=best.run_id,
+        source=cast("str", best.model_uri),
+        run_id=run_id,
         tags={
             **config.lineage,
             "run_key": config.run_key,
             "trial": str(best.trial),
             "dataset": config.model.name,
+            "task": config.model.task,
             "family": best.family,
-            "model_digest": best.model_digest,
+            "model_digest": model_digest,
             "run_prefix": prefix,
+            **({"validation_report": validated.report_uri} if validated is not None else {}),
         },
     )
-    candidate = Candidate(version=version, run_id=best.run_id, model_digest=best.model_digest)
+    candidate = Candidate(version=version, run_id=run_id, model_digest=model_digest)
     storage.write_document(paths.step("evaluate", "config.json"), config.model_copy(update={"candidate": candidate}))
     _drop_stale_evaluation(settings, paths, config, version)
     log.info("version %s of %s is trial %d", version, config.model.registered_model, best.trial)
-    return {"version": version, "run_id": best.run_id}
+    return {"version": version, "run_id": run_id}
 
 
 def decide(settings: Settings, prefix: str) -> gate.Decision:
@@ -309,6 +328,7 @@ def decide(settings: Settings, prefix: str) -> gate.Decision:
             "gate_outcome": decision.outcome,
             "gate_reasons": "\n".join(decision.reasons),
             "evaluation_digest": decision.evaluation_digest,
+            "evaluation_report": evaluation.report_uri,
         },
     )
     if decision.outcome == "promote":
@@ -345,13 +365,17 @@ def conclude(settings: Settings, prefix: str, owner: str, nothing_to_do: str | N
         return notifications.nothing_to_do(dataset, nothing_to_do)
     config = storage.read_document(paths.step("evaluate", "config.json"), RunConfig)
     decision = storage.read_document(paths.decision, gate.Decision)
-    page = registry.page(settings.mlflow.tracking_uri, config.model.registered_model, decision.candidate_version)
+    links = [
+        registry.page(settings.mlflow.tracking_uri, config.model.registered_model, decision.candidate_version),
+        f"Report: {reports.page(storage.read_document(paths.step('evaluate', RESULT), EvaluateResult).report_uri)}",
+    ]
+    reasons = [*decision.reasons, storage.read_document(paths.selection, Selection).summary]
     promoted = decision.outcome == "promote"
     if promoted:
         live = storage.read_document(paths.step("deploy", RESULT), DeployResult)
-        message = notifications.deployed(dataset, live.model_version, decision.reasons, live.endpoint_name, page)
+        message = notifications.deployed(dataset, live.model_version, reasons, live.endpoint_name, links)
     else:
-        message = notifications.rejected(dataset, decision.candidate_version, decision.reasons, page)
+        message = notifications.rejected(dataset, decision.candidate_version, reasons, links)
     closed = runs.finish(
         paths,
         owner,
@@ -364,6 +388,10 @@ def conclude(settings: Settings, prefix: str, owner: str, nothing_to_do: str | N
     if closed is None:
         log.warning("%s belongs to another DAG run by now; it is left as it is", paths.record)
     return message
+
+
+def _best(selected: Selection) -> TrialResult:
+    return next(trial for trial in selected.trials if trial.trial == selected.best)
 
 
 def _claimed(prefix: str | None) -> RunPaths:

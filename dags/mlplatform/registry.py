@@ -13,7 +13,7 @@ CHALLENGER = "challenger"
 CHAMPION = "champion"
 
 # MLflow refuses longer tag values.
-_TAG_LIMIT = 5000
+TAG_LIMIT = 5000
 
 
 @cache
@@ -49,7 +49,7 @@ def register(
             name,
             source=_resolve(mlflow, source),
             run_id=run_id,
-            tags={key: value[:_TAG_LIMIT] for key, value in tags.items()},
+            tags={key: value[:TAG_LIMIT] for key, value in tags.items()},
             description=description,
             model_id=source.rsplit("/", 1)[-1] if source.startswith("models:/m-") else None,
         )
@@ -74,7 +74,7 @@ def version_with_alias(tracking_uri: str, name: str, alias: str) -> str | None:
 def tag_version(tracking_uri: str, name: str, version: str, tags: Mapping[str, str]) -> None:
     """Set tags on a model version."""
     for key, value in tags.items():
-        client(tracking_uri).set_model_version_tag(name, version, key, value[:_TAG_LIMIT])
+        client(tracking_uri).set_model_version_tag(name, version, key, value[:TAG_LIMIT])
 
 
 def page(tracking_uri: str, name: str, version: str) -> str:

@@ -34,51 +34,120 @@ class ValidateResult(StepResult):
     step: Literal["validate"] = "validate"
     files: list[FileReport]
     warnings: list[str] = Field(default=[])
+    report_uri: str
+    """The readable report, HTML."""
+    profile_uri: str
+    """`mlplatform.profile.DataProfile` of each landed table's columns (JSON object by table)."""
 
 
 class Split(Strict):
-    """One part of the prepared data: a Parquet file with features, target, references and the split column."""
+    """One part of the prepared data: Parquet files with features, target, references and the split columns."""
 
-    uri: str
+    uris: list[str]
+    """One or more files, in order."""
     rows: int
-    positive_share: float
-    start: datetime
-    end: datetime
+    class_shares: dict[str, float] | None
+    """Share of each class, by its name; None for a regression."""
+    target_mean: float | None
+    """None for several classes."""
+    start: datetime | None = None
+    end: datetime | None = None
+    """First and last time, under a split by time."""
 
 
 class PrepareResult(StepResult):
     """Where the three parts of the data are."""
 
     step: Literal["prepare"] = "prepare"
+    engine: Literal["duckdb", "spark"]
     train: Split
     validation: Split
     test: Split
     dropped_rows: int = 0
+    profile_uri: str
+    """`mlplatform.profile.DataProfile` of the train split: what transformations are fitted from."""
+
+
+class TrialResult(Strict):
+    """What became of one trial."""
+
+    trial: int
+    status: Literal["succeeded", "pruned", "failed", "skipped"]
+    reason: str | None = None
+    """Why it did not succeed."""
+    family: str
+    params: dict[str, Scalar]
+    metrics: dict[str, float | None] = Field(default={})
+    """Metrics on the validation split, by name; None where a metric could not be computed."""
+    run_id: str | None = None
+    """MLflow run of the trial; the saved model of a successful one is its artifact ``model``."""
+    model_uri: str | None = None
+    """Where the registry finds the model (a ``runs:/`` or ``mlflow-artifacts:/`` or ``models:/`` URI)."""
+    model_digest: str | None = None
+    fit_seconds: float = 0.0
+    gpu_seconds: float = 0.0
 
 
 class TrainResult(StepResult):
-    """One trained and logged trial."""
+    """The trials of one training pod. A pod whose trials all failed still has a result, unless it was refused."""
 
     step: Literal["train"] = "train"
-    trial: int
-    family: str
-    params: dict[str, Scalar]
-    metrics: dict[str, float | None]
-    """Metrics on the validation split, by name; None where a metric could not be computed."""
-    run_id: str
-    """MLflow run of the trial; the saved model is its artifact ``model``."""
-    model_uri: str
-    """Where the registry finds the model (a ``runs:/`` or ``mlflow-artifacts:/`` or ``models:/`` URI)."""
-    model_digest: str
-    fit_seconds: float
+    trials: list[TrialResult]
+
+
+class Interval(Strict):
+    """Where a metric lies, as far as the held-out rows can tell: percentiles of a bootstrap."""
+
+    low: float
+    high: float
+    level: float
+    """Share of the resamples that are within."""
+    resamples: int
+
+
+class Latency(Strict):
+    """How long one process takes for a prediction, without network or server; medians of a measurement."""
+
+    single_ms: float
+    """Milliseconds for one row alone."""
+    batch_ms: float
+    """Milliseconds per row when 1,000 are asked for at once."""
 
 
 class Score(Strict):
-    """A model version's metrics on the held-out test split."""
+    """A model version on the held-out test split."""
 
     model_version: str
     run_id: str
     metrics: dict[str, float | None]
+    interval: Interval | None = None
+    """Of the configured metric; None where it is undefined."""
+    calibration_error: float | None = None
+    """Mean distance of predicted probability and observed share over ten bins of as many rows; binary tasks only."""
+    latency: Latency | None = None
+    model_bytes: int | None = None
+    """Size of the saved model's files."""
+
+
+class Improvement(Strict):
+    """How much better the candidate is than the champion; negative where it is worse."""
+
+    metric: str
+    value: float | None
+    """In the metric's unit; None where one of them has no metric."""
+    interval: Interval | None = None
+    """Both are scored on the same resamples of the rows."""
+
+
+class SliceScore(Strict):
+    """The configured metric on the rows of one category."""
+
+    feature: str
+    category: str | None
+    """None for the rows that have none."""
+    rows: int
+    candidate: float | None
+    champion: float | None
 
 
 class EvaluateResult(StepResult):
@@ -88,17 +157,26 @@ class EvaluateResult(StepResult):
     candidate: Score
     champion: Score | None
     rows: int
-    test_uri: str
+    improvement: Improvement | None = None
+    """None without a champion."""
+    slices: list[SliceScore] = Field(default=[])
+    """By `ModelConfig.slices`, each with its largest categories first; categories of few rows are left out."""
+    test_uris: list[str]
     evaluation_digest: str
+    """Covers versions, the test rows and all numbers but the latency, which is another at each measurement."""
     examples_uri: str
+    report_uri: str
+    """The evaluation report, HTML."""
 
 
 class Example(Strict):
     """A held-out row: what to send, what the model answers, what really happened."""
 
     features: dict[str, Scalar | None]
-    prediction: float
-    target: float
+    prediction: float | list[float]
+    """Probability of the positive class, probability of each class, or the number."""
+    target: Scalar
+    """What really happened, as the prepared data has it."""
     references: dict[str, Scalar | None]
 
 

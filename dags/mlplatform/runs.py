@@ -7,7 +7,7 @@ a finished run is recognised, a failed one goes on where it stopped.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -16,7 +16,7 @@ from urllib.parse import quote
 from pydantic import Field
 
 from mlplatform import storage
-from mlplatform.config import Images, InputObject, ModelConfig, Policy, Strict, digest
+from mlplatform.config import Images, InputObject, Strict, digest
 
 
 @dataclass(frozen=True)
@@ -54,9 +54,14 @@ class RunPaths:
         """Return the output prefix of a step, or the address of a document in it."""
         return storage.join(self.prefix, name, *([document] if document else []))
 
-    def trial(self, index: int, document: str = "") -> str:
-        """Return the output prefix of a trial, or the address of a document in it."""
-        return self.step(f"trials/{index:03d}", document)
+    @property
+    def selection(self) -> str:
+        """`mlplatform.selection.Selection`."""
+        return storage.join(self.prefix, "selection.json")
+
+    def training_pod(self, index: int, document: str = "") -> str:
+        """Return the output prefix of a training pod, or the address of a document in it."""
+        return self.step(f"train/{index:03d}", document)
 
 
 class RunRecord(Strict):
@@ -101,16 +106,17 @@ class Claim:
 
 def run_key(
     objects: Iterable[InputObject],
-    model: ModelConfig,
-    family: str,
-    trials: int,
-    policy: Policy,
-    seed: int,
+    configuration: Mapping[str, Any],
     images: Images,
 ) -> str:
-    """Return the identity of a run: equal inputs, configuration and images give an equal key."""
+    """Return the identity of a run: equal inputs, configuration and images give an equal key.
+
+    Args:
+        objects: the files it reads.
+        configuration: everything that was chosen and decides the outcome, as JSON has it.
+        images: of the steps.
+    """
     inputs = sorted((item.table, item.key.rsplit("/", 1)[-1], item.content_id) for item in objects)
-    configuration = [model.model_dump(mode="json"), family, trials, policy.model_dump(mode="json"), seed]
     return digest(inputs, configuration, images.model_dump(mode="json"))
 
 
@@ -181,7 +187,7 @@ def clear_failures(paths: RunPaths) -> None:
 def culprit(notes: list[FailureNote]) -> FailureNote | None:
     """Return the note that explains the run's failure best.
 
-    That is the first task that failed, but a single trial only if nothing else did: a run can do without
+    That is the first task that failed, but a training pod only if nothing else did: a run can do without
     some of its trials.
     """
     others = [note for note in notes if not note.task.startswith("training.train")]

@@ -6,9 +6,14 @@ import json
 import sys
 from pathlib import Path
 
-from mlplatform.config import ModelConfig, RunConfig, Settings, Strict
+from mlplatform.config import FamilySpec, ModelConfig, RunConfig, Settings, Strict
 
-SCHEMAS: dict[str, type[Strict]] = {"settings": Settings, "model": ModelConfig, "run": RunConfig}
+SCHEMAS: dict[str, type[Strict]] = {
+    "settings": Settings,
+    "model": ModelConfig,
+    "family": FamilySpec,
+    "run": RunConfig,
+}
 
 
 def render() -> dict[str, str]:

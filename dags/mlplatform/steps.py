@@ -12,8 +12,12 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import logging
+import os
+import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -50,6 +54,10 @@ class Refused(Exception):
         self.subjects = list(subjects)
 
 
+class Unavailable(Exception):
+    """Something the step needs does not answer or is full; trying again may help. The message says all there is."""
+
+
 @dataclass(frozen=True)
 class StepContext:
     """What a step is called with."""
@@ -84,15 +92,45 @@ def run_step(name: str, step: StepDefinition, config_uri: str, input_uri: str, o
         except storage.StorageError as error:
             raise Refused(str(error), kind="bad-config") from None
         result = step.run(StepContext(config, input_uri.rstrip("/"), output_uri.rstrip("/"), datetime.now(UTC)))
+        storage.write_document(result_uri, result)
     except Refused as refused:
         failure = StepFailure(step=name, kind=refused.kind, message=str(refused), subjects=refused.subjects)
         storage.write_document(storage.join(output_uri, ERROR), failure)
         sys.stdout.flush()
         print(f"{name}: {refused}", file=sys.stderr, flush=True)
         return EXIT_REFUSED
-    storage.write_document(result_uri, result)
+    except Exception as error:
+        reason = surroundings(error)
+        if reason is None:
+            raise
+        log.debug("%s failed", name, exc_info=True)
+        sys.stdout.flush()
+        print(f"{name}: {reason}", file=sys.stderr, flush=True)
+        return EXIT_FAILED
     log.info("%s: done in %.1f s, result in %s", name, time.monotonic() - started, result_uri)
     return EXIT_DONE
+
+
+def surroundings(error: BaseException) -> str | None:
+    """Say in one sentence what was missing around the step, None where the error is of another kind.
+
+    A traceback tells people nothing there: the disk is full, AWS refuses or does not answer.
+    """
+    from boto3.exceptions import Boto3Error
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    if isinstance(error, Unavailable):
+        return str(error)
+    # Libraries wrap it in errors of their own, which quote it.
+    if getattr(error, "errno", None) == errno.ENOSPC or os.strerror(errno.ENOSPC) in str(error):
+        folder = tempfile.gettempdir()
+        return (
+            f"the disk is full: {error} ({shutil.disk_usage(folder).free / 2**20:.0f} MiB free in {folder}); "
+            "give the pod more ephemeral storage"
+        )
+    if isinstance(error, BotoCoreError | ClientError | Boto3Error):
+        return f"AWS: {error}"
+    return None
 
 
 def main(package: str, steps: Mapping[str, StepDefinition | Callable[[], StepDefinition]], argv: Sequence[str]) -> int:

@@ -6,6 +6,7 @@ imported: it wants pandas and pkg_resources, while its files need neither.
 
 from __future__ import annotations
 
+import calendar
 import importlib.util
 import io
 import os
@@ -20,11 +21,19 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
+from local.datasets import landing
+from local.datasets.landing import DataMissing, parquet_bytes
+
+__all__ = ["DataMissing", "parquet_bytes"]  # known from here too
+
+
 DATASET = "flights"
 TABLES = ("planes", "weather", "flights")
 """In landing order: the table whose arrival starts a run comes last."""
 YEAR = 2013
 MONTHS = range(1, 13)
+BATCHES = tuple(f"{name} {YEAR}" for name in calendar.month_name[1:])
+"""A batch is a month: number 1 is January."""
 CACHE = Path(__file__).parents[2] / ".local" / "cache" / "flights"
 
 _INTEGER, _NUMBER, _STRING, _TIMESTAMP = pa.int64(), pa.float64(), pa.string(), pa.timestamp("us", tz="UTC")
@@ -89,10 +98,6 @@ SCHEMAS: Mapping[str, pa.Schema] = {
 """Types of every column; "NA" in the CSV files is null."""
 
 
-class DataMissing(RuntimeError):
-    """The package with the data is not installed."""
-
-
 def source_folder() -> Path:
     """Return the folder with the package's CSV files, without running any of its code.
 
@@ -153,11 +158,9 @@ def month_tables(month: int, cache: Path = CACHE) -> dict[str, pa.Table]:
     return tables
 
 
-def parquet_bytes(table: pa.Table) -> bytes:
-    """Return a table as a Parquet file; the same rows always give the same bytes, thus the same ETag."""
-    buffer = io.BytesIO()
-    pq.write_table(table.combine_chunks(), buffer, compression="zstd", row_group_size=128 * 1024, store_schema=False)
-    return buffer.getvalue()
+def batch_tables(batch: int) -> dict[str, pa.Table]:
+    """See `month_tables`."""
+    return month_tables(batch)
 
 
 def landing_key(table: str, month: int) -> str:
@@ -166,14 +169,10 @@ def landing_key(table: str, month: int) -> str:
     return f"{DATASET}/{table}/{name}.parquet"
 
 
-def land(month: int, s3_client: Any, bucket: str, cache: Path = CACHE) -> dict[str, str]:
+def land(batch: int, s3_client: Any, bucket: str, cache: Path = CACHE) -> dict[str, str]:
     """Put one month's files into the landing bucket, the flights last because they start the run.
 
     Returns:
         The object key of each table.
     """
-    keys = {}
-    for table, rows in month_tables(month, cache).items():
-        keys[table] = landing_key(table, month)
-        s3_client.put_object(Bucket=bucket, Key=keys[table], Body=parquet_bytes(rows))
-    return keys
+    return landing.put(month_tables(batch, cache), lambda table: landing_key(table, batch), s3_client, bucket)

@@ -44,8 +44,8 @@ class Workspace:
         (folder / ".local" / "envs").symlink_to(root / ".local" / "envs")
         registry = f"{aws.account}.dkr.ecr.{aws.region}.amazonaws.com/ml-platform"
         self.images = {
-            name: f"{registry}/{name}@sha256:{hashlib.sha256(name.encode()).hexdigest()}"
-            for name in ("deployer", "mlflow", "serving", "trainer")
+            name: f"{registry}/{name.replace('_', '-')}@sha256:{hashlib.sha256(name.encode()).hexdigest()}"
+            for name in ("deployer", "mlflow", "serving", "trainer", "trainer_cuda")
         }
         aws.add_images({self.images["serving"]: serving_image(str(folder))})
 

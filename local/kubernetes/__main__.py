@@ -67,6 +67,7 @@ async def _serve(api: Api, state_dir: Path, port: int, namespace: str, token: st
         bound = runner.addresses[0][1]
         path = tls.write_kubeconfig(state_dir, bound, token, namespace)
         api.kubelet.start()
+        api.jobs.start()
         print(f"local Kubernetes API: https://127.0.0.1:{bound}  kubeconfig: {path}", flush=True)
         await stopped.wait()
     finally:

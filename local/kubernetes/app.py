@@ -12,6 +12,7 @@ from aiohttp import web
 from local.kubernetes import discovery, subresources
 from local.kubernetes.errors import ApiError, not_found, status
 from local.kubernetes.faults import Faults
+from local.kubernetes.job_controller import JobController
 from local.kubernetes.kubelet import Kubelet
 from local.kubernetes.records import Records, RequestRecord
 from local.kubernetes.requests import Target, parse_path, read_json, verb_of
@@ -32,6 +33,7 @@ class Api:
 
     def __init__(self, store: Store, kubelet: Kubelet, faults: Faults, records: Records, token: str) -> None:
         self.resources = Resources(store, kubelet)
+        self.jobs = JobController(store, kubelet, self.resources.add_pod)
         self.store = store
         self.kubelet = kubelet
         self.faults = faults
@@ -110,8 +112,11 @@ class Api:
             "/api": discovery.api_versions,
             "/apis": discovery.api_groups,
             "/api/v1": discovery.api_resources,
+            "/apis/batch": discovery.batch_group,
+            "/apis/batch/v1": discovery.batch_resources,
             "/openapi/v3": discovery.openapi_index,
             "/openapi/v3/api/v1": discovery.openapi_core,
+            "/openapi/v3/apis/batch/v1": discovery.openapi_batch,
         }
         answer = answers.get(request.path.rstrip("/"))
         if answer is None or request.method != "GET":
@@ -141,20 +146,22 @@ class Api:
 
     async def _subresource(self, request: web.Request, target: Target) -> web.StreamResponse:
         methods = {"log": ("GET",), "exec": ("GET", "POST"), "eviction": ("POST",), "status": ("GET",)}
-        if target.resource != "pods" or target.subresource not in methods:
+        if target.resource == "jobs":
+            methods = {"status": ("GET",)}
+        if target.resource not in ("pods", "jobs") or target.subresource not in methods:
             raise ApiError(404, "the server could not find the requested resource")
         if request.method not in methods[target.subresource]:
             return not_allowed(request)
+        if target.subresource == "status":
+            return self.resources.get(request, target)
         pod = self.store.get("pods", target.namespace, target.name)
         match target.subresource:
             case "log":
                 return await subresources.log(request, self.kubelet, pod)
             case "exec":
                 return await subresources.execute(request, self.kubelet, pod)
-            case "eviction":
-                return await subresources.evict(request, self.kubelet, pod)
             case _:
-                return self.resources.get(request, target)
+                return await subresources.evict(request, self.kubelet, pod)
 
     async def _control(self, request: web.Request) -> web.StreamResponse:
         """Answer the endpoints no real API server has: faults, requests, history."""

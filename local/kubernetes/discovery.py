@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from local.kubernetes.errors import JSON
-from local.kubernetes.store import CLUSTER_SCOPED, KINDS
+from local.kubernetes.store import CLUSTER_SCOPED, KINDS, group_version
 
 _SHORT = {
     "pods": ["po"],
@@ -16,6 +16,8 @@ _SHORT = {
 _READ = ["get", "list", "watch"]
 _WRITE = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"]
 _MINOR = "36"
+_BATCH_VERSION = {"groupVersion": "batch/v1", "version": "v1"}
+_BATCH: JSON = {"name": "batch", "versions": [_BATCH_VERSION], "preferredVersion": _BATCH_VERSION}
 
 
 def version() -> JSON:
@@ -39,8 +41,13 @@ def api_versions() -> JSON:
 
 
 def api_groups() -> JSON:
-    """Answer /apis: there is only the core group."""
-    return {"kind": "APIGroupList", "apiVersion": "v1", "groups": []}
+    """Answer /apis: besides the core group there is only `batch`."""
+    return {"kind": "APIGroupList", "apiVersion": "v1", "groups": [_BATCH]}
+
+
+def batch_group() -> JSON:
+    """Answer /apis/batch."""
+    return {"kind": "APIGroup", "apiVersion": "v1", **_BATCH}
 
 
 def _resource(name: str, kind: str, verbs: list[str], **more: object) -> JSON:
@@ -58,7 +65,7 @@ def _resource(name: str, kind: str, verbs: list[str], **more: object) -> JSON:
 def api_resources() -> JSON:
     """Answer /api/v1."""
     resources = []
-    for name, kind in KINDS.items():
+    for name, kind in _kinds("v1").items():
         extra = {"shortNames": _SHORT[name]} if name in _SHORT else {}
         resources.append(_resource(name, kind, _READ if name == "nodes" else _WRITE, **extra))
     resources += [
@@ -70,26 +77,47 @@ def api_resources() -> JSON:
     return {"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": "v1", "resources": resources}
 
 
+def batch_resources() -> JSON:
+    """Answer /apis/batch/v1."""
+    resources = [_resource("jobs", "Job", _WRITE, categories=["all"]), _resource("jobs/status", "Job", ["get"])]
+    return {"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": "batch/v1", "resources": resources}
+
+
+def _kinds(version: str) -> dict[str, str]:
+    return {name: kind for name, kind in KINDS.items() if group_version(name) == version}
+
+
 def openapi_index() -> JSON:
     """Answer /openapi/v3."""
-    return {"paths": {"api/v1": {"serverRelativeURL": "/openapi/v3/api/v1?hash=1"}}}
+    paths = ("api/v1", "apis/batch/v1")
+    return {"paths": {path: {"serverRelativeURL": f"/openapi/v3/{path}?hash=1"} for path in paths}}
 
 
 def openapi_core() -> JSON:
-    """Answer /openapi/v3/api/v1: only what kubectl looks for, that the server itself validates fields."""
+    """Answer /openapi/v3/api/v1."""
+    return _openapi("", "api/v1")
+
+
+def openapi_batch() -> JSON:
+    """Answer /openapi/v3/apis/batch/v1."""
+    return _openapi("batch", "apis/batch/v1")
+
+
+def _openapi(group: str, root: str) -> JSON:
+    """Return only what kubectl looks for: that the server itself validates fields."""
     paths: JSON = {}
     parameters = [
         {"name": name, "in": "query", "schema": {"type": "string", "uniqueItems": True}}
         for name in ("dryRun", "fieldManager", "fieldValidation")
     ]
-    for name, kind in KINDS.items():
+    for name, kind in _kinds(f"{group}/v1" if group else "v1").items():
         scope = "" if name in CLUSTER_SCOPED else "/namespaces/{namespace}"
         operation = {
             "operationId": f"patch{kind}",
             "parameters": parameters,
             "responses": {"200": {"description": "OK"}},
             "x-kubernetes-action": "patch",
-            "x-kubernetes-group-version-kind": {"group": "", "kind": kind, "version": "v1"},
+            "x-kubernetes-group-version-kind": {"group": group, "kind": kind, "version": "v1"},
         }
-        paths[f"/api/v1{scope}/{name}/{{name}}"] = {"patch": operation}
+        paths[f"/{root}{scope}/{name}/{{name}}"] = {"patch": operation}
     return {"openapi": "3.0.0", "info": {"title": "Kubernetes", "version": f"v1.{_MINOR}.0"}, "paths": paths}

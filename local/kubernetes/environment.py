@@ -13,6 +13,7 @@ from local.kubernetes import quantities
 from local.kubernetes.errors import JSON
 from local.kubernetes.store import Store
 
+_LOOPBACK = "127.0.0.1"
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -116,6 +117,34 @@ def substitute(text: str, mounted: dict[str, Path]) -> str:
     return text
 
 
+def pod_names(store: Store, namespace: str) -> dict[str, str]:
+    """Return the DNS names that pods have by hostname and subdomain, and what stands for each on this machine.
+
+    Those of all pods that an indexed job will have are there before the pods are.
+    """
+    names: set[tuple[str, str, str]] = set()
+    for pod in store.select("pods"):
+        spec = pod["spec"]
+        if spec.get("hostname") and spec.get("subdomain"):
+            names.add((spec["hostname"], spec["subdomain"], pod["metadata"]["namespace"]))
+    for job in store.select("jobs"):
+        spec, metadata = job["spec"], job["metadata"]
+        subdomain = spec["template"]["spec"].get("subdomain")
+        if subdomain and spec["completionMode"] == "Indexed":
+            hosts = (f"{metadata['name']}-{index}" for index in range(spec["completions"]))
+            names |= {(host, subdomain, metadata["namespace"]) for host in hosts}
+    found = {f"{host}.{subdomain}.{home}": _LOOPBACK for host, subdomain, home in names}
+    return found | {f"{host}.{subdomain}": _LOOPBACK for host, subdomain, home in names if home == namespace}
+
+
+def resolve_names(text: str, names: dict[str, str]) -> str:
+    """Replace names of pods by their addresses, where a whole name matches, with or without the cluster's domain."""
+    for name in sorted((name for name in names if name in text), key=len, reverse=True):
+        pattern = rf"(?<![\w.-]){re.escape(name)}(?:\.svc(?:\.cluster\.local)?)?\.?(?![\w-]|\.\w)"
+        text = re.sub(pattern, names[name], text)
+    return text
+
+
 def expand(text: str, variables: dict[str, str]) -> str:
     """Replace `$(NAME)`; `$$` is a plain dollar, and an unknown name stays as it is."""
 
@@ -182,6 +211,7 @@ def build_environment(
     base: what stands for the node's additions (HOME, the device plugin, Pod Identity), after the image's own.
     """
     namespace = pod["metadata"]["namespace"]
+    names = pod_names(store, namespace)
     variables = {"PATH": _DEFAULT_PATH, "HOSTNAME": pod["spec"].get("hostname") or pod["metadata"]["name"]}
     if "HOME" not in image.env and "HOME" in base:
         variables["HOME"] = base["HOME"]
@@ -202,17 +232,19 @@ def build_environment(
                 raise ConfigError(f"the local kubelet cannot resolve {kind} of environment variable {name}")
             value = _from_key(store, namespace, kind, reference[kind])
         else:
-            value = substitute(expand(variable.get("value", ""), variables), mounted)
+            value = resolve_names(substitute(expand(variable.get("value", ""), variables), mounted), names)
         if value is not None:
             variables[name] = value
     return variables
 
 
-def build_command(container: JSON, image: Image, variables: dict[str, str], mounted: dict[str, Path]) -> list[str]:
+def build_command(
+    container: JSON, image: Image, variables: dict[str, str], mounted: dict[str, Path], names: dict[str, str]
+) -> list[str]:
     """Return the command line: `command` replaces ENTRYPOINT and drops CMD, `args` replaces CMD."""
 
     def resolved(words: list[str]) -> list[str]:
-        return [substitute(expand(word, variables), mounted) for word in words]
+        return [resolve_names(substitute(expand(word, variables), mounted), names) for word in words]
 
     command, args = container.get("command"), container.get("args")
     first = resolved(command) if command else list(image.entrypoint)

@@ -20,7 +20,7 @@ class EventRecorder:
     def record(
         self, pod: JSON, kind: str, reason: str, message: str, container: str | None = None, component: str = "kubelet"
     ) -> None:
-        """Write an event about a pod, or one of its containers (`containers{name}`); kind is Normal or Warning."""
+        """Write an event about a pod (or a job), or one of its containers (`containers{name}`): Normal or Warning."""
         metadata = pod["metadata"]
         namespace = metadata["namespace"]
         key = (metadata["uid"], reason, message)
@@ -28,11 +28,11 @@ class EventRecorder:
             self._store.update("events", *self._names[key], _count)
             return
         involved = {
-            "kind": "Pod",
+            "kind": pod["kind"],
             "namespace": namespace,
             "name": metadata["name"],
             "uid": metadata["uid"],
-            "apiVersion": "v1",
+            "apiVersion": pod["apiVersion"],
             "resourceVersion": metadata.get("resourceVersion", ""),
         }
         if container:

@@ -198,7 +198,8 @@ class PodWorker:
         wanted = environment.substitute(container.spec.get("workingDir", ""), container.mounted)
         choices = [Path(text) for text in (wanted, image.working_dir) if text]
         container.cwd = next((path for path in choices if path.is_dir()), home)
-        return environment.build_command(container.spec, image, container.env, container.mounted)
+        names = environment.pod_names(self.kubelet.store, self.namespace)
+        return environment.build_command(container.spec, image, container.env, container.mounted, names)
 
     @staticmethod
     def _uses_gpus(container: Container) -> bool:

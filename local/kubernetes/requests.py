@@ -11,14 +11,14 @@ from aiohttp import web
 
 from local.kubernetes import schema
 from local.kubernetes.errors import JSON, ApiError
-from local.kubernetes.store import CLUSTER_SCOPED, KINDS
+from local.kubernetes.store import CLUSTER_SCOPED, GROUP_VERSIONS, KINDS, group_version
 
 _YAML = ("application/yaml", "application/x-yaml", "text/yaml")
 
 
 @dataclass(frozen=True)
 class Target:
-    """What a path is about: `/api/v1/namespaces/{namespace}/{resource}/{name}/{subresource}`."""
+    """What a path is about: `/api/v1/namespaces/{namespace}/{resource}/{name}/{subresource}`, or `/apis/batch/v1/…`."""
 
     resource: str
     namespace: str = ""
@@ -27,15 +27,24 @@ class Target:
 
 
 def parse_path(path: str) -> Target | None:
-    """Return the target of a path under /api/v1, or None when there is no such resource."""
-    parts = path.removeprefix("/api/v1/").strip("/").split("/")
-    if not path.startswith("/api/v1/") or any(not part for part in parts):
+    """Return the target of a path under /api/v1 or /apis/batch/v1, or None when there is no such resource."""
+    roots = {version: f"/{'apis' if '/' in version else 'api'}/{version}/" for version in GROUP_VERSIONS}
+    found = next((version for version, root in roots.items() if path.startswith(root)), None)
+    if found is None:
+        return None
+    parts = path.removeprefix(roots[found]).strip("/").split("/")
+    if any(not part for part in parts):
         return None
     if parts[0] == "namespaces" and len(parts) >= 3 and parts[2] != "status":
         namespace, rest = parts[1], parts[2:]
     else:
         namespace, rest = "", parts
-    if rest[0] not in KINDS or len(rest) > 3 or (namespace and rest[0] in CLUSTER_SCOPED):
+    if (
+        rest[0] not in KINDS
+        or group_version(rest[0]) != found
+        or len(rest) > 3
+        or (namespace and rest[0] in CLUSTER_SCOPED)
+    ):
         return None
     name = rest[1] if len(rest) > 1 else ""
     if name and not namespace and rest[0] not in CLUSTER_SCOPED:
@@ -87,16 +96,17 @@ def check_kind(body: Any, kind: str, *, version: str = "v1") -> JSON:
     return body
 
 
-def decode(request: web.Request, body: Any, kind: str) -> tuple[JSON, list[str]]:
+def decode(request: web.Request, body: Any, kind: str, version: str = "v1") -> tuple[JSON, list[str]]:
     """Return the object and the warnings to send, by `fieldValidation`; 400 for unknown fields when strict."""
-    obj, unknown = schema.check(kind, check_kind(body, kind))
+    obj, unknown = schema.check(kind, check_kind(body, kind, version=version), version=version)
     mode = request.query.get("fieldValidation") or "Warn"
     if mode not in ("Ignore", "Warn", "Strict"):
         allowed = 'supported values: "Ignore", "Strict", "Warn"'
         raise ApiError(422, f'fieldValidation: Unsupported value: "{mode}": {allowed}')
     if unknown and mode == "Strict":
         raise ApiError(
-            400, f'{kind} in version "v1" cannot be handled as a {kind}: strict decoding error: {", ".join(unknown)}'
+            400,
+            f'{kind} in version "{version}" cannot be handled as a {kind}: strict decoding error: {", ".join(unknown)}',
         )
     obj.setdefault("metadata", {})
     return obj, unknown if mode == "Warn" else []

@@ -7,19 +7,20 @@ import base64
 import json
 import secrets
 import time
+import uuid
 from collections.abc import Callable
 from typing import Any
 
 from aiohttp import web
 
-from local.kubernetes import defaults, patches, schema, validation
+from local.kubernetes import defaults, job_controller, job_validation, patches, schema, validation
 from local.kubernetes.errors import JSON, ApiError, forbidden, not_found, success
 from local.kubernetes.errors import status as failure
 from local.kubernetes.kubelet import Kubelet
 from local.kubernetes.logs import boolean, integer
 from local.kubernetes.requests import Target, check_kind, decode, is_dry_run, read_json
 from local.kubernetes.selectors import parse_fields, parse_labels
-from local.kubernetes.store import CLUSTER_SCOPED, KINDS, Change, Store
+from local.kubernetes.store import CLUSTER_SCOPED, KINDS, Change, Store, group_version, timestamp
 from local.kubernetes.tables import table
 
 _SUFFIX = "bcdfghjklmnpqrstvwxz2456789"
@@ -27,7 +28,7 @@ _MAX_WATCH_SECONDS = 1800
 
 
 class Resources:
-    """The handlers of `/api/v1/...` that are the same for every resource."""
+    """The handlers that are the same for every resource."""
 
     def __init__(self, store: Store, kubelet: Kubelet) -> None:
         self.store = store
@@ -63,8 +64,7 @@ class Resources:
         for obj in objects:
             obj.pop("kind", None)
             obj.pop("apiVersion", None)
-        kind = KINDS[target.resource] + "List"
-        return web.json_response({"kind": kind, "apiVersion": "v1", "metadata": metadata, "items": objects})
+        return web.json_response(_list_of(target.resource, metadata, objects))
 
     def _filter(self, target: Target, request: web.Request) -> Callable[[JSON], bool]:
         labels = parse_labels(request.query.get("labelSelector", ""))
@@ -113,7 +113,8 @@ class Resources:
 
         def bookmark(annotations: JSON) -> JSON:
             metadata = {"resourceVersion": str(self.store.version), "creationTimestamp": None, **annotations}
-            return {"kind": KINDS[target.resource], "apiVersion": "v1", "metadata": metadata}
+            version = group_version(target.resource)
+            return {"kind": KINDS[target.resource], "apiVersion": version, "metadata": metadata}
 
         try:
             if version is None or initial:
@@ -140,7 +141,7 @@ class Resources:
     async def create(self, request: web.Request, target: Target) -> web.StreamResponse:
         """Answer POST of a new object."""
         kind = KINDS[target.resource]
-        obj, warnings = decode(request, await read_json(request), kind)
+        obj, warnings = decode(request, await read_json(request), kind, group_version(target.resource))
         metadata = obj["metadata"]
         for server_side in ("uid", "resourceVersion", "creationTimestamp", "deletionTimestamp", "managedFields"):
             metadata.pop(server_side, None)
@@ -160,13 +161,21 @@ class Resources:
             metadata["name"] = metadata["generateName"][:58] + suffix
         self._prepare(target.resource, obj)
         if is_dry_run(request):
-            return _answer(request, target, {"apiVersion": "v1", "kind": kind, **obj}, 201, warnings)
+            shown = {"apiVersion": group_version(target.resource), "kind": kind, **obj}
+            return _answer(request, target, shown, 201, warnings)
         created = self.store.create(target.resource, obj)
         if target.resource == "pods":
             self.kubelet.admit(created)
         elif target.resource == "namespaces":
             self.add_default_account(metadata["name"])
         return _answer(request, target, created, 201, warnings)
+
+    def add_pod(self, pod: JSON) -> JSON:
+        """Default, check and store a pod that a controller makes; raises what a client would be answered."""
+        self._prepare("pods", pod)
+        created = self.store.create("pods", pod)
+        self.kubelet.admit(created)
+        return created
 
     def add_default_account(self, namespace: str) -> None:
         """Give a namespace its `default` service account."""
@@ -181,6 +190,11 @@ class Resources:
                 validation.check_pod(obj)
                 self._admit(obj)
                 defaults.admit_pod(obj)
+            case "jobs":
+                obj["metadata"]["uid"] = str(uuid.uuid4())
+                job_validation.default_job(obj)
+                job_validation.check_job(obj)
+                obj["status"] = {}
             case "configmaps" | "secrets":
                 validation.check_config(KINDS[resource], obj)
             case "nodes":
@@ -213,7 +227,8 @@ class Resources:
 
     async def replace(self, request: web.Request, target: Target) -> web.StreamResponse:
         """Answer PUT."""
-        body, warnings = decode(request, await read_json(request), KINDS[target.resource])
+        kind, version = KINDS[target.resource], group_version(target.resource)
+        body, warnings = decode(request, await read_json(request), kind, version)
         return self._store_update(request, target, body, warnings)
 
     async def patch(self, request: web.Request, target: Target) -> web.StreamResponse:
@@ -223,7 +238,7 @@ class Resources:
         patch = await read_json(request)
         current = self.store.get(target.resource, target.namespace, target.name)
         patched = patches.apply(request.content_type, current, patch)
-        body, warnings = decode(request, patched, KINDS[target.resource])
+        body, warnings = decode(request, patched, KINDS[target.resource], group_version(target.resource))
         return self._store_update(request, target, body, warnings)
 
     def _store_update(
@@ -262,7 +277,7 @@ class Resources:
             raise ApiError(409, f'Operation cannot be fulfilled on {resource} "{name}": {why}')
         kept = {k: v for k, v in before.items() if k not in ("labels", "annotations", "ownerReferences", "finalizers")}
         settable = {k: after[k] for k in ("labels", "annotations", "ownerReferences", "finalizers") if after.get(k)}
-        new = {"apiVersion": "v1", "kind": KINDS[resource], **body, "metadata": kept | settable}
+        new = {"apiVersion": group_version(resource), "kind": KINDS[resource], **body, "metadata": kept | settable}
         if "status" in old:
             new["status"] = old["status"]  # only the status subresource changes it
         if resource == "pods":
@@ -271,6 +286,9 @@ class Resources:
             defaults.default_pod({"spec": spec})
             validation.check_pod_update(old, new | {"spec": spec})
             new["spec"] = spec
+        elif resource == "jobs":
+            job_validation.default_job(new)
+            job_validation.check_job_update(old, new)
         elif resource in ("configmaps", "secrets"):
             validation.check_config(KINDS[resource], new)
             if old.get("immutable") and any(old.get(k) != new.get(k) for k in ("data", "binaryData", "immutable")):
@@ -298,6 +316,9 @@ class Resources:
             return _answer(request, target, obj)
         if target.resource == "pods":
             return _answer(request, target, self.kubelet.delete(obj, options.get("gracePeriodSeconds")))
+        if target.resource == "jobs" and _propagation(request, options, target.name) == "Foreground":
+            marked = self.store.update("jobs", target.namespace, target.name, _deleted_after_its_pods)
+            return _answer(request, target, marked)
         if target.resource == "namespaces":
             return _answer(request, target, self._delete_namespace(target.name))
         if target.resource == "nodes":
@@ -315,11 +336,12 @@ class Resources:
         for obj in objects if not is_dry_run(request, options) else []:
             if target.resource == "pods":
                 self.kubelet.delete(obj, options.get("gracePeriodSeconds"))
+            elif target.resource == "jobs" and _propagation(request, options, "") == "Foreground":
+                self.store.update("jobs", target.namespace, obj["metadata"]["name"], _deleted_after_its_pods)
             else:
                 self.store.delete(target.resource, target.namespace, obj["metadata"]["name"])
         metadata = {"resourceVersion": str(self.store.version)}
-        kind = KINDS[target.resource] + "List"
-        return web.json_response({"kind": kind, "apiVersion": "v1", "metadata": metadata, "items": objects})
+        return web.json_response(_list_of(target.resource, metadata, objects))
 
     async def _delete_options(self, request: web.Request) -> JSON:
         options: JSON = {}
@@ -339,7 +361,7 @@ class Resources:
         if name == "default":
             raise forbidden("namespaces", name, "this namespace may not be deleted")
         marked = self.store.update("namespaces", "", name, _terminating)
-        for resource in ("configmaps", "secrets", "serviceaccounts"):
+        for resource in ("jobs", "configmaps", "secrets", "serviceaccounts"):
             for obj in self.store.select(resource, name):
                 self.store.delete(resource, name, obj["metadata"]["name"])
         for pod in self.store.select("pods", name):
@@ -365,6 +387,36 @@ def _replacement(new: JSON) -> Callable[[JSON], None]:
 
 def _terminating(namespace: JSON) -> None:
     namespace["status"]["phase"] = "Terminating"
+
+
+def _propagation(request: web.Request, options: JSON, name: str) -> str:
+    """Return whether a job's pods are deleted before it or after it; 422 where they would stay."""
+    chosen = request.query.get("propagationPolicy") or options.get("propagationPolicy")
+    if chosen is None and options.get("orphanDependents") is False:
+        chosen = "Background"
+    if chosen in ("Foreground", "Background"):
+        return str(chosen)
+    if chosen not in (None, "Orphan"):
+        why = f'propagationPolicy: Unsupported value: "{chosen}": supported values: "Background", "Foreground"'
+        raise ApiError(422, f"DeleteOptions is invalid: {why}")
+    given = "propagationPolicy Orphan" if chosen else "no propagationPolicy, which for batch/v1 means Orphan,"
+    raise ApiError(
+        422,
+        f'jobs.batch "{name}": {given} would leave the pods running without their job; the local Kubernetes API '
+        "does not do that: delete it with propagationPolicy Background or Foreground",
+    )
+
+
+def _deleted_after_its_pods(job: JSON) -> None:
+    metadata = job["metadata"]
+    metadata.setdefault("deletionTimestamp", timestamp())
+    metadata.setdefault("deletionGracePeriodSeconds", 0)
+    metadata["finalizers"] = list(dict.fromkeys([*metadata.get("finalizers", []), job_controller.FOREGROUND]))
+
+
+def _list_of(resource: str, metadata: JSON, objects: list[JSON]) -> JSON:
+    version = group_version(resource)
+    return {"kind": f"{KINDS[resource]}List", "apiVersion": version, "metadata": metadata, "items": objects}
 
 
 def _key(obj: JSON) -> tuple[str, str]:

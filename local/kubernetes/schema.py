@@ -1,4 +1,4 @@
-"""The fields of the core/v1 objects: finds wrong types (400) and unknown fields (warning, or 400 when strict).
+"""The fields of the objects: finds wrong types (400) and unknown fields (warning, or 400 when strict).
 
 `schema.json` maps type -> field -> type, and is made from the official Python client by
 `python -m local.kubernetes.schema > local/kubernetes/schema.json` (needs the `kubernetes` package).
@@ -17,6 +17,7 @@ from local.kubernetes.errors import JSON, ApiError
 
 _ROOTS = {
     "Pod": "V1Pod",
+    "Job": "V1Job",
     "ConfigMap": "V1ConfigMap",
     "Secret": "V1Secret",
     "Namespace": "V1Namespace",

@@ -15,6 +15,7 @@ from local.kubernetes.errors import JSON, ApiError, already_exists, not_found
 
 KINDS = {
     "pods": "Pod",
+    "jobs": "Job",
     "events": "Event",
     "configmaps": "ConfigMap",
     "secrets": "Secret",
@@ -23,7 +24,13 @@ KINDS = {
     "nodes": "Node",
 }
 CLUSTER_SCOPED = ("namespaces", "nodes")
+GROUP_VERSIONS = ("v1", "batch/v1")
 Key = tuple[str, str]
+
+
+def group_version(resource: str) -> str:
+    """Return the apiVersion of a resource's objects."""
+    return "batch/v1" if resource == "jobs" else "v1"
 
 
 def timestamp(at: float | None = None) -> str:
@@ -72,12 +79,13 @@ class Store:
         return copy.deepcopy(stored)
 
     def create(self, resource: str, obj: JSON) -> JSON:
-        """Store a new object with its uid and creation time; 409 when the name is taken."""
+        """Store a new object with a uid, unless it has one, and its creation time; 409 when the name is taken."""
         metadata = obj["metadata"]
         if (metadata.get("namespace", ""), metadata["name"]) in self._objects[resource]:
             raise already_exists(resource, metadata["name"])
-        obj = {"apiVersion": "v1", "kind": KINDS[resource], **obj}
-        obj["metadata"] = {**metadata, "uid": str(uuid.uuid4()), "creationTimestamp": timestamp()}
+        obj = {"apiVersion": group_version(resource), "kind": KINDS[resource], **obj}
+        uid = metadata.get("uid") or str(uuid.uuid4())
+        obj["metadata"] = {**metadata, "uid": uid, "creationTimestamp": timestamp()}
         return self._write(resource, obj, None)
 
     def find(self, resource: str, namespace: str, name: str) -> JSON | None:

@@ -8,6 +8,7 @@ from local.kubernetes.errors import JSON
 
 _COLUMNS: dict[str, list[str]] = {
     "pods": ["Name", "Ready", "Status", "Restarts", "Age", "IP", "Node"],
+    "jobs": ["Name", "Status", "Completions", "Duration", "Age"],
     "events": ["Last Seen", "Type", "Reason", "Object", "Message"],
     "nodes": ["Name", "Status", "Roles", "Age", "Version"],
     "namespaces": ["Name", "Status", "Age"],
@@ -19,9 +20,14 @@ _WIDE = ("IP", "Node")
 
 
 def _age(stamp: str | None) -> str:
-    if not stamp:
-        return "<unknown>"
-    seconds = max(int((datetime.now(UTC) - datetime.fromisoformat(stamp)).total_seconds()), 0)
+    return _span(stamp, None) or "<unknown>"
+
+
+def _span(start: str | None, end: str | None) -> str:
+    if not start:
+        return ""
+    until = datetime.fromisoformat(end) if end else datetime.now(UTC)
+    seconds = max(int((until - datetime.fromisoformat(start)).total_seconds()), 0)
     if seconds < 120:
         return f"{seconds}s"
     if seconds < 600:
@@ -49,6 +55,15 @@ def _pod_status(pod: JSON) -> str:
     return str(status)
 
 
+def _job_cells(job: JSON) -> list[str]:
+    status, spec = job["status"], job["spec"]
+    finished = [c for c in status.get("conditions", []) if c["type"] in ("Complete", "Failed")]
+    state = finished[0]["type"] if finished else "Terminating" if "deletionTimestamp" in job["metadata"] else "Running"
+    end = status.get("completionTime") or (finished[0]["lastTransitionTime"] if finished else None)
+    wanted = spec.get("completions") or f"1 of {spec['parallelism']}"
+    return [state, f"{status.get('succeeded', 0)}/{wanted}", _span(status.get("startTime"), end)]
+
+
 def _cells(resource: str, obj: JSON) -> list[str | int]:
     metadata, status = obj["metadata"], obj.get("status", {})
     age = _age(metadata.get("creationTimestamp"))
@@ -58,6 +73,8 @@ def _cells(resource: str, obj: JSON) -> list[str | int]:
             ready = f"{sum(c['ready'] for c in containers)}/{len(obj['spec']['containers'])}"
             address, node = status.get("podIP", "<none>"), obj["spec"].get("nodeName", "<none>")
             return [metadata["name"], ready, _pod_status(obj), "0", age, address, node]
+        case "jobs":
+            return [metadata["name"], *_job_cells(obj), age]
         case "events":
             about = obj["involvedObject"]
             where = f"{about.get('kind', '').lower()}/{about.get('name', '')}"

@@ -20,7 +20,7 @@ _CONFIG_KEY_TEXT = (
     "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or 'KEY_NAME',  "
     "or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')"
 )
-_MAX_INT32 = 2**31 - 1
+MAX_INT32 = 2**31 - 1
 _STANDARD_RESOURCES = ("cpu", "memory", "ephemeral-storage")
 _FIELD_PATHS = (
     "metadata.name",
@@ -49,7 +49,7 @@ def check_metadata(causes: Causes, metadata: JSON, *, label_name: bool = False) 
         causes.required("metadata.name", "name or generateName is required")
     else:
         _invalid_all(causes, "metadata.name", name, name_problems(name, label=label_name))
-    _check_labels(causes, "metadata.labels", metadata.get("labels", {}))
+    check_labels(causes, "metadata.labels", metadata.get("labels", {}))
     annotations = metadata.get("annotations", {})
     for key in annotations:
         _invalid_all(causes, "metadata.annotations", key, qualified_name_problems(key.lower()))
@@ -57,7 +57,8 @@ def check_metadata(causes: Causes, metadata: JSON, *, label_name: bool = False) 
         causes.append_too_long("metadata.annotations", 256 * 1024)
 
 
-def _check_labels(causes: Causes, field: str, labels: dict[str, str]) -> None:
+def check_labels(causes: Causes, field: str, labels: dict[str, str]) -> None:
+    """Check keys and values of labels."""
     for key, value in labels.items():
         _invalid_all(causes, field, key, qualified_name_problems(key))
         _invalid_all(causes, field, value, label_value_problems(value))
@@ -67,7 +68,12 @@ def check_pod(pod: JSON) -> None:
     """Raise 422 naming everything that is wrong with a (defaulted) pod."""
     causes = Causes()
     check_metadata(causes, pod["metadata"])
-    spec = pod["spec"]
+    check_pod_spec(causes, pod["spec"])
+    causes.raise_if_any("Pod", pod["metadata"].get("name", ""))
+
+
+def check_pod_spec(causes: Causes, spec: JSON) -> None:
+    """Check the (defaulted) spec of a pod, whose fields are called ``spec.…``."""
     _check_volumes(causes, spec.get("volumes", []))
     volumes = {volume.get("name", "") for volume in spec.get("volumes", [])}
     if not spec.get("containers"):
@@ -85,9 +91,8 @@ def check_pod(pod: JSON) -> None:
     _check_pod_policies(causes, spec)
     for index, toleration in enumerate(spec.get("tolerations", [])):
         _check_toleration(causes, f"spec.tolerations[{index}]", toleration)
-    _check_labels(causes, "spec.nodeSelector", spec.get("nodeSelector", {}))
+    check_labels(causes, "spec.nodeSelector", spec.get("nodeSelector", {}))
     _check_node_affinity(causes, spec.get("affinity", {}).get("nodeAffinity", {}))
-    causes.raise_if_any("Pod", pod["metadata"].get("name", ""))
 
 
 def _check_pod_policies(causes: Causes, spec: JSON) -> None:
@@ -105,14 +110,17 @@ def _check_pod_policies(causes: Causes, spec: JSON) -> None:
             "spec.dnsPolicy", spec["dnsPolicy"], ["ClusterFirst", "ClusterFirstWithHostNet", "Default", "None"]
         )
     deadline = spec.get("activeDeadlineSeconds")
-    if deadline is not None and not 1 <= deadline <= _MAX_INT32:
-        causes.invalid("spec.activeDeadlineSeconds", deadline, f"must be between 1 and {_MAX_INT32}, inclusive")
+    if deadline is not None and not 1 <= deadline <= MAX_INT32:
+        causes.invalid("spec.activeDeadlineSeconds", deadline, f"must be between 1 and {MAX_INT32}, inclusive")
     if spec["terminationGracePeriodSeconds"] < 0:
         causes.invalid(
             "spec.terminationGracePeriodSeconds",
             spec["terminationGracePeriodSeconds"],
             "must be greater than or equal to 0",
         )
+    for name in ("hostname", "subdomain"):
+        if spec.get(name):
+            _invalid_all(causes, f"spec.{name}", spec[name], name_problems(spec[name], label=True))
     account = spec["serviceAccountName"]
     _invalid_all(causes, "spec.serviceAccountName", account, name_problems(account))
     for index, secret in enumerate(spec.get("imagePullSecrets", [])):
@@ -354,8 +362,8 @@ def check_pod_update(old: JSON, new: JSON) -> None:
         causes.invalid(
             "spec.activeDeadlineSeconds", new_deadline, f"must be less than or equal to previous value: {deadline}"
         )
-    elif new_deadline is not None and not 1 <= new_deadline <= _MAX_INT32:
-        causes.invalid("spec.activeDeadlineSeconds", new_deadline, f"must be between 1 and {_MAX_INT32}, inclusive")
+    elif new_deadline is not None and not 1 <= new_deadline <= MAX_INT32:
+        causes.invalid("spec.activeDeadlineSeconds", new_deadline, f"must be between 1 and {MAX_INT32}, inclusive")
     tolerations = after.get("tolerations", [])
     if any(toleration not in tolerations for toleration in before.get("tolerations", [])):
         causes.forbidden("spec.tolerations", "existing toleration can not be modified except its tolerationSeconds")

@@ -6,33 +6,39 @@ import time
 
 from rich.console import Console
 
-from local.datasets import flights
+from local.datasets import Dataset
 from local.pipeline import story, summary
 from local.pipeline.attached import AttachedPlatform
-
-DATASET = "flights"
-METRIC = "roc_auc"
-MONTH_NAMES = ("January", "February")
 
 
 class DemoFailed(Exception):
     """The story did not end well; the message has the failing task and its log."""
 
 
-def tell(platform: AttachedPlatform, console: Console, months: int = len(MONTH_NAMES)) -> None:
-    """Land month after month, follow the run that each one starts, and print what came of it.
+def tell(
+    platform: AttachedPlatform, console: Console, dataset: Dataset, family: str | None = None, batches: int = 2
+) -> None:
+    """Land batch after batch, follow the run that each one starts, and print what came of it.
+
+    Args:
+        platform: that runs.
+        console: to print on.
+        dataset: what to train on.
+        family: of models; None takes the platform's default.
+        batches: how many of the dataset's batches land, from the first.
 
     Raises:
         DemoFailed: a run failed, or the live model is not the one that was decided on.
     """
-    reports = [_one_month(platform, console, month) for month in range(1, months + 1)]
+    reports = [_one_batch(platform, console, dataset, batch, family) for batch in range(1, batches + 1)]
+    model = platform.read_json(f"{reports[-1].prefix}/config.json")["model"]
     console.rule("Summary")
     for report in reports:
         console.print(summary.steps_table(report))
-        console.print(summary.trials_table(report, METRIC))
+        console.print(summary.trials_table(report, model["metric"]))
         console.print(summary.decision_text(report))
         console.print()
-    _what_is_live(platform, console, reports)
+    _what_is_live(platform, console, reports, model["registered_model"])
     console.print(f"\nAirflow   {platform.addresses['airflow']}")
     console.print(f"MLflow    {platform.addresses['mlflow']}")
     console.print(
@@ -40,14 +46,16 @@ def tell(platform: AttachedPlatform, console: Console, months: int = len(MONTH_N
     )
 
 
-def _one_month(platform: AttachedPlatform, console: Console, month: int) -> story.RunReport:
-    name = MONTH_NAMES[month - 1]
-    run_id = story.unique_run_id(f"demo-2013-{month:02d}")
-    console.rule(f"{name} 2013")
-    story.trigger(platform, run_id, dataset=DATASET)
+def _one_batch(
+    platform: AttachedPlatform, console: Console, dataset: Dataset, batch: int, family: str | None
+) -> story.RunReport:
+    name = dataset.BATCHES[batch - 1]
+    run_id = story.unique_run_id(f"demo-{dataset.DATASET}-{batch}")
+    console.rule(f"{dataset.DATASET}: {name}")
+    story.trigger(platform, run_id, dataset=dataset.DATASET, **({"family": family} if family else {}))
     console.print(f"Run {run_id} waits for data …")
     story.wait_until_waiting(platform, run_id)
-    keys = flights.land(month, platform.s3, platform.landing)
+    keys = dataset.land(batch, platform.s3, platform.landing)
     started = time.monotonic()
     console.print(f"{name} lands in s3://{platform.landing}: " + ", ".join(keys.values()))
     report = story.follow(platform, run_id, on_change=summary.ProgressLines(console, started))
@@ -57,23 +65,25 @@ def _one_month(platform: AttachedPlatform, console: Console, month: int) -> stor
     return report
 
 
-def _what_is_live(platform: AttachedPlatform, console: Console, reports: list[story.RunReport]) -> None:
+def _what_is_live(
+    platform: AttachedPlatform, console: Console, reports: list[story.RunReport], registered_model: str
+) -> None:
     deployments = [report.deployment for report in reports if report.deployment]
     if not deployments:
         console.print("Nothing is live: the gate let no model pass.")
         return
     endpoint = deployments[-1]["endpoint_name"]
     live = platform.sagemaker.describe_endpoint(EndpointName=endpoint)
-    predictions, answered = story.predict_held_out_flights(platform, reports[-1], endpoint, count=8)
-    console.print(summary.predictions_table(predictions))
-    model = platform.read_json(f"{reports[-1].prefix}/config.json")["model"]["registered_model"]
-    champion = platform.registry.get_model_version_by_alias(model, "champion")
+    predictions, reply = story.predict_held_out(platform, reports[-1], endpoint, count=8)
+    console.print(summary.predictions_table(predictions, reply.get("classes")))
+    version = reply["model"]["version"]
+    champion = platform.registry.get_model_version_by_alias(registered_model, "champion")
     console.print(
-        f"\nLive: {model} version {answered['version']} on endpoint {endpoint} "
+        f"\nLive: {registered_model} version {version} on endpoint {endpoint} "
         f"({live['EndpointStatus']}, configuration {live['EndpointConfigName']})"
     )
-    if str(answered["version"]) != str(champion.version):
-        raise DemoFailed(f"the endpoint answers with version {answered['version']}, but champion is {champion.version}")
+    if str(version) != str(champion.version):
+        raise DemoFailed(f"the endpoint answers with version {version}, but champion is {champion.version}")
 
 
 def _explain(platform: AttachedPlatform, report: story.RunReport) -> str:

@@ -28,6 +28,8 @@ class RunReport:
     record: dict[str, Any] | None
     decision: dict[str, Any] | None
     trials: list[dict[str, Any]]
+    selection: dict[str, Any] | None
+    """Which trial was best, and how many succeeded."""
     deployment: dict[str, Any] | None
     """What the deployer reported; None when nothing was deployed."""
 
@@ -61,11 +63,14 @@ class RunReport:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the endpoint said of a real flight, and what happened to it."""
+    """What the endpoint said of a held-out example, and what was true."""
 
-    flight: dict[str, Any]
-    probability: float
-    was_late: bool
+    references: dict[str, Any]
+    """What people know the example by; empty where the dataset has no such columns."""
+    features: dict[str, Any]
+    answer: float | list[float]
+    """Probability of the positive class, probability of each class, or the number."""
+    truth: Any
 
 
 def trigger(platform: AttachedPlatform, run_id: str, **params: Any) -> None:
@@ -103,7 +108,7 @@ def report(platform: AttachedPlatform, run_id: str, state: str) -> RunReport:
     """Gather what a run did."""
     claimed = platform.airflow.xcom(DAG, run_id, "ingest.resolve_inputs", key="prefix")
     prefix = claimed.removeprefix(f"s3://{platform.data}/") if claimed else None
-    trials = [key for key in platform.keys(f"{prefix}/trials/") if key.endswith("/result.json")] if prefix else []
+    pods = [key for key in platform.keys(f"{prefix}/train/") if key.endswith("/result.json")] if prefix else []
     return RunReport(
         run_id=run_id,
         state=state,
@@ -111,7 +116,11 @@ def report(platform: AttachedPlatform, run_id: str, state: str) -> RunReport:
         prefix=prefix,
         record=platform.read_json(f"{prefix}/run.json") if prefix else None,
         decision=platform.read_json(f"{prefix}/decision.json") if prefix else None,
-        trials=[platform.read_json(key) for key in trials],
+        trials=sorted(
+            (trial for key in pods for trial in platform.read_json(key)["trials"]),
+            key=lambda trial: int(trial["trial"]),
+        ),
+        selection=platform.read_json(f"{prefix}/selection.json") if prefix else None,
         deployment=platform.read_json(f"{prefix}/deploy/result.json") if prefix else None,
     )
 
@@ -128,19 +137,19 @@ def invoke(platform: AttachedPlatform, endpoint: str, instances: list[dict[str, 
     return reply
 
 
-def predict_held_out_flights(
+def predict_held_out(
     platform: AttachedPlatform, run: RunReport, endpoint: str, count: int
 ) -> tuple[list[Prediction], dict[str, Any]]:
-    """Send flights the model never saw to the endpoint; return its answers beside the truth, and who answered."""
+    """Send examples the model never saw to the endpoint; return its answers beside the truth, and its whole reply."""
     evaluation = platform.read_json(f"{run.prefix}/evaluate/result.json")
     key = evaluation["examples_uri"].removeprefix(f"s3://{platform.data}/")
     examples = platform.read_json(key)["examples"][:count]
     reply = invoke(platform, endpoint, [example["features"] for example in examples])
     predictions = [
-        Prediction(example["references"] | example["features"], float(probability), bool(example["target"]))
-        for example, probability in zip(examples, reply["predictions"], strict=True)
+        Prediction(example["references"], example["features"], answer, example["target"])
+        for example, answer in zip(examples, reply["predictions"], strict=True)
     ]
-    return predictions, reply["model"]
+    return predictions, reply
 
 
 def unique_run_id(label: str) -> str:

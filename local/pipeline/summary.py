@@ -39,23 +39,24 @@ def steps_table(run: RunReport) -> Table:
 
 
 def trials_table(run: RunReport, metric: str) -> Table:
-    """The trials of a run, the best one marked."""
+    """The trials of a run, the one that was registered marked."""
     table = Table(title=f"Trials of {run.run_id}", title_justify="left")
     for column in ("trial", f"validation {metric}", "fit seconds"):
         table.add_column(column, justify="right")
     table.add_column("parameters")
-    best = _best_trial(run, metric)
+    best = (run.selection or {}).get("best")
     searched = [key for key in _all_params(run) if len({str(trial["params"].get(key)) for trial in run.trials}) > 1]
     for trial in run.trials:
-        value = trial["metrics"].get(metric)
-        params = trial["params"]
+        value, params, marked = trial["metrics"].get(metric), trial["params"], trial["trial"] == best
         shown = ", ".join(f"{key} {_short(params[key])}" for key in searched if key in params)
+        if trial["status"] != "succeeded":
+            shown = f"{trial['status']}: {trial['reason']}"
         table.add_row(
-            f"{trial['trial']}{' *' if trial is best else ''}",
+            f"{trial['trial']}{' *' if marked else ''}",
             "-" if value is None else f"{value:.4f}",
             f"{trial['fit_seconds']:.1f}",
             shown,
-            style="bold" if trial is best else "",
+            style="bold" if marked else "",
         )
     if best is not None:
         table.caption = f"* best, registered as version {(run.decision or {}).get('candidate_version', '?')}"
@@ -70,11 +71,6 @@ def _short(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
-def _best_trial(run: RunReport, metric: str) -> dict[str, Any] | None:
-    scored = [trial for trial in run.trials if trial["metrics"].get(metric) is not None]
-    return max(scored, key=lambda trial: float(trial["metrics"][metric]), default=None)
-
-
 def decision_text(run: RunReport) -> RenderableType:
     """What the gate decided, and why."""
     if run.decision is None:
@@ -87,26 +83,38 @@ def decision_text(run: RunReport) -> RenderableType:
     return Group(title, *(Text(f"  - {reason}") for reason in run.decision["reasons"]))
 
 
-def predictions_table(predictions: list[Prediction]) -> Table:
-    """The endpoint's answers for real flights, beside what happened to them."""
-    table = Table(title="Flights the model never saw, asked of the live endpoint", title_justify="left")
-    table.add_column("scheduled")
-    table.add_column("flight")
-    table.add_column("route")
-    table.add_column("probability of > 15 min late", justify="right")
-    table.add_column("what really happened")
-    for prediction in predictions:
-        flight = prediction.flight
-        delay = flight.get("arr_delay")
-        truth = f"{'late' if prediction.was_late else 'on time'}, {delay:+.0f} min" if delay is not None else "unknown"
+def predictions_table(predictions: list[Prediction], classes: list[str] | None) -> Table:
+    """The endpoint's answers for real examples, beside what was true.
+
+    Args:
+        predictions: answers and truths.
+        classes: names of several classes in the order of an answer; None for probabilities of one, and for numbers.
+    """
+    table = Table(title="Examples the model never saw, asked of the live endpoint", title_justify="left")
+    shown = [list((item.references or item.features).items())[:_SHOWN] for item in predictions]
+    for name, _ in shown[0] if shown else []:
+        table.add_column(name)
+    table.add_column("answer", justify="right")
+    table.add_column("truth", justify="right")
+    for cells, prediction in zip(shown, predictions, strict=True):
         table.add_row(
-            str(flight.get("scheduled", ""))[:16].replace("T", " "),
-            f"{flight.get('carrier', '')} {flight.get('flight', '')}",
-            f"{flight.get('origin', '')} → {flight.get('dest', '')}",
-            f"{prediction.probability:.2f}",
-            truth,
+            *(_cell(value) for _, value in cells), _answer(prediction.answer, classes), _cell(prediction.truth)
         )
     return table
+
+
+_SHOWN = 5
+
+
+def _cell(value: Any) -> str:
+    return "" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _answer(answer: float | list[float], classes: list[str] | None) -> str:
+    if isinstance(answer, list):
+        best = max(range(len(answer)), key=answer.__getitem__)
+        return f"{classes[best] if classes else best} ({answer[best]:.2f})"
+    return f"{answer:.3g}"
 
 
 class ProgressLines:

@@ -6,7 +6,7 @@ import json
 import sys
 from typing import Any
 
-from local.platform.facts import ACCOUNT, BUCKETS, QUEUE, REGION, TOPIC, Facts
+from local.platform.facts import ACCOUNT, BUCKETS, QUEUE, REGION, STUDIES, STUDIES_SECRET, TOPIC, Facts
 from local.platform.home import ROOT
 from local.platform.probes import get
 from local.platform.service import Command, Service
@@ -51,8 +51,12 @@ def clients(facts: Facts, *services: str) -> list[Any]:
 
 
 def seed(facts: Facts) -> None:
-    """Create what the pipeline expects to find: versioned buckets, and a topic whose messages a queue keeps."""
-    s3, sns, sqs = clients(facts, "s3", "sns", "sqs")
+    """Create what the pipeline expects: versioned buckets, a topic with a queue that keeps its messages, a secret."""
+    s3, sns, sqs, secretsmanager = clients(facts, "s3", "sns", "sqs", "secretsmanager")
+    secretsmanager.create_secret(
+        Name=STUDIES_SECRET,
+        SecretString=json.dumps({"username": STUDIES, "password": facts.secrets.studies_database}),
+    )
     for bucket in BUCKETS.values():
         s3.create_bucket(Bucket=bucket)
         s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})

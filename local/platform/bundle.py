@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 from local.images import write_images
-from local.platform.facts import ACCOUNT, BUCKETS, REGION, Facts
-from local.platform.home import ROOT, Home, PlatformError
-from local.platform.images import image, references
+from local.platform.facts import ACCOUNT, BUCKETS, REGION, STUDIES, STUDIES_SECRET, Facts
+from local.platform.home import ROOT, Home, PlatformError, use_dag_library
+from local.platform.images import image_if_set_up, references
+from local.platform.ports import LOOPBACK
 
 
 def platform_facts(facts: Facts, images: dict[str, str]) -> dict[str, Any]:
@@ -26,6 +26,14 @@ def platform_facts(facts: Facts, images: dict[str, str]) -> dict[str, Any]:
         "mlflow": {"tracking_uri": facts.mlflow_url},
         "serving": {"execution_role_arn": facts.execution_role_arn},
         "notifications": {"topic_arn": facts.topic_arn},
+        "training": {
+            "study_database": {
+                "host": LOOPBACK,
+                "port": facts.ports["postgres"],
+                "name": STUDIES,
+                "secret_id": STUDIES_SECRET,
+            }
+        },
     }
 
 
@@ -51,7 +59,7 @@ def assemble(facts: Facts, root: Path = ROOT) -> None:
 def update_images(home: Home, platform: dict[str, Any]) -> None:
     """Write the image registry and then, naming its images, ``platform.json``."""
     names: dict[str, str] = platform["images"]
-    write_images(home.images_file, {names[name]: image(name, str(home.root)) for name in names})
+    write_images(home.images_file, {names[name]: image_if_set_up(name, str(home.root)) for name in names})
     content = json.dumps(platform, indent=2)
     target = home.bundle / "platform.json"
     if target.exists() and target.read_text(encoding="utf-8") == content:
@@ -67,13 +75,13 @@ def check_settings(bundle: Path) -> None:
     Raises:
         PlatformError: a configuration file is refused.
     """
-    dags = str(ROOT / "dags")
-    if dags not in sys.path:
-        sys.path.append(dags)
-    from mlplatform import config
+    use_dag_library()
+    from mlplatform import config, families
 
     try:
         config.load_settings(bundle)
+        for name in families.family_names(bundle):
+            families.load_family(name, bundle)
         for name in config.model_names(bundle):
             config.load_model(name, bundle)
     except config.ConfigError as error:

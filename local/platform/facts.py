@@ -20,6 +20,8 @@ REGION = "us-east-1"
 ACCOUNT = "123456789012"
 BUCKETS = {purpose: f"ml-platform-local-{purpose}" for purpose in ("landing", "data", "artifacts")}
 TOPIC = "ml-platform-local-notifications"
+STUDIES = "studies"  # database and user of the searches
+STUDIES_SECRET = "ml-platform-local-studies"
 QUEUE = "ml-platform-local-notifications"  # subscribed to the topic, so that what was said can be read
 TRAINING_NAMESPACE = "ml-training"
 DEPLOYMENT_NAMESPACE = "ml-deployment"
@@ -41,6 +43,7 @@ class Secrets(BaseModel):
     postgres: str
     airflow_database: str
     mlflow_database: str
+    studies_database: str
     fernet_key: str
     jwt_secret: str
     api_secret_key: str

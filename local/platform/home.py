@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 ENVS = ROOT / ".local" / "envs"
+DAGS = str(ROOT / "dags")
 DEFAULT_HOME = ROOT / ".local" / "platform"
 HOME_VARIABLE = "ML_PLATFORM_HOME"
 
@@ -120,6 +122,12 @@ class Home:
                 path.rename(previous / path.name)
 
 
+def use_dag_library() -> None:
+    """Make `mlplatform`, the library of the DAG bundle, importable in this process."""
+    if DAGS not in sys.path:
+        sys.path.append(DAGS)
+
+
 def environment_python(name: str) -> Path:
     """Return the interpreter of one of the project's environments.
 
@@ -128,5 +136,7 @@ def environment_python(name: str) -> Path:
     """
     python = ENVS / name / "bin" / "python"
     if not python.exists():
-        raise PlatformError(f"the environment {name!r} is not there ({python}): run `python3 local/bootstrap.py`")
+        raise PlatformError(
+            f"the environment {name!r} is not there ({python}): run `python3 local/bootstrap.py {name}`"
+        )
     return python

@@ -19,31 +19,50 @@ from local.platform.processes import MARKER
 
 REGISTRY = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/mlplatform"
 _LIBRARY = tuple(f"dags/mlplatform/{name}.py" for name in ("__init__", "config", "results", "steps", "storage"))
+_TRAINER = (
+    "containers/trainer/src",
+    "containers/serving/src/modelformat",
+    *_LIBRARY,
+    *(f"dags/mlplatform/{name}.py" for name in ("drift", "families", "profile")),
+)
+_TRAINER_PATH = ("containers/trainer/src", "containers/serving/src", "dags")
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What goes into an image: files and folders relative to the project, and where Python finds them."""
+    """What goes into an image: its environment and package, files and folders, and where Python finds them."""
 
+    environment: str
+    package: str
     sources: tuple[str, ...]
     python_path: tuple[str, ...]
+    optional: bool = False
+    """Whether the platform starts without it, and only a pod of this image fails."""
 
 
 RECIPES = {
     "trainer": Recipe(
-        sources=(
-            "containers/trainer/requirements.lock",
-            "containers/trainer/src",
-            "containers/serving/src/modelformat",
-            *_LIBRARY,
-        ),
-        python_path=("containers/trainer/src", "containers/serving/src", "dags"),
+        environment="trainer",
+        package="trainer",
+        sources=("containers/trainer/requirements.lock", *_TRAINER),
+        python_path=_TRAINER_PATH,
+    ),
+    "trainer_cuda": Recipe(
+        environment="trainer-cuda",
+        optional=True,  # several gigabytes, which only PyTorch needs here
+        package="trainer",
+        sources=("containers/trainer/requirements-cuda.lock", *_TRAINER),
+        python_path=_TRAINER_PATH,
     ),
     "serving": Recipe(
+        environment="serving",
+        package="serving",
         sources=("containers/serving/requirements.lock", "containers/serving/src"),
         python_path=("containers/serving/src",),
     ),
     "deployer": Recipe(
+        environment="deployer",
+        package="deployer",
         sources=(
             "containers/deployer/requirements.lock",
             "containers/deployer/src",
@@ -79,14 +98,33 @@ def source_digest(root: Path, sources: Sequence[str]) -> str:
 
 def references(root: Path = ROOT) -> dict[str, str]:
     """Return the full reference of each image, by its short name."""
-    return {name: f"{REGISTRY}/{name}:{source_digest(root, recipe.sources)}" for name, recipe in RECIPES.items()}
+    return {
+        name: f"{REGISTRY}/{recipe.environment}:{source_digest(root, recipe.sources)}"
+        for name, recipe in RECIPES.items()
+    }
+
+
+def image_if_set_up(name: str, marker: str) -> Image:
+    """Return an image, or for an optional one that is not set up one that says how to get it.
+
+    Raises:
+        PlatformError: it is not set up and not optional.
+    """
+    try:
+        return image(name, marker)
+    except PlatformError as error:
+        if not RECIPES[name].optional:
+            raise
+        advice = f"{error}, then `make local-up`, and try again"
+        return Image(entrypoint=["/bin/sh", "-c", 'echo "$0" >&2; exit 64', advice])
 
 
 def image(name: str, marker: str) -> Image:
     """Return how this machine runs an image: its interpreter, its sources, and nothing of the caller's environment."""
-    python = environment_python(name)
+    recipe = RECIPES[name]
+    python = environment_python(recipe.environment)
     environment = {
-        "PYTHONPATH": os.pathsep.join(str(ROOT / part) for part in RECIPES[name].python_path),
+        "PYTHONPATH": os.pathsep.join(str(ROOT / part) for part in recipe.python_path),
         "PYTHONUNBUFFERED": "1",
         "PATH": os.pathsep.join([str(python.parent), "/usr/local/bin", "/usr/bin", "/bin"]),
         # Two pods at a time, or a server beside the pipeline, should not fight over the cores.
@@ -95,4 +133,4 @@ def image(name: str, marker: str) -> Image:
     }
     if name == "serving":
         environment["SERVING_HOST"] = "127.0.0.1"  # in a container, all addresses of its own network
-    return Image(entrypoint=[str(python), "-m", name], env=environment, working_dir=str(ROOT))
+    return Image(entrypoint=[str(python), "-m", recipe.package], env=environment, working_dir=str(ROOT))

@@ -1,4 +1,4 @@
-"""PostgreSQL: the server, one database and user for Airflow and one for MLflow.
+"""PostgreSQL: the server, one database and user each for Airflow, for MLflow and for the searches.
 
 Its data directory is thrown away with the platform, so it may lose it in a power cut: no fsync.
 """
@@ -14,7 +14,7 @@ import signal
 import subprocess
 from pathlib import Path
 
-from local.platform.facts import Facts
+from local.platform.facts import STUDIES, Facts
 from local.platform.home import PlatformError
 from local.platform.ports import LOOPBACK
 from local.platform.service import Command, NotReady, Service, StartError
@@ -167,7 +167,11 @@ def _address(facts: Facts) -> str:
 
 def _users(facts: Facts) -> dict[str, str]:
     """Return the passwords of the databases' users, who are called as the databases are."""
-    return {"airflow": facts.secrets.airflow_database, "mlflow": facts.secrets.mlflow_database}
+    return {
+        "airflow": facts.secrets.airflow_database,
+        "mlflow": facts.secrets.mlflow_database,
+        STUDIES: facts.secrets.studies_database,
+    }
 
 
 def database_url(facts: Facts, driver: str, name: str) -> str:

@@ -7,5 +7,5 @@ locals {
   partition  = data.aws_partition.current.partition
 
   state_bucket = "${var.name}-terraform-state-${local.account_id}"
-  repositories = toset(["deployer", "mlflow", "serving", "trainer"])
+  repositories = toset(["deployer", "mlflow", "serving", "trainer", "trainer-cuda"])
 }

@@ -22,6 +22,7 @@ PLATFORM = {
     "kubernetes": {"kubeconfig": "kubeconfig", "context": "local"},
     "images": {
         "trainer": "123456789012.dkr.ecr.us-east-1.amazonaws.com/mlplatform/trainer:aaaaaaaaaaaa",
+        "trainer_cuda": "123456789012.dkr.ecr.us-east-1.amazonaws.com/mlplatform/trainer-cuda:dddddddddddd",
         "deployer": "123456789012.dkr.ecr.us-east-1.amazonaws.com/mlplatform/deployer:bbbbbbbbbbbb",
         "serving": "123456789012.dkr.ecr.us-east-1.amazonaws.com/mlplatform/serving:cccccccccccc",
     },
@@ -31,11 +32,11 @@ PLATFORM = {
 }
 
 
-def assemble(target: Path, environment: str = "local") -> Path:
+def assemble(target: Path, environment: str = "local", **facts: Any) -> Path:
     """Make a bundle: the DAG folder as it is, the configuration, and what a platform adds."""
     shutil.copytree(ROOT / "dags", target, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(ROOT / "config", target / "config", dirs_exist_ok=True)
-    (target / "platform.json").write_text(json.dumps({**PLATFORM, "environment": environment}))
+    (target / "platform.json").write_text(json.dumps({**PLATFORM, "environment": environment, **facts}))
     (target / "kubeconfig").write_text("{}")
     return target
 

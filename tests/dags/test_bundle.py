@@ -125,3 +125,24 @@ def test_startup_script_may_run_twice_and_exports_no_secret(bundle: Path) -> Non
     script = bundle / "startup.sh"
     subprocess.run(["bash", "-euo", "pipefail", "-c", f". {script}; . {script}"], check=True, timeout=20)
     assert not re.search(r"(?i)(secret|password|token|key)\s*=", script.read_text())
+
+
+PACKED = """
+import sys
+from airflow.dag_processing.dagbag import DagBag
+
+sys.path.insert(0, sys.argv[1])
+dag = DagBag(sys.argv[1]).dags["train_model"]
+train = dag.get_task("training.train")
+print(train.partial_kwargs["map_index_template"], train.partial_kwargs["max_active_tis_per_dagrun"])
+print(dag.params.get_param("trials").schema["maximum"], dag.params["search"])
+"""
+
+
+def test_the_form_and_the_pods_follow_the_settings(tmp_path: Path, assemble: Any) -> None:
+    search = {"method": "bayesian", "maximum_trials": 12, "trials_per_pod": 4}
+    folder = assemble(tmp_path / "packed", training={"search": search, "parallel_pods": 3})
+    done = subprocess.run(
+        [sys.executable, "-c", PACKED, str(folder)], cwd="/", capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.stdout.splitlines()[-2:] == ["pod {{ ti.map_index }} 3", "12 bayesian"], done.stderr

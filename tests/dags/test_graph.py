@@ -66,9 +66,19 @@ def test_the_form_explains_itself_and_refuses_nonsense(dag: Any) -> None:
     params = dag.params
     for name in params:
         assert params.get_param(name).description, name
-    assert params.get_param("dataset").schema["enum"] == ["flights"]
+    assert "flights" in params.get_param("dataset").schema["enum"]
     assert params["trials"] == 4
-    for name, value in [("trials", 0), ("trials", 513), ("family", "prophet"), ("dataset", "iris"), ("seed", "a")]:
+    assert {"lightgbm", "pytorch", "sklearn", "xgboost"} <= set(params.get_param("family").schema["enum"])
+    assert (params["search"], params["device"]) == ("random", "cpu")
+    for name, value in [
+        ("trials", 0),
+        ("trials", 257),
+        ("family", "prophet"),
+        ("dataset", "letters"),
+        ("seed", "a"),
+        ("search", "annealing"),
+        ("device", "tpu"),
+    ]:
         with pytest.raises(Exception, match=r"."):
             params.get_param(name).resolve(value=value)
     for value in (None, 0.7):

@@ -24,18 +24,19 @@ def operator(dag: Any, task_id: str) -> Any:
     task = dag.get_task(task_id)
     if not task.is_mapped:
         return task
-    arguments = ["train", "--config", f"{PREFIX}/trials/000/config.json", "--input", f"{PREFIX}/prepare"]
-    return task.unmap({"arguments": [*arguments, "--output", f"{PREFIX}/trials/000"]})
+    arguments = ["train", "--config", f"{PREFIX}/train/000/config.json", "--input", f"{PREFIX}/prepare"]
+    return task.unmap({"arguments": [*arguments, "--output", f"{PREFIX}/train/000"]})
 
 
-def rendered(dag: Any, task_id: str) -> dict[str, Any]:
-    """Return the pod as it is sent to Kubernetes."""
+def rendered(dag: Any, task_id: str, **params: Any) -> dict[str, Any]:
+    """Return the pod as it is sent to Kubernetes for a run with these parameters."""
     from kubernetes.client import ApiClient
 
     task = operator(dag, task_id)
     pulled = {"prefix": PREFIX, "run_key": PREFIX.rsplit("/", 1)[-1]}
     context: Any = {
-        "params": {"dataset": "flights"},
+        "params": {"dataset": "flights", "family": "xgboost", "device": "cuda", **params},
+        **dag.user_defined_macros,
         "ti": SimpleNamespace(
             xcom_pull=lambda task_ids, key: pulled[key],
             dag_id="train_model",
@@ -57,8 +58,10 @@ def test_a_pod_asks_for_what_the_settings_say_and_no_more(dag: Any, task_id: str
     pod = rendered(dag, task_id)
     spec = pod["spec"]
     (container,) = spec["containers"]
-    role = "deployer" if step == "deploy" else "trainer"
+    role = {"deploy": "deployer", "train": "trainer-cuda"}.get(step, "trainer")
     assert f"mlplatform/{role}:" in container["image"]
+    assert spec.get("priorityClassName") == ("ml-platform-deployment" if step == "deploy" else None)
+    assert spec["terminationGracePeriodSeconds"] == (120 if step == "train" else 30)
     assert pod["metadata"]["namespace"] == ("ml-deployment" if step == "deploy" else "ml-training")
     assert (
         spec["serviceAccountName"]
@@ -89,6 +92,41 @@ def test_a_pod_asks_for_what_the_settings_say_and_no_more(dag: Any, task_id: str
     assert pod["metadata"]["annotations"] == {"cluster-autoscaler.kubernetes.io/safe-to-evict": "false"}
 
 
+@pytest.mark.parametrize(
+    ("params", "image"),
+    [
+        pytest.param({"device": "cpu"}, "trainer", id="a-run-without"),
+        pytest.param({"family": "sklearn", "device": "auto"}, "trainer", id="a-family-that-cannot"),
+        pytest.param({"family": "pytorch", "device": "cpu"}, "trainer-cuda", id="a-family-that-is-in-no-other-image"),
+    ],
+)
+def test_a_training_without_a_gpu_takes_no_node_that_has_one(dag: Any, params: dict[str, Any], image: str) -> None:
+    spec = rendered(dag, "training.train", **params)["spec"]
+    (container,) = spec["containers"]
+    assert f"mlplatform/{image}:" in container["image"]
+    assert "nvidia.com/gpu" not in {**container["resources"]["requests"], **container["resources"]["limits"]}
+    assert container["resources"]["requests"]["memory"] == container["resources"]["limits"]["memory"] == "2Gi"
+    assert spec["nodeSelector"] == {"ml-platform/node-pool": "cpu"}
+    assert not spec.get("tolerations")
+    assert [volume["name"] for volume in spec["volumes"]] == ["tmp"]
+
+
+def test_several_gpus_share_memory(dag: Any) -> None:
+    """Built from settings of its own: no environment has more than one GPU to a pod."""
+    from mlplatform.config import load_settings
+    from mlplatform.pods import step_options
+
+    settings = load_settings()
+    train = settings.steps.train.model_copy(update={"gpus": 4})
+    options = step_options(
+        settings.model_copy(update={"steps": settings.steps.model_copy(update={"train": train})}), "train", "key"
+    )
+    shared = {volume.name: volume.empty_dir.medium for volume in options["volumes"]}
+    assert shared == {"tmp": None, "shm": "Memory"}
+    assert {mount.name: mount.mount_path for mount in options["volume_mounts"]} == {"tmp": "/tmp", "shm": "/dev/shm"}
+    assert [volume.name for volume in options["without_gpu"]["volumes"]] == ["tmp"]
+
+
 @pytest.mark.parametrize("task_id", STEPS)
 def test_a_pod_can_do_no_harm(dag: Any, task_id: str) -> None:
     spec = rendered(dag, task_id)["spec"]
@@ -117,7 +155,7 @@ def test_a_pod_can_do_no_harm(dag: Any, task_id: str) -> None:
     [
         ("data.validate", "config.json", "", "validate"),
         ("data.prepare", "config.json", "", "prepare"),
-        ("training.train", "trials/000/config.json", "prepare", "trials/000"),
+        ("training.train", "train/000/config.json", "prepare", "train/000"),
         ("promotion.evaluate", "evaluate/config.json", "prepare", "evaluate"),
         ("promotion.deploy", "deploy/config.json", "evaluate", "deploy"),
     ],
@@ -235,14 +273,14 @@ def test_exit_64_ends_the_task_with_the_step_s_own_words(train: Any, monkeypatch
     from airflow.sdk.exceptions import AirflowFailException
 
     error = b'{"step": "train", "kind": "bad-config", "message": "depth: 99 is not allowed (1-16)"}'
-    objects(monkeypatch, {f"{PREFIX}/trials/000/error.json": error})
+    objects(monkeypatch, {f"{PREFIX}/train/000/error.json": error})
     raised = outcome(train, ended(64, "a long log\ntrain: depth"))
     assert isinstance(raised, AirflowFailException)
     assert str(raised) == "train: depth: 99 is not allowed (1-16)"
     assert raised.__suppress_context__
 
 
-@pytest.mark.parametrize("content", [{}, {f"{PREFIX}/trials/000/error.json": b"not json"}])
+@pytest.mark.parametrize("content", [{}, {f"{PREFIX}/train/000/error.json": b"not json"}])
 def test_exit_64_without_a_readable_reason_tells_the_container_s_last_words(
     train: Any, monkeypatch: pytest.MonkeyPatch, content: dict[str, bytes]
 ) -> None:
@@ -318,14 +356,7 @@ def result(**changes: Any) -> bytes:
                 "run_key": "k",
                 "started_at": "2026-01-01T00:00:00Z",
                 "finished_at": "2026-01-01T00:00:00Z",
-                "trial": 0,
-                "family": "xgboost",
-                "params": {},
-                "metrics": {},
-                "run_id": "r",
-                "model_uri": "runs:/r/model",
-                "model_digest": "d",
-                "fit_seconds": 1.0,
+                "trials": [{"trial": 0, "status": "failed", "reason": "diverged", "family": "xgboost", "params": {}}],
                 **changes,
             }
         )
@@ -356,7 +387,7 @@ def test_a_step_with_a_valid_result_needs_no_pod(
         raise Launched
 
     bodies = {"valid": result(), "broken": b"{}"}
-    objects(monkeypatch, {f"{PREFIX}/trials/000/result.json": bodies[content]} if content else {})
+    objects(monkeypatch, {f"{PREFIX}/train/000/result.json": bodies[content]} if content else {})
     monkeypatch.setattr(KubernetesPodOperator, "execute_async", launch)
     context = {"ti": SimpleNamespace(try_number=try_number)}
     if launched:
@@ -430,3 +461,68 @@ def test_a_worker_stays_a_little_with_a_new_pod(
     else:
         train.execute_async(context)
         assert [event["status"] for event in resumed] == ["failed" if "Failed" in phases else "success"]
+
+
+# --- Reports -------------------------------------------------------------------------------------
+
+REPORTING = {"data.validate": "validate", "promotion.evaluate": "evaluate"}
+
+
+def validated(report: str) -> bytes:
+    from mlplatform.results import ValidateResult
+
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    result = ValidateResult(
+        run_key="k", started_at=now, finished_at=now, files=[], report_uri=report, profile_uri="s3://data-bucket/p"
+    )
+    return result.model_dump_json().encode()
+
+
+def linked(task: Any) -> Any:
+    """Return what Airflow does at the end of a task: ask its links for their addresses."""
+    return {link.xcom_key: link.get_link(operator=task, ti_key=None) for link in task.operator_extra_links}
+
+
+@pytest.fixture
+def validate(dag: Any) -> Any:
+    import copy
+
+    task = copy.copy(dag.get_task("data.validate"))
+    task.arguments = ["validate", "--config", f"{PREFIX}/config.json", "--input", PREFIX]
+    task.arguments += ["--output", f"{PREFIX}/validate"]
+    return task
+
+
+def test_steps_with_a_report_have_a_button_that_needs_no_plugin(dag: Any) -> None:
+    from airflow.serialization.serialized_objects import DagSerialization
+
+    data = DagSerialization.to_dict(dag)
+    found = {
+        task["__var"]["task_id"]: task["__var"].get("_operator_extra_links")
+        for task in data["dag"]["tasks"]
+        if task["__var"].get("_operator_extra_links")
+    }
+    assert found == {task_id: {"Report": "report"} for task_id in REPORTING}
+    links = DagSerialization.from_dict(data).get_task("data.validate").operator_extra_links
+    assert [(link.name, link.xcom_key) for link in links] == [("Report", "report")]
+
+
+def test_the_button_leads_to_the_report(
+    validate: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    report = f"{PREFIX}/validate/report.html"
+    objects(monkeypatch, {f"{PREFIX}/validate/result.json": validated(report)})
+    address = f"http://127.0.0.1:9/{report.removeprefix('s3://')}"
+    assert linked(validate) == {"report": address}
+
+
+@pytest.mark.parametrize("written", [True, False])
+def test_a_step_that_refused_its_input_may_have_a_report_too(
+    validate: Any, monkeypatch: pytest.MonkeyPatch, written: bool
+) -> None:
+    from mlplatform import storage
+
+    objects(monkeypatch, {})
+    key = f"{PREFIX.removeprefix('s3://data-bucket/')}/validate/report.html"
+    monkeypatch.setattr(storage, "list_objects", lambda uri: iter([{"Key": key}] if written else []))
+    assert linked(validate) == {"report": f"http://127.0.0.1:9/data-bucket/{key}" if written else ""}

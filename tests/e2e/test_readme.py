@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import subprocess
+import tempfile
 from pathlib import Path
+
+import pytest
 
 from local.pipeline.attached import AttachedPlatform
 from tests import readme
@@ -11,6 +14,7 @@ from tests.e2e.support import ROOT, Shell
 
 # `make test` runs this very test; the last line of the README's story is run when the session ends.
 RUN_ELSEWHERE = {"make test", "make local-down"}
+OTHER_DEMOS = [command for command in readme.commands(in_aws=False) if command.startswith("make demo ")]
 
 
 def test_every_command_of_the_readme_works(
@@ -19,10 +23,25 @@ def test_every_command_of_the_readme_works(
     commands = readme.commands(in_aws=False)
     assert {"make demo", "make test"} <= set(commands)
     for command in commands:
-        if command in RUN_ELSEWHERE or command in shell.ran:
+        if command in RUN_ELSEWHERE or command in shell.ran or command in OTHER_DEMOS:
             continue
         done = shell(command, timeout=120)
         assert done.returncode == 0, f"{command}\n{done.stdout}"
+
+
+@pytest.mark.parametrize("command", OTHER_DEMOS)
+def test_the_demo_tells_of_other_datasets_and_families(command: str, shell: Shell) -> None:
+    """On a platform of its own, beside the one of the other tests."""
+    with tempfile.TemporaryDirectory(prefix="mlp-") as home:
+        own = Shell({**shell.environment, "ML_PLATFORM_HOME": home})
+        try:
+            told = own(command)
+            assert told.returncode == 0, told.stdout
+            summary = told.stdout[told.stdout.index("Summary") :]
+            assert summary.count("Decision of demo-") == 2
+            assert "Live: " in summary
+        finally:
+            assert own("make local-down").returncode == 0
 
 
 def test_make_test_runs_every_folder_of_tests() -> None:

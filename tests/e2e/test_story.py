@@ -28,7 +28,7 @@ def test_the_demo_ends_well_and_says_what_came_of_it(demo: subprocess.CompletedP
     assert demo.returncode == 0, demo.stdout
     summary = demo.stdout[demo.stdout.index("Summary") :]
     assert summary.count("promotion.deploy") == 2
-    assert summary.count("Decision of demo-2013-") == 2
+    assert summary.count("Decision of demo-flights-") == 2
     assert "Flights the model never saw" in summary
     assert f"Live: {MODEL} version" in summary
     assert "make local-down" in summary
@@ -126,12 +126,12 @@ def test_the_live_endpoint_answers_as_the_evaluation_did(
 ) -> None:
     live = next(run for run in reversed(runs) if run.deployment)
     assert live.deployment is not None
-    predictions, model = story.predict_held_out_flights(platform, live, live.deployment["endpoint_name"], count=20)
-    assert str(model["version"]) == live.deployment["model_version"]
+    predictions, reply = story.predict_held_out(platform, live, live.deployment["endpoint_name"], count=20)
+    assert str(reply["model"]["version"]) == live.deployment["model_version"]
     examples = platform.read_json(f"{live.prefix}/evaluate/examples.json")["examples"][: len(predictions)]
     expected = [example["prediction"] for example in examples]
-    assert [p.probability for p in predictions] == pytest.approx(expected, abs=1e-5)
-    assert all(p.was_late == (p.flight["arr_delay"] > 15) for p in predictions)
+    assert [p.answer for p in predictions] == pytest.approx(expected, abs=1e-5)
+    assert all(p.truth == (p.references["arr_delay"] > 15) for p in predictions)
 
 
 def test_people_were_told(platform: AttachedPlatform, runs: list[story.RunReport]) -> None:
@@ -156,4 +156,4 @@ def test_the_same_data_landed_again_is_not_trained_on_again(
     assert len(platform.registry.search_model_versions(f"name='{MODEL}'")) == versions
     assert platform.keys("", platform.landing) == []
     said = platform.airflow.xcom(story.DAG, run.run_id, "nothing_to_do")
-    assert "were done before by demo-2013-02" in said
+    assert "were done before by demo-flights-2" in said

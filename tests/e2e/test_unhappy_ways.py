@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 import pytest
 from rich.console import Console
 
+from local import datasets
 from local.datasets import flights
 from local.pipeline import demo, story
 from local.pipeline.attached import AttachedPlatform
@@ -92,15 +93,15 @@ def test_a_bad_file_ends_in_validation(
 def test_the_demo_shows_the_log_of_the_task_that_failed(
     platform: AttachedPlatform, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def land_a_bad_file(month: int, s3: Any, bucket: str) -> dict[str, str]:
-        key = flights.landing_key("flights", month)
+    def land_a_bad_file(batch: int, s3: Any, bucket: str) -> dict[str, str]:
+        key = flights.landing_key("flights", batch)
         s3.put_object(Bucket=bucket, Key=key, Body=truncated())
         return {"flights": key}
 
-    monkeypatch.setattr(demo.flights, "land", land_a_bad_file)
+    monkeypatch.setattr(flights, "land", land_a_bad_file)
     said = Console(file=io.StringIO(), width=120)
     with pytest.raises(demo.DemoFailed) as failure:
-        demo.tell(platform, said, months=1)
+        demo.tell(platform, said, datasets.load("flights"), batches=1)
     assert "task data.validate failed; its log" in str(failure.value)
     assert flights.landing_key("flights", 1) in str(failure.value)
 

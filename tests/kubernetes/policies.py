@@ -23,13 +23,23 @@ AIRFLOW_RIGHTS = {
     ("", "pods/log"): {"get"},
     ("", "events"): {"list", "watch"},
 }
+# Training over several pods is a Job; there is none of anything else.
+AIRFLOW_RIGHTS_TO_JOBS = {
+    ("batch", "jobs"): {"create", "get", "list", "watch", "patch", "delete"},
+    ("batch", "jobs/status"): {"get"},
+}
 # Rights over the whole cluster, or over objects that give rights, each with the reason. Nothing else may have them.
 CLUSTER_WIDE = {"cluster-autoscaler": "starts and stops nodes, and simulates the scheduler on all pods"}
 POWERFUL = ("secrets", "pods/exec", "pods/attach", "serviceaccounts/token", "*")
 READ = {"get", "list", "watch"}
 EVERYWHERE = frozenset({"0.0.0.0/0"})
 PRIVATE = r"(10\.|172\.(1[6-9]|2\d|3[01])\.|192\.168\.)"
-MLFLOW = ("egress", "TCP", 80, 80)
+# Addresses of the VPC that some steps may reach: by policy, the way, and which steps.
+INSIDE: dict[tuple[str, str], tuple[tuple[str, str, int, int], set[str]]] = {
+    ("mlflow", "ml-training"): (("egress", "TCP", 80, 80), {"validate", "train", "evaluate", "deploy"}),
+    ("mlflow", "ml-deployment"): (("egress", "TCP", 80, 80), {"validate", "train", "evaluate", "deploy"}),
+    ("study-database", "ml-training"): (("egress", "TCP", 5432, 5432), {"train"}),
+}
 AGENT = frozenset({"169.254.170.23/32", "fd00:ec2::23/128"})
 
 
@@ -183,17 +193,22 @@ def groups_have_their_rights(objects: list[Object], _: dict[str, Any]) -> Iterat
             for item in select(objects, kind)
             if any(subject["kind"] == "Group" and subject["name"] == group for subject in item["subjects"])
         ]
-        places = sorted(item["metadata"].get("namespace", "everywhere") for item in bindings)
+        places = sorted({item["metadata"].get("namespace", "everywhere") for item in bindings})
         if places != sorted(NAMESPACES):
             yield f"{group} has rights in {places}"
-        for binding in bindings:
-            namespace = binding["metadata"].get("namespace")
-            for role in select(objects, binding["roleRef"]["kind"], namespace, binding["roleRef"]["name"]):
-                given = rights(role)
-                if group == "ml-platform:airflow" and given != AIRFLOW_RIGHTS:
-                    yield f"{where(role)}: Airflow's rights are {given}"
-                if group == "ml-platform:on-call" and any(verbs - READ for verbs in given.values()):
-                    yield f"{where(role)}: people on call can change something"
+        for place in places:
+            given: dict[tuple[str, str], set[str]] = {}
+            for binding in bindings:
+                namespace = binding["metadata"].get("namespace")
+                if namespace in (place, None):
+                    for role in select(objects, binding["roleRef"]["kind"], namespace, binding["roleRef"]["name"]):
+                        for what, verbs in rights(role).items():
+                            given.setdefault(what, set()).update(verbs)
+            expected = AIRFLOW_RIGHTS | (AIRFLOW_RIGHTS_TO_JOBS if place == "ml-training" else {})
+            if group == "ml-platform:airflow" and given != expected:
+                yield f"namespace {place}: Airflow's rights are {given}"
+            if group == "ml-platform:on-call" and any(verbs - READ for verbs in given.values()):
+                yield f"namespace {place}: people on call can change something"
 
 
 def accounts_are_those_of_the_steps(objects: list[Object], config: dict[str, Any]) -> Iterator[str]:
@@ -240,6 +255,19 @@ def flows(policy: Object) -> set[tuple[str, frozenset[str], str, int, int]]:
     return found
 
 
+def steps_of(selector: Object) -> set[str]:
+    """Return the steps that a pod selector is about, and nothing else."""
+    labels = selector.get("matchLabels", {})
+    if set(selector) == {"matchLabels"} and set(labels) == {"ml-platform/step"}:
+        return {labels["ml-platform/step"]}
+    match selector:
+        case {"matchExpressions": [{"key": "ml-platform/step", "operator": "In", "values": values}], **rest} if (
+            not rest
+        ):
+            return set(values)
+    return set()
+
+
 DNS_SERVER = (
     "{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: kube-system}}, "
     "podSelector: {matchLabels: {k8s-app: kube-dns}}}"
@@ -260,9 +288,12 @@ def traffic_is_denied_by_default(objects: list[Object], _: dict[str, Any]) -> It
         }
         for policy in policies:
             name, found = policy["metadata"]["name"], flows(policy)
-            if name == "mlflow":
+            if (name, namespace) in INSIDE:
+                way, steps = INSIDE[(name, namespace)]
                 private = {item for item in found if all(re.match(PRIVATE, address) for address in item[1])}
-                expected = {item for item in private if len(found) == 1 and (item[0], *item[2:]) == MLFLOW}
+                expected = {item for item in private if len(found) == 1 and (item[0], *item[2:]) == way}
+                if steps_of(policy["spec"]["podSelector"]) != steps:
+                    yield f"{where(policy)}: is not for the steps {sorted(steps)}"
             elif name == "distributed-training" and namespace == "ml-training":
                 if policy["spec"]["podSelector"] != yaml.safe_load(WORKERS)["podSelector"]:
                     yield f"{where(policy)}: is not only for distributed training"
@@ -272,7 +303,7 @@ def traffic_is_denied_by_default(objects: list[Object], _: dict[str, Any]) -> It
                 expected = allowed.get(name, set())
             if found != expected:
                 yield f"{where(policy)}: lets through {sorted(map(str, found - expected)) or 'too little'}"
-            if name not in ("mlflow", "distributed-training") and policy["spec"]["podSelector"]:
+            if (name, namespace) not in INSIDE and name != "distributed-training" and policy["spec"]["podSelector"]:
                 yield f"{where(policy)}: is not for all pods"
     for policy in select(objects, "NetworkPolicy", "kube-system"):
         if not policy["spec"]["podSelector"]:
@@ -302,7 +333,10 @@ def pods_of_a_run(config: dict[str, Any]) -> dict[str, list[dict[str, str]]]:
             "limits.memory": step.memory,
             "requests.nvidia.com/gpu": str(step.gpus),
         }
-        copies = min(training.trials, training.parallel_trials) + 1 if name == "train" else 1
+        copies = 1
+        if name == "train":
+            # A task is one pod, or a job of several, of which all are replaced together.
+            copies = (min(training.trials, training.parallel_pods) + 1) * training.pods_per_trial
         found[f"ml-{step.namespace}"] += [pod] * (copies * config["orchestration"]["max_active_runs"])
     return found
 

@@ -67,7 +67,9 @@ def test_the_cluster_s_facts_reach_their_places(rendered: Render, environment: s
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
     env = {entry["name"]: entry["value"] for entry in container["env"]}
     assert env == {"CLUSTER_NAME": f"ml-platform-{environment}", "AWS_REGION": "eu-west-1"}
-    for policy in select(objects, "NetworkPolicy", name="mlflow"):
+    policies = [item for name in ("mlflow", "study-database") for item in select(objects, "NetworkPolicy", name=name)]
+    assert len(policies) == 3
+    for policy in policies:
         assert policy["spec"]["egress"][0]["to"][0]["ipBlock"]["cidr"] == "10.77.0.0/16"
     assert "192.0.2" not in yaml.safe_dump_all(objects)
 
@@ -203,6 +205,19 @@ def mlflow_everywhere(objects: list[Object]) -> None:
     policy["spec"]["egress"][0]["to"][0]["ipBlock"]["cidr"] = "0.0.0.0/0"
 
 
+def database_for_every_step(objects: list[Object]) -> None:
+    one(objects, "NetworkPolicy", "ml-training", "study-database")["spec"]["podSelector"] = {}
+
+
+def jobs_where_there_are_none(objects: list[Object]) -> None:
+    one(objects, "RoleBinding", "ml-training", "airflow-jobs")["metadata"]["namespace"] = "ml-deployment"
+    one(objects, "Role", "ml-training", "airflow-jobs")["metadata"]["namespace"] = "ml-deployment"
+
+
+def jobs_left_behind(objects: list[Object]) -> None:
+    one(objects, "Role", "ml-training", "airflow-jobs")["rules"][0]["verbs"].remove("delete")
+
+
 def privileged(objects: list[Object]) -> None:
     pod(objects)["containers"][0]["securityContext"]["privileged"] = True
 
@@ -321,6 +336,9 @@ BROKEN: list[tuple[Callable[[list[Object]], None], str]] = [
     (open_ingress, "lets through"),
     (trainers_to_everybody, "not only for distributed training"),
     (mlflow_everywhere, "lets through"),
+    (database_for_every_step, "is not for the steps ['train']"),
+    (jobs_where_there_are_none, "namespace ml-deployment: Airflow's rights are"),
+    (jobs_left_behind, "namespace ml-training: Airflow's rights are"),
     (privileged, "is privileged"),
     (root, "may run as root"),
     (writable, "can write to its root file system"),
@@ -357,9 +375,16 @@ def test_what_breaks_a_policy_is_found(rendered: Render, broken: Callable[[list[
 
 def test_more_trials_side_by_side_than_the_quota_admits_are_found(rendered: Render) -> None:
     config = settings("dev")
-    config["training"] |= {"parallel_trials": 4, "trials": 4}
+    config["training"] |= {"parallel_pods": 4, "trials": 4}
     found = problems(rendered("dev"), config)
     assert any("requests.nvidia.com/gpu: 4 is less than the 5" in problem for problem in found)
+
+
+def test_more_pods_for_a_trial_than_the_quota_admits_are_found(rendered: Render) -> None:
+    config = settings("dev")
+    config["training"]["pods_per_trial"] = 4
+    found = problems(rendered("dev"), config)
+    assert any("pods: 10 is less than the" in problem for problem in found)
 
 
 def test_a_misspelt_field_is_not_valid(rendered: Render) -> None:

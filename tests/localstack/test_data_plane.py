@@ -167,9 +167,9 @@ def test_the_step_prepare_reads_what_was_accepted(applied: Any, validated: str, 
     assert done.returncode == 0, done.stdout + done.stderr
     result = PrepareResult.model_validate_json(read(applied, f"{validated}/prepare/result.json"))
     assert result.train.rows > result.test.rows > 1000
-    for split in (result.train, result.validation, result.test):
-        assert read(applied, split.uri)[:4] == b"PAR1"
-        key = split.uri.removeprefix(f"s3://{applied.bucket('data')}/")
+    for uri in (*result.train.uris, *result.validation.uris, *result.test.uris):
+        assert read(applied, uri)[:4] == b"PAR1"
+        key = uri.removeprefix(f"s3://{applied.bucket('data')}/")
         head = applied.client("s3").head_object(Bucket=applied.bucket("data"), Key=key)
         assert head["SSEKMSKeyId"] == applied.key
 

@@ -40,7 +40,7 @@ CERTIFICATE = f"arn:aws:acm:{REGION}:{ACCOUNT}:certificate/00000000-0000-0000-00
 ENVIRONMENTS = ("dev", "staging", "prod")
 
 VARIABLES: dict[str, Any] = {
-    "images": {name: IMAGE.format(name) for name in ("deployer", "mlflow", "serving", "trainer")},
+    "images": {name: IMAGE.format(name) for name in ("deployer", "mlflow", "serving", "trainer", "trainer_cuda")},
     "permissions_boundary_arn": BOUNDARY,
     "alert_email_addresses": ["team@example.com"],
 }

@@ -76,7 +76,7 @@ run "images" {
   command = plan
 
   assert {
-    condition     = sort(keys(aws_ecr_repository.this)) == tolist(["deployer", "mlflow", "serving", "trainer"])
+    condition     = sort(keys(aws_ecr_repository.this)) == tolist(["deployer", "mlflow", "serving", "trainer", "trainer-cuda"])
     error_message = "There must be one repository for each image."
   }
 

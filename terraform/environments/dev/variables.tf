@@ -55,10 +55,11 @@ variable "git_sha" {
 variable "images" {
   description = "Image references by digest; written by `make images` into images.auto.tfvars.json."
   type = object({
-    deployer = string
-    mlflow   = string
-    serving  = string
-    trainer  = string
+    deployer     = string
+    mlflow       = string
+    serving      = string
+    trainer      = string
+    trainer_cuda = string
   })
   nullable = false
 }

@@ -210,6 +210,7 @@ variable "platform" {
       can(var.platform.kubernetes.kubeconfig),
       can(var.platform.kubernetes.context),
       can(var.platform.images.trainer),
+      can(var.platform.images.trainer_cuda),
       can(var.platform.images.deployer),
       can(var.platform.images.serving),
       can(var.platform.mlflow.tracking_uri),
@@ -217,7 +218,7 @@ variable "platform" {
       can(var.platform.serving.endpoint_name),
       can(var.platform.notifications.topic_arn),
     ])
-    error_message = "platform lacks a key that the DAGs need: give environment, git_sha, aws {region, account_id}, buckets {landing, data, artifacts}, kubernetes {kubeconfig, context}, images {trainer, deployer, serving}, mlflow {tracking_uri}, serving {execution_role_arn, endpoint_name} and notifications {topic_arn}."
+    error_message = "platform lacks a key that the DAGs need: give environment, git_sha, aws {region, account_id}, buckets {landing, data, artifacts}, kubernetes {kubeconfig, context}, images {trainer, trainer_cuda, deployer, serving}, mlflow {tracking_uri}, serving {execution_role_arn, endpoint_name} and notifications {topic_arn}."
   }
 
   validation {

@@ -343,6 +343,23 @@ variable "serving_role_arn" {
   }
 }
 
+variable "spark" {
+  description = "The Spark application that step prepare may submit jobs to, and the role they run as; null for none."
+  type        = object({ application_arn = string, execution_role_arn = string })
+  default     = null
+}
+
+variable "studies_user_arn" {
+  description = "ARN of the database user of the searches' studies, as the mlflow module's output studies_user_arn gives it."
+  type        = string
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^arn:[^:]+:rds-db:[^:]+:[0-9]{12}:dbuser:.+/.+$", var.studies_user_arn))
+    error_message = "studies_user_arn must be the ARN of a database user: arn:aws:rds-db:<region>:<account>:dbuser:<resource id>/<user>."
+  }
+}
+
 variable "system_node_group" {
   description = "Nodes of the add-ons; always on demand."
   type = object({

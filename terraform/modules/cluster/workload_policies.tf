@@ -25,8 +25,8 @@ locals {
     }
     trainer = {
       versions = {}
-      read     = ["runs/*/prepare/*", "runs/*/trials/*"]
-      write    = ["runs/*/trials/*"]
+      read     = ["runs/*/prepare/*", "runs/*/train/*"]
+      write    = ["runs/*/train/*"]
     }
     evaluator = {
       versions = {}
@@ -114,6 +114,63 @@ data "aws_iam_policy_document" "step" {
       variable = "kms:ViaService"
       values   = ["s3.${local.region}.amazonaws.com"]
     }
+  }
+}
+
+data "aws_iam_policy_document" "preparer" {
+  source_policy_documents = [data.aws_iam_policy_document.step["preparer"].json]
+
+  dynamic "statement" {
+    for_each = var.spark[*]
+
+    content {
+      sid       = "SubmitSparkJobs"
+      actions   = ["emr-serverless:StartJobRun"]
+      resources = [statement.value.application_arn]
+    }
+  }
+
+  dynamic "statement" {
+    for_each = var.spark[*]
+
+    content {
+      sid       = "FollowSparkJobs"
+      actions   = ["emr-serverless:CancelJobRun", "emr-serverless:GetJobRun"]
+      resources = ["${statement.value.application_arn}/jobruns/*"]
+    }
+  }
+
+  dynamic "statement" {
+    for_each = var.spark[*]
+
+    content {
+      sid       = "LetSparkJobsRunAsTheirRole"
+      actions   = ["iam:PassRole"]
+      resources = [statement.value.execution_role_arn]
+
+      condition {
+        test     = "StringEquals"
+        variable = "iam:PassedToService"
+        values   = ["emr-serverless.amazonaws.com"]
+      }
+    }
+  }
+}
+
+data "aws_iam_policy_document" "trainer" {
+  source_policy_documents = [data.aws_iam_policy_document.step["trainer"].json]
+
+  # Of a finished trial nothing is left to resume.
+  statement {
+    sid       = "RemoveCheckpoints"
+    actions   = ["s3:DeleteObject"]
+    resources = ["${var.buckets.data.arn}/runs/*/train/*/checkpoints/*"]
+  }
+
+  statement {
+    sid       = "LearnFromOtherTrials"
+    actions   = ["rds-db:connect"]
+    resources = [var.studies_user_arn]
   }
 }
 

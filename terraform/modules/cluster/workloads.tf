@@ -4,8 +4,8 @@
 locals {
   workloads = {
     validator          = { namespace = "ml-training", policy = data.aws_iam_policy_document.step["validator"].json }
-    preparer           = { namespace = "ml-training", policy = data.aws_iam_policy_document.step["preparer"].json }
-    trainer            = { namespace = "ml-training", policy = data.aws_iam_policy_document.step["trainer"].json }
+    preparer           = { namespace = "ml-training", policy = data.aws_iam_policy_document.preparer.json }
+    trainer            = { namespace = "ml-training", policy = data.aws_iam_policy_document.trainer.json }
     evaluator          = { namespace = "ml-training", policy = data.aws_iam_policy_document.step["evaluator"].json }
     deployer           = { namespace = "ml-deployment", policy = data.aws_iam_policy_document.deployer.json }
     cluster-autoscaler = { namespace = "kube-system", policy = data.aws_iam_policy_document.cluster_autoscaler.json }

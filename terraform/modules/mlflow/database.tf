@@ -46,8 +46,10 @@ resource "aws_db_instance" "this" {
   port     = 5432
 
   # RDS makes the password, keeps it in Secrets Manager and changes it every seven days; nobody else has it.
-  manage_master_user_password   = true
-  master_user_secret_kms_key_id = var.kms_key_arn
+  manage_master_user_password = true
+  # The searches' user has no password at all: training pods sign in by their role.
+  iam_database_authentication_enabled = true
+  master_user_secret_kms_key_id       = var.kms_key_arn
 
   storage_type          = "gp3"
   allocated_storage     = var.database.allocated_storage_gib

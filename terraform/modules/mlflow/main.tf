@@ -14,4 +14,5 @@ locals {
   port        = 5000
 
   artifacts_prefix = "mlflow"
+  studies_database = "studies"
 }

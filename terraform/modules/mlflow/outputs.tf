@@ -3,6 +3,11 @@ output "cluster_name" {
   value       = aws_ecs_cluster.this.name
 }
 
+output "database_address" {
+  description = "Host name of the database."
+  value       = aws_db_instance.this.address
+}
+
 output "database_arn" {
   description = "ARN of the database."
   value       = aws_db_instance.this.arn
@@ -61,4 +66,14 @@ output "task_count" {
 output "tracking_uri" {
   description = "Address of the tracking server and model registry."
   value       = "${local.scheme}://${local.domain_name}"
+}
+
+output "studies_database" {
+  description = "Name of the database, and of its user, in which trials share what they learned."
+  value       = local.studies_database
+}
+
+output "studies_user_arn" {
+  description = "What a role must be allowed to rds-db:connect as, to use the studies' database."
+  value       = "arn:${local.partition}:rds-db:${local.region}:${local.account_id}:dbuser:${aws_db_instance.this.resource_id}/${local.studies_database}"
 }

@@ -98,3 +98,14 @@ resource "aws_vpc_security_group_ingress_rule" "database" {
   to_port                      = 5432
   referenced_security_group_id = aws_security_group.service.id
 }
+
+resource "aws_vpc_security_group_ingress_rule" "studies" {
+  for_each = var.study_client_security_group_ids
+
+  security_group_id            = aws_security_group.database.id
+  description                  = "Studies of the searches, from ${each.key}"
+  ip_protocol                  = "tcp"
+  from_port                    = 5432
+  to_port                      = 5432
+  referenced_security_group_id = each.value
+}

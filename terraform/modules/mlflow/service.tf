@@ -19,6 +19,8 @@ locals {
   }
 
   server_environment = merge(local.database_environment, {
+    # Made beside MLflow's own when it is not there yet.
+    MLFLOW_STUDIES_DATABASE      = local.studies_database
     MLFLOW_ARTIFACTS_DESTINATION = "s3://${var.artifacts_bucket.name}/${local.artifacts_prefix}"
     MLFLOW_DISABLE_TELEMETRY     = "true"
     MLFLOW_PORT                  = tostring(local.port)

@@ -200,6 +200,13 @@ variable "restore_snapshot_identifier" {
   default     = null
 }
 
+variable "study_client_security_group_ids" {
+  description = "Security groups whose members may reach the database itself, for the searches' studies, by a name of your choice."
+  type        = map(string)
+  default     = {}
+  nullable    = false
+}
+
 variable "task" {
   description = "Size of a task in CPU units and MiB, how many there may be, and when another one is added."
   type = object({

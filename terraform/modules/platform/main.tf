@@ -1,4 +1,4 @@
-# The eight parts, wired together. What connects them is here and nowhere else; what each is, is in its own module.
+# The parts, wired together. What connects them is here and nowhere else; what each is, is in its own module.
 
 data "aws_caller_identity" "current" {}
 
@@ -43,9 +43,14 @@ module "cluster" {
   buckets                      = module.storage.buckets
   endpoint_name_prefix         = local.name
   serving_role_arn             = module.serving.execution_role_arn
-  permissions_boundary_arn     = var.permissions_boundary_arn
-  log_retention_days           = var.log_retention_days
-  tags                         = var.tags
+  studies_user_arn             = module.mlflow.studies_user_arn
+  spark = var.spark == null ? null : {
+    application_arn    = module.preparation[0].application_arn
+    execution_role_arn = module.preparation[0].execution_role_arn
+  }
+  permissions_boundary_arn = var.permissions_boundary_arn
+  log_retention_days       = var.log_retention_days
+  tags                     = var.tags
 
   system_node_group = {
     instance_types = var.cluster.system.instance_types
@@ -112,14 +117,37 @@ module "airflow" {
     aws           = { region = var.region, account_id = local.account }
     buckets       = { for purpose in ["landing", "data", "artifacts"] : purpose => module.storage.buckets[purpose].name }
     kubernetes    = { kubeconfig = "kubeconfig", context = module.cluster.cluster_name }
-    images        = { for name in ["trainer", "deployer", "serving"] : name => var.images[name] }
+    images        = { for name in ["trainer", "trainer_cuda", "deployer", "serving"] : name => var.images[name] }
     mlflow        = { tracking_uri = module.mlflow.tracking_uri }
     notifications = { topic_arn = module.observability.notifications_topic_arn }
+    preparation = var.spark == null ? {} : {
+      spark = {
+        application_id     = module.preparation[0].application_id
+        execution_role_arn = module.preparation[0].execution_role_arn
+      }
+    }
+    training = {
+      study_database = { host = module.mlflow.database_address, name = module.mlflow.studies_database }
+    }
     serving = {
       execution_role_arn = module.serving.execution_role_arn
       endpoint_name      = "${local.name}-{dataset}"
     }
   }
+}
+
+module "preparation" {
+  source = "../preparation"
+  count  = var.spark == null ? 0 : 1
+
+  name                     = local.name
+  vpc_id                   = module.network.vpc_id
+  private_subnet_ids       = module.network.private_subnet_ids
+  kms_key_arn              = module.storage.kms_key_arn
+  data_bucket              = module.storage.buckets["data"]
+  maximum_vcpu             = var.spark.maximum_vcpu
+  maximum_memory_gib       = var.spark.maximum_memory_gib
+  permissions_boundary_arn = var.permissions_boundary_arn
 }
 
 module "mlflow" {
@@ -146,6 +174,8 @@ module "mlflow" {
     airflow = module.airflow.security_group_id
     cluster = module.cluster.cluster_security_group_id
   }
+
+  study_client_security_group_ids = { cluster = module.cluster.cluster_security_group_id }
 
   database = {
     instance_class            = var.mlflow.database_class

@@ -139,10 +139,11 @@ variable "git_sha" {
 variable "images" {
   description = "Image references by digest."
   type = object({
-    deployer = string
-    mlflow   = string
-    serving  = string
-    trainer  = string
+    deployer     = string
+    mlflow       = string
+    serving      = string
+    trainer      = string
+    trainer_cuda = string
   })
   nullable = false
 
@@ -207,6 +208,15 @@ variable "runbook_base_url" {
   description = "Where docs/runbooks can be read; alarms link to it."
   type        = string
   nullable    = false
+}
+
+variable "spark" {
+  description = "Ceiling of the Spark application that prepares what does not fit a pod; null for none."
+  type = object({
+    maximum_vcpu       = optional(number, 128)
+    maximum_memory_gib = optional(number, 512)
+  })
+  default = null
 }
 
 variable "tags" {

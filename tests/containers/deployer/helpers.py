@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import urllib.request
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from mlflow import MlflowClient
 from deployer.deploy import run
 from mlplatform import storage
 from mlplatform.config import Candidate, Deployment, ModelConfig, RunConfig
+from mlplatform.families import load_family
 from mlplatform.results import DeployResult, Examples, StepFailure
 from mlplatform.steps import StepDefinition, run_step
 
@@ -41,7 +43,7 @@ class SavedModel:
     predictions: list[float]
 
 
-def make_examples(predictions: list[float]) -> Examples:
+def make_examples(predictions: Sequence[float | list[float]]) -> Examples:
     rows = [
         {"features": row, "prediction": prediction, "target": 0.0, "references": {}}
         for row, prediction in zip(ROWS, predictions, strict=True)
@@ -81,7 +83,7 @@ def make_config(
     return RunConfig(
         run_key=run_key,
         seed=0,
-        family="sklearn",
+        family=load_family("sklearn", ROOT),
         model=ModelConfig.model_validate(model),
         policy=ModelConfig.model_validate(model).policy,
         tracking_uri=tracking_uri,

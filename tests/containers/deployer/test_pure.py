@@ -104,7 +104,39 @@ def answer(predictions: list[Any], version: str | None = "7", digest: str = "d")
 def test_smoke() -> None:
     examples = make_examples([0.1, 0.2, 0.3])
     assert json.loads(make_request(examples)) == {"instances": ROWS}
-    assert check_answer(answer([0.1, 0.2, 0.30005]), examples, "7", "d") == pytest.approx(5e-5)
+    assert check_answer(answer([0.1, 0.2, 0.30005]), examples, "7", "d", "binary") == pytest.approx(5e-5)
+
+
+CLASSES = [[0.1, 0.2, 0.7], [0.5, 0.5, 0.0], [0.0, 0.1, 0.9]]
+
+
+def test_smoke_of_several_classes() -> None:
+    body = answer([[0.1, 0.2, 0.7], [0.5, 0.5, 0.0], [0.00004, 0.1, 0.89996]])
+    assert check_answer(body, make_examples(CLASSES), "7", "d", "multiclass") == pytest.approx(4e-5)
+
+
+@pytest.mark.parametrize(
+    ("predictions", "message"),
+    [
+        ([CLASSES[0], CLASSES[1], [0.1, 0.0, 0.9]], "row 2: predicted 0.1, expected 0"),
+        ([CLASSES[0], CLASSES[1], [0.0, 0.1]], r"row 2: the prediction is \[0.0, 0.1\], expected \[0.0, 0.1, 0.9\]"),
+        ([CLASSES[0], CLASSES[1], 0.9], r"row 2: the prediction is 0.9, expected \["),
+        ([CLASSES[0], CLASSES[1], [0.0, 0.1, None]], r"row 2: the prediction is \[0.0, 0.1, None\]$"),
+        ([CLASSES[0], CLASSES[1], [0, True, 0.9]], r"row 2: the prediction is \[0, True, 0.9\]$"),
+    ],
+)
+def test_smoke_of_several_classes_refuses(predictions: list[Any], message: str) -> None:
+    with pytest.raises(SmokeError, match=message):
+        check_answer(answer(predictions), make_examples(CLASSES), "7", "d", "multiclass")
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
+def test_smoke_of_numbers_is_relative(scale: float) -> None:
+    examples = make_examples([scale * number for number in (1.0, -20.0, 0.0)])
+    good = answer([scale * number for number in (1.001, -20.001, 0.0)])
+    assert check_answer(good, examples, "7", "d", "regression") == pytest.approx(0.001 * scale)
+    with pytest.raises(SmokeError, match="row 0: predicted"):
+        check_answer(answer([scale * number for number in (1.01, -20.0, 0.0)]), examples, "7", "d", "regression")
 
 
 @pytest.mark.parametrize(
@@ -123,7 +155,7 @@ def test_smoke() -> None:
 )
 def test_smoke_refuses(body: bytes, message: str) -> None:
     with pytest.raises(SmokeError, match=message):
-        check_answer(body, make_examples([0.1, 0.2, 0.3]), "7", "d")
+        check_answer(body, make_examples([0.1, 0.2, 0.3]), "7", "d", "binary")
 
 
 # --- Rollout ----------------------------------------------------------------------------------

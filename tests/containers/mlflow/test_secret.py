@@ -346,3 +346,57 @@ def test_the_server_survives_a_new_password_and_ends_when_asked(
         if server.poll() is None:
             server.kill()
             server.wait()
+
+
+def test_the_studies_database_is_made_once(postgres: Database, tmp_path: Path) -> None:
+    # As RDS's master user is: no superuser, but with the rights to make roles and databases. `rds_iam` is RDS's own.
+    postgres.execute(sql.SQL("ALTER ROLE mlflow CREATEROLE CREATEDB"))
+    postgres.execute(sql.SQL("CREATE ROLE rds_iam NOLOGIN"))
+    postgres.execute(sql.SQL("GRANT rds_iam TO mlflow WITH ADMIN OPTION, INHERIT FALSE, SET FALSE"))
+    script = (
+        "import importlib.util, sys\n"
+        f"spec = importlib.util.spec_from_file_location('entrypoint', {str(ENTRYPOINT)!r})\n"
+        "module = sys.modules['entrypoint'] = importlib.util.module_from_spec(spec)\n"
+        "spec.loader.exec_module(module)\n"
+        "import os\n"
+        "module.prepare_studies(os.environ, module.Credentials('mlflow', 'first'))\n"
+    )
+    environment = {
+        "PATH": os.environ["PATH"],
+        "MLFLOW_DB_HOST": "127.0.0.1",
+        "MLFLOW_DB_PORT": str(postgres.port),
+        "MLFLOW_DB_SSLMODE": "disable",
+        "MLFLOW_STUDIES_DATABASE": "studies",
+    }
+
+    def prepare() -> str:
+        done = subprocess.run([MLFLOW, "-c", script], env=environment, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+        return done.stderr
+
+    assert "the database 'studies' of the studies is made" in prepare()
+    assert prepare() == ""
+    with psycopg.connect(
+        f"host=127.0.0.1 port={postgres.port} user=postgres dbname=postgres password=admin client_encoding=utf8",
+        autocommit=True,
+    ) as connection:
+
+        def members(role: str) -> set[str]:
+            rows = connection.execute(
+                "select m.rolname from pg_auth_members a join pg_roles r on r.oid = a.roleid "
+                "join pg_roles m on m.oid = a.member where r.rolname = %s and (a.set_option or a.inherit_option)",
+                (role,),
+            )
+            return {row[0] for row in rows}
+
+        owner = connection.execute(
+            "select r.rolname, r.rolpassword is null from pg_database d join pg_authid r on r.oid = d.datdba "
+            "where d.datname = 'studies'"
+        ).fetchone()
+        assert owner == ("studies", True)
+        assert members("rds_iam") == {"studies"}
+        assert members("studies") == set(), "the master user must not become a member of rds_iam"
+
+    postgres.execute(sql.SQL("ALTER ROLE mlflow NOCREATEROLE NOCREATEDB"))
+    environment["MLFLOW_STUDIES_DATABASE"] = "others"
+    assert "the database 'others' of the studies could not be made: permission denied" in prepare()

@@ -1,4 +1,4 @@
-"""Real saved models: XGBoost trained here, scikit-learn as ONNX from ``fixtures/``."""
+"""Real saved models: XGBoost and LightGBM trained here, scikit-learn as ONNX from ``fixtures/``."""
 
 from __future__ import annotations
 
@@ -21,26 +21,79 @@ sys.path.insert(0, str(Path(__file__).parent))  # for `helpers`, in pytest's imp
 
 from helpers import FEATURES, FIXTURES, Server, some_columns
 
-from modelformat import Manifest, encode, feature_types, import_xgboost, write_manifest
+from modelformat import Manifest, encode, feature_types, import_lightgbm, import_xgboost, write_manifest
+
+CLASSES = {"binary": ["0", "1"], "multiclass": ["early", "late", "lost"], "regression": None}
+
+
+def make_target(task: str, columns: dict[str, Any]) -> Any:
+    delay = columns["distance"] / 1000 + (columns["carrier"] == "UA") + np.nan_to_num(columns["wind"])
+    if task == "regression":
+        return delay * 100
+    return (delay > 1.5).astype(float) + ((delay > 2.5).astype(float) if task == "multiclass" else 0)
+
+
+def train_xgboost(task: str, directory: Path) -> Path:
+    """Train and save a model with a category and missing values."""
+    xgboost = import_xgboost()
+    columns = some_columns(2000)
+    matrix = xgboost.DMatrix(
+        encode(FEATURES, columns),
+        label=make_target(task, columns),
+        feature_types=feature_types(FEATURES),
+        enable_categorical=True,
+    )
+    objective = {"binary": "binary:logistic", "multiclass": "multi:softprob", "regression": "reg:squarederror"}[task]
+    settings = {"objective": objective, "max_depth": 4, "seed": 0} | ({"num_class": 3} if task == "multiclass" else {})
+    xgboost.train(settings, matrix, 20).save_model(directory / "model.ubj")
+    save_manifest(directory, "xgboost", task, "model.ubj")
+    return directory
+
+
+def train_lightgbm(task: str, directory: Path) -> Path:
+    """Train and save a model with a category and missing values."""
+    lightgbm = import_lightgbm()
+    columns = some_columns(2000)
+    data = lightgbm.Dataset(encode(FEATURES, columns), make_target(task, columns), categorical_feature=[1])
+    settings = {"objective": task, "num_leaves": 15, "verbosity": -1, "deterministic": True, "force_row_wise": True}
+    settings |= {"num_class": 3} if task == "multiclass" else {}
+    lightgbm.train(settings, data, 20).save_model(directory / "model.txt")
+    save_manifest(directory, "lightgbm", task, "model.txt")
+    return directory
+
+
+def save_manifest(directory: Path, engine: Any, task: Any, model_file: str) -> None:
+    manifest = Manifest(
+        family=engine,
+        engine=engine,
+        task=task,
+        target="late",
+        classes=CLASSES[task],
+        features=FEATURES,
+        model_file=model_file,
+    )
+    write_manifest(directory, manifest)
 
 
 @pytest.fixture(scope="session")
-def xgboost_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A saved XGBoost model with a category and missing values."""
-    xgboost = import_xgboost()
-    columns = some_columns(2000)
-    late = (columns["distance"] / 1000 + (columns["carrier"] == "UA") + np.nan_to_num(columns["wind"]) > 1.5).astype(
-        float
-    )
-    matrix = xgboost.DMatrix(
-        encode(FEATURES, columns), label=late, feature_types=feature_types(FEATURES), enable_categorical=True
-    )
-    booster = xgboost.train({"objective": "binary:logistic", "max_depth": 4, "seed": 0}, matrix, 20)
-    directory = tmp_path_factory.mktemp("xgboost")
-    booster.save_model(directory / "model.ubj")
-    manifest = Manifest(family="xgboost", task="binary", target="late", features=FEATURES, model_file="model.ubj")
-    write_manifest(directory, manifest)
-    return directory
+def saved_models(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Path]:
+    """A saved model of each engine of trees and each task."""
+    train = {"xgboost": train_xgboost, "lightgbm": train_lightgbm}
+    return {
+        (engine, task): train[engine](task, tmp_path_factory.mktemp(f"{engine}-{task}"))
+        for engine in train
+        for task in CLASSES
+    }
+
+
+@pytest.fixture(scope="session")
+def xgboost_model(saved_models: dict[tuple[str, str], Path]) -> Path:
+    return saved_models["xgboost", "binary"]
+
+
+@pytest.fixture(scope="session")
+def lightgbm_model(saved_models: dict[tuple[str, str], Path]) -> Path:
+    return saved_models["lightgbm", "binary"]
 
 
 @pytest.fixture(scope="session")

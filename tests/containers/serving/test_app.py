@@ -94,6 +94,32 @@ def test_unicode_and_unseen_categories(client: TestClient, predictor: Predictor)
     assert post(client, '"distance",carrier,wind\n800.0,"Ünïted ✈",3.5\n', CSV).json()["predictions"] == one("Ünïted ✈")
 
 
+@pytest.mark.parametrize("engine", ["xgboost", "lightgbm"])
+def test_several_classes(engine: str, saved_models: dict[tuple[str, str], Path]) -> None:
+    settings = Settings(model_directory=saved_models[engine, "multiclass"], model_version="7")
+    client = TestClient(create_app(load(settings), settings))
+    expected = Predictor.load(settings.model_directory).predict({name: [value] * 2 for name, value in ROW.items()})
+    answer = post(client, {"instances": [ROW, ROW]}).json()
+    assert answer["predictions"] == expected.tolist()
+    assert answer["classes"] == ["early", "late", "lost"]
+    assert answer["model"]["version"] == "7"
+    text = post(client, {"instances": [ROW, ROW]}, JSON | {"accept": "text/csv"}).text
+    assert [[float(value) for value in line.split(",")] for line in text.splitlines()] == expected.tolist()
+
+
+@pytest.mark.parametrize("engine", ["xgboost", "lightgbm"])
+def test_a_number(engine: str, saved_models: dict[tuple[str, str], Path]) -> None:
+    settings = Settings(model_directory=saved_models[engine, "regression"])
+    client = TestClient(create_app(load(settings), settings))
+    (expected,) = Predictor.load(settings.model_directory).predict({name: [value] for name, value in ROW.items()})
+    answer = post(client, {"instances": [ROW]}).json()
+    assert answer.keys() == {"predictions", "model"}
+    assert answer["predictions"] == [expected]
+    assert abs(expected) > 1
+    text = post(client, {"instances": [ROW]}, JSON | {"accept": "text/csv"}).text
+    assert float(text) == expected
+
+
 def test_csv_answer(client: TestClient, predictor: Predictor) -> None:
     answer = post(client, {"instances": [ROW, ROW]}, JSON | {"accept": "text/csv"})
     assert answer.headers["content-type"].startswith("text/csv")

@@ -24,6 +24,7 @@ from modelformat import (
     digest,
     encode,
     feature_types,
+    import_lightgbm,
     import_xgboost,
     read_manifest,
     width,
@@ -122,6 +123,35 @@ def test_prediction_equals_the_library_and_does_not_depend_on_the_batch(xgboost_
     assert predictor.predict({name: [] for name in columns}).shape == (0,)
 
 
+@pytest.mark.parametrize("engine", ["xgboost", "lightgbm"])
+@pytest.mark.parametrize(("task", "shape"), [("binary", ()), ("multiclass", (3,)), ("regression", ())])
+def test_predictions_of_every_task(
+    engine: str, task: str, shape: tuple[int, ...], saved_models: dict[tuple[str, str], Path]
+) -> None:
+    columns = some_columns(500, seed=6)
+    predictor = Predictor.load(saved_models[engine, task], threads=1)
+    many = predictor.predict(columns)
+    assert (many.dtype, many.shape) == (np.float64, (500, *shape))
+    path, encoded = saved_models[engine, task] / predictor.manifest.model_file, encode(FEATURES, columns)
+    if engine == "xgboost":
+        expected = import_xgboost().Booster(model_file=path).inplace_predict(encoded)
+    else:
+        expected = import_lightgbm().Booster(model_file=path).predict(encoded)
+    np.testing.assert_array_equal(many, expected)
+    for row in range(0, 500, 97):
+        one = predictor.predict({name: values[row : row + 1].tolist() for name, values in columns.items()})
+        np.testing.assert_array_equal(one[0], many[row])
+    assert predictor.predict({name: [] for name in columns}).shape == (0, *shape)
+    if task == "multiclass":
+        np.testing.assert_allclose(many.sum(axis=1), 1, atol=1e-6)
+
+
+def test_a_prediction_may_use_several_threads(lightgbm_model: Path) -> None:
+    columns = some_columns(500)
+    one, two = (Predictor.load(lightgbm_model, threads=threads).predict(columns) for threads in (1, 2))
+    np.testing.assert_array_equal(one, two)
+
+
 def test_onnx_gives_the_probability_of_class_1(sklearn_model: Path, logistic: dict[str, Any]) -> None:
     predictor = Predictor.load(sklearn_model, threads=1)
     columns = {name: [row[name] for row in logistic["rows"]] for name in logistic["rows"][0]}
@@ -156,12 +186,18 @@ def test_digest_needs_neither_numpy_nor_an_engine() -> None:
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
 
 
-def test_only_the_engine_of_the_family_is_imported(sklearn_model: Path, xgboost_model: Path) -> None:
+def test_only_the_engine_that_is_needed_is_imported(
+    sklearn_model: Path, xgboost_model: Path, lightgbm_model: Path
+) -> None:
     code = (
         "import sys; from pathlib import Path; from modelformat import Predictor; Predictor.load(Path(sys.argv[1]));"
-        "print(sorted({'xgboost', 'onnxruntime', 'sklearn', 'pandas'} & set(sys.modules)))"
+        "print(sorted({'xgboost', 'lightgbm', 'onnxruntime', 'sklearn', 'pandas'} & set(sys.modules)))"
     )
-    for model, engine in ((sklearn_model, "onnxruntime"), (xgboost_model, "xgboost")):
+    for model, engine in (
+        (sklearn_model, "onnxruntime"),
+        (xgboost_model, "xgboost"),
+        (lightgbm_model, "lightgbm"),
+    ):
         done = subprocess.run([sys.executable, "-c", code, model], capture_output=True, text=True, check=True)
         assert done.stdout == f"['{engine}']\n"
 
@@ -177,8 +213,14 @@ def test_the_manifest_is_the_same_after_a_round_trip(xgboost_model: Path, tmp_pa
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format_version": 2}, "format_version"),
-        ({"family": "lightgbm"}, "family"),
+        ({"format_version": 1}, "format_version"),
+        ({"engine": "pickle"}, "engine"),
+        ({"task": "ranking"}, "task"),
+        ({"classes": None}, "classes: needed for a classification"),
+        ({"task": "regression"}, "classes: .*not allowed for a regression"),
+        ({"classes": ["0"]}, "at least two"),
+        ({"classes": ["0", "0"]}, "each once"),
+        ({"classes": ["0", "1", "2"]}, "a binary task has two"),
         ({"features": []}, "features"),
         ({"features": [{"kind": "number", "name": "a"}, {"kind": "number", "name": "a"}]}, "'a' is there twice"),
         ({"features": [{"kind": "category", "name": "a", "categories": ["b", "a"]}]}, "sorted and distinct"),
@@ -196,20 +238,60 @@ def test_a_wrong_manifest_is_refused(change: dict[str, Any], message: str, xgboo
         Predictor.load(tmp_path)
 
 
-@pytest.mark.parametrize("content", [b"", b"not a model", b"{}"])
-@pytest.mark.parametrize("family", ["xgboost", "sklearn"])
+@pytest.mark.parametrize("content", [b"", b"not a model", b"{}", b"\xff\xfe"])
+@pytest.mark.parametrize("engine", ["xgboost", "lightgbm", "onnx"])
 def test_a_broken_model_file_is_refused(
-    content: bytes, family: str, xgboost_model: Path, sklearn_model: Path, tmp_path: Path
+    content: bytes, engine: str, xgboost_model: Path, lightgbm_model: Path, sklearn_model: Path, tmp_path: Path
 ) -> None:
-    shutil.copytree(xgboost_model if family == "xgboost" else sklearn_model, tmp_path, dirs_exist_ok=True)
+    models = {"xgboost": xgboost_model, "lightgbm": lightgbm_model, "onnx": sklearn_model}
+    shutil.copytree(models[engine], tmp_path, dirs_exist_ok=True)
     (tmp_path / read_manifest(tmp_path).model_file).write_bytes(content)
-    with pytest.raises(ModelFormatError, match=r"model\.(ubj|onnx): not an?"):
+    with pytest.raises(ModelFormatError, match=r"model\.(ubj|txt|onnx): not an?"):
         Predictor.load(tmp_path)
 
 
-def test_a_model_that_takes_other_inputs_is_refused(xgboost_model: Path, tmp_path: Path) -> None:
-    shutil.copytree(xgboost_model, tmp_path, dirs_exist_ok=True)
+@pytest.mark.parametrize("engine", ["xgboost", "lightgbm"])
+@pytest.mark.parametrize("part", [0.1, 0.5, 0.9])
+def test_a_model_file_that_was_cut_short_is_refused(
+    engine: str, part: float, saved_models: dict[tuple[str, str], Path], tmp_path: Path
+) -> None:
+    shutil.copytree(saved_models[engine, "binary"], tmp_path, dirs_exist_ok=True)
+    path = tmp_path / read_manifest(tmp_path).model_file
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * part)])
+    with pytest.raises(ModelFormatError, match=r"model\.(ubj|txt): not an?"):
+        Predictor.load(tmp_path)
+
+
+@pytest.mark.parametrize("engine", ["xgboost", "lightgbm"])
+def test_a_model_that_takes_other_inputs_is_refused(
+    engine: str, saved_models: dict[tuple[str, str], Path], tmp_path: Path
+) -> None:
+    shutil.copytree(saved_models[engine, "binary"], tmp_path, dirs_exist_ok=True)
     manifest = read_manifest(tmp_path)
     write_manifest(tmp_path, Manifest(**{**dict(manifest), "features": manifest.features[:2]}))
     with pytest.raises(ModelFormatError, match="does not fit its manifest"):
+        Predictor.load(tmp_path)
+
+
+@pytest.mark.parametrize("engine", ["xgboost", "lightgbm"])
+@pytest.mark.parametrize(
+    ("task", "change", "message"),
+    [
+        ("binary", {"task": "multiclass", "classes": ["a", "b", "c"]}, r"shape \(1,\); a multiclass model .* \(1, 3\)"),
+        ("multiclass", {"classes": ["a", "b"]}, r"shape \(1, 3\); .*\['a', 'b'\] answers \(1, 2\)"),
+        ("multiclass", {"task": "regression", "classes": None}, r"shape \(1, 3\); a regression model .* \(1,\)"),
+    ],
+)
+def test_a_model_that_answers_otherwise_is_refused(
+    engine: str,
+    task: str,
+    change: dict[str, Any],
+    message: str,
+    saved_models: dict[tuple[str, str], Path],
+    tmp_path: Path,
+) -> None:
+    shutil.copytree(saved_models[engine, task], tmp_path, dirs_exist_ok=True)
+    write_manifest(tmp_path, Manifest(**{**dict(read_manifest(tmp_path)), **change}))
+    with pytest.raises(ModelFormatError, match=message):
         Predictor.load(tmp_path)

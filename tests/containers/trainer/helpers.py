@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import io
 import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,9 +16,24 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mlplatform import steps, storage
-from mlplatform.config import Candidate, InputManifest, InputObject, ModelConfig, RunConfig, Trial
+from mlplatform.config import (
+    Candidate,
+    InputManifest,
+    InputObject,
+    ModelConfig,
+    Preparation,
+    RunConfig,
+    Search,
+    StudyDatabase,
+    Trial,
+)
+from mlplatform.families import load_family
+from mlplatform.profile import BINS, CategoryProfile, DataProfile, NumberProfile
 from mlplatform.results import StepFailure
 from trainer.__main__ import STEPS
+from trainer.data import Dataset, Kind
+
+ROOT = Path(__file__).parents[3]
 
 MODEL: dict[str, Any] = {
     "name": "parcels",
@@ -62,6 +80,25 @@ MODEL: dict[str, Any] = {
     "policy": {"minimum_quality": 0.6},
 }
 
+MULTICLASS: dict[str, Any] = {
+    "task": "multiclass",
+    "query": MODEL["query"].replace(
+        "(p.delay > 15)::integer as late",
+        "case when p.delay > 20 then 'very late' when p.delay > 10 then 'late' else 'on time' end as late",
+    ),
+    "metric": "log_loss",
+    "policy": {"minimum_quality": 1.0},
+}
+"""What makes three classes (`late`, `on time`, `very late`) of `MODEL`."""
+REGRESSION: dict[str, Any] = {
+    "task": "regression",
+    "query": MODEL["query"].replace("(p.delay > 15)::integer as late", "p.delay as late"),
+    "metric": "rmse",
+    "policy": {"minimum_quality": 20.0},
+}
+"""What makes `MODEL` a regression of the delay in minutes."""
+TASKS: dict[str, dict[str, Any]] = {"binary": {}, "multiclass": MULTICLASS, "regression": REGRESSION}
+
 Columns = dict[str, list[Any]]
 
 
@@ -96,6 +133,33 @@ def parquet(columns: Columns, types: dict[str, pa.DataType] | None = None) -> by
     return buffer.getvalue()
 
 
+def profile(data: Dataset, kinds: Mapping[str, Kind], classes: Sequence[str] | None = ("0", "1")) -> DataProfile:
+    """What step prepare writes of a train split, computed by NumPy alone."""
+    columns: dict[str, NumberProfile | CategoryProfile] = {}
+    for name, kind in kinds.items():
+        values = data.columns[name]
+        if kind == "category":
+            counts = Counter(str(value) for value in values if value is not None)
+            missing = sum(value is None for value in values)
+            columns[name] = CategoryProfile(missing=missing, counts=dict(sorted(counts.items())))
+            continue
+        there = np.asarray(values, dtype=np.float64)
+        there = there[np.isfinite(there)]
+        low, high = (float(there.min()), float(there.max())) if len(there) else (0.0, 0.0)
+        bins = np.zeros(len(there), dtype=int)
+        if high > low:
+            bins = np.minimum(((there - low) / (high - low) * BINS).astype(int), BINS - 1)
+        columns[name] = NumberProfile(
+            missing=data.rows - len(there),
+            mean=float(there.mean()) if len(there) else 0.0,
+            deviation=float(there.std()) if len(there) else 0.0,
+            minimum=low,
+            maximum=high,
+            histogram=np.bincount(bins, minlength=BINS).tolist(),
+        )
+    return DataProfile(rows=data.rows, columns=columns, classes=None if classes is None else list(classes))
+
+
 @dataclass
 class Run:
     """A run's prefix on S3, its landed files, and its configuration."""
@@ -106,8 +170,17 @@ class Run:
     family: str = "xgboost"
     seed: int = 7
     objects: list[InputObject] = field(default_factory=list)
-    trial: Trial | None = field(default_factory=lambda: Trial(index=0, params={"max_depth": 3}))
+    trials: list[Trial] = field(default_factory=lambda: [Trial(index=0, params={"max_depth": 3})])
+    search: Search = field(default_factory=Search)
+    study_database: StudyDatabase | None = None
+    preparation: Preparation = field(default_factory=Preparation)
+    checkpoint_seconds: float = 300
+    parent_run_id: str | None = None
     candidate: Candidate | None = None
+
+    def use_task(self, task: str) -> None:
+        """Make the task a `binary`, `multiclass` or `regression` one."""
+        self.model.update(json.loads(json.dumps(TASKS[task])))
 
     @property
     def prefix(self) -> str:
@@ -139,13 +212,18 @@ class Run:
         return RunConfig(
             run_key=self.name,
             seed=self.seed,
-            family=self.family,  # type: ignore[arg-type]
+            family=load_family(self.family, ROOT),
             model=model,
             policy=model.policy,
             tracking_uri=self.tracking_uri,
             region="us-east-1",
             lineage={"git_sha": "0123abc"},
-            trial=self.trial,
+            trials=self.trials,
+            search=self.search,
+            study_database=self.study_database,
+            preparation=self.preparation,
+            checkpoint_seconds=self.checkpoint_seconds,
+            parent_run_id=self.parent_run_id,
             candidate=self.candidate,
         )
 

@@ -46,6 +46,23 @@ def test_a_pods_life_with_kubectl(server: Any, pods: Any) -> None:
     assert "NotFound" in _kubectl(server, "get", "pod", "by-hand", code=1)
 
 
+def test_a_jobs_life_with_kubectl(server: Any, pods: Any) -> None:
+    pod = pods.body("trap=bye", "print=ready", "sleep=20")
+    spec = {"completions": 2, "parallelism": 2, "completionMode": "Indexed", "backoffLimit": 0}
+    body = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "job-by-hand"}}
+    text = json.dumps({**body, "spec": {**spec, "template": {"spec": pod["spec"]}}})
+    assert "job.batch/job-by-hand created" in _kubectl(server, "create", "-f", "-", text=text)
+    _kubectl(server, "wait", "--for=jsonpath={.status.ready}=2", "job/job-by-hand", "--timeout=10s")
+    assert {"job-by-hand", "Running", "0/2"} <= set(_kubectl(server, "get", "jobs").split())
+    described = _kubectl(server, "describe", "job", "job-by-hand")
+    assert "Pods Statuses:" in described
+    assert "SuccessfulCreate" in described
+    assert _kubectl(server, "get", "pods", "-l", "job-name=job-by-hand", "-o", "name").count("pod/job-by-hand-") == 2
+    assert "deleted" in _kubectl(server, "delete", "job", "job-by-hand")
+    _kubectl(server, "wait", "--for=delete", "pod", "-l", "job-name=job-by-hand", "--timeout=10s")
+    assert "NotFound" in _kubectl(server, "get", "job", "job-by-hand", code=1)
+
+
 def test_kubectl_is_told_what_is_wrong(server: Any, pods: Any) -> None:
     body = pods.body("print=x", name="typo")
     body["spec"]["containers"][0]["comand"] = ["x"]

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from local.images import Image
-from local.kubernetes import environment, patches, quantities, schema, selectors, store
+from local.kubernetes import environment, jobs, patches, quantities, schema, selectors, store
 from local.kubernetes.errors import ApiError
 
 
@@ -89,7 +89,7 @@ def test_expansion(text: str, result: str) -> None:
 )
 def test_command_lines(command: Any, args: Any, result: list[str]) -> None:
     image = Image(entrypoint=["entry"], cmd=["cmd"])
-    assert environment.build_command({"command": command, "args": args}, image, {}, {}) == result
+    assert environment.build_command({"command": command, "args": args}, image, {}, {}, {}) == result
 
 
 def test_strategic_merge_knows_lists_by_their_keys() -> None:
@@ -122,3 +122,39 @@ def test_an_update_that_changes_nothing_is_no_write() -> None:
 
 def test_the_schema_is_that_of_the_installed_client() -> None:
     assert json.loads((Path(schema.__file__).parent / "schema.json").read_text()) == schema._generate()
+
+
+@pytest.mark.parametrize(
+    ("indexes", "text"),
+    [([], ""), ([3], "3"), ([1, 0], "0,1"), ([0, 1, 2], "0-2"), ([0, 1, 2, 5, 7, 8], "0-2,5,7,8")],
+)
+def test_completed_indexes(indexes: list[int], text: str) -> None:
+    assert jobs.ranges(indexes) == text
+
+
+def test_a_long_name_leaves_room_for_the_index() -> None:
+    template = {"metadata": {}, "spec": {"containers": [{"name": "base"}]}}
+    job = {"metadata": {"name": "j" * 60, "namespace": "n", "uid": "u"}, "spec": {"template": template}}
+    pod = jobs.make_pod(job, 12)
+    assert len(pod["metadata"]["name"]) == 63
+    assert pod["metadata"]["generateName"].endswith("j-12-")
+    assert pod["spec"]["hostname"] == "j" * 60 + "-12"
+    assert "hostname" not in template["spec"], "the template is not changed"
+
+
+@pytest.mark.parametrize(
+    ("text", "resolved"),
+    [
+        ("a-0.workers:29500", "127.0.0.1:29500"),
+        ("tcp://a-0.workers.n.svc.cluster.local", "tcp://127.0.0.1"),
+        ("a-0.workers.n.svc,a-0.workers.n", "127.0.0.1,127.0.0.1"),
+        ("a-0.workers.", "127.0.0.1"),
+        ("a-0.workers.elsewhere", "a-0.workers.elsewhere"),
+        ("aa-0.workers", "aa-0.workers"),
+        ("a-0.workers-2", "a-0.workers-2"),
+        ("a-0", "a-0"),
+    ],
+)
+def test_names_of_pods(text: str, resolved: str) -> None:
+    names = dict.fromkeys(("a-0.workers", "a-0.workers.n"), "127.0.0.1")
+    assert environment.resolve_names(text, names) == resolved

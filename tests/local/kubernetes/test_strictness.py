@@ -114,7 +114,7 @@ REQUESTS: dict[str, tuple[str, str, dict[str, Any], int]] = {
     "no such pod": ("GET", f"{PODS}/none", {}, 404),
     "delete no such pod": ("DELETE", f"{PODS}/none", {}, 404),
     "no such resource": ("GET", "/api/v1/namespaces/ml-training/jobs", {}, 404),
-    "no such group": ("GET", "/apis/batch/v1/namespaces/ml-training/jobs", {}, 404),
+    "no such group": ("GET", "/apis/apps/v1/namespaces/ml-training/deployments", {}, 404),
     "no such subresource": ("GET", f"{PODS}/none/portforward", {}, 404),
     "bad label selector": ("GET", f"{PODS}?labelSelector=a%20b%20c", {}, 400),
     "bad set selector": ("GET", f"{PODS}?labelSelector=a%20in%20b", {}, 400),

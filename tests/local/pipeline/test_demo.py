@@ -27,7 +27,15 @@ def a_task(task_id: str, state: str, seconds: float = 1.0, map_index: int = -1) 
 
 def a_trial(index: int, value: float | None, depth: int) -> dict[str, Any]:
     params = {"max_depth": depth, "n_estimators": 500}
-    return {"trial": index, "metrics": {"roc_auc": value}, "fit_seconds": 1.0, "params": params}
+    status, reason = ("succeeded", None) if value is not None else ("failed", "the loss is nan since epoch 3")
+    return {
+        "trial": index,
+        "status": status,
+        "reason": reason,
+        "metrics": {"roc_auc": value},
+        "fit_seconds": 1.0,
+        "params": params,
+    }
 
 
 def a_report(**changes: Any) -> RunReport:
@@ -40,6 +48,7 @@ def a_report(**changes: Any) -> RunReport:
         "record": None,
         "decision": decision,
         "trials": [a_trial(0, 0.61, 3), a_trial(1, 0.7, 5), a_trial(2, None, 7)],
+        "selection": {"best": 1},
         "deployment": None,
     }
     return RunReport(**{**given, **changes})
@@ -67,10 +76,11 @@ def test_the_best_trial_is_marked_and_only_what_was_searched_is_shown() -> None:
     assert "registered as version 4" in text
     assert "max_depth 5" in text
     assert "n_estimators" not in text
+    assert "failed: the loss is nan since epoch 3" in text
 
 
 def test_a_run_without_a_single_score_has_no_best_trial() -> None:
-    text = shown(summary.trials_table(a_report(trials=[a_trial(0, None, 3)]), "roc_auc"))
+    text = shown(summary.trials_table(a_report(trials=[a_trial(0, None, 3)], selection=None), "roc_auc"))
     assert "*" not in text
 
 
@@ -84,11 +94,39 @@ def test_a_run_that_did_not_come_to_a_decision_says_so() -> None:
     assert "no decision was made" in shown(summary.decision_text(a_report(decision=None)))
 
 
-def test_a_prediction_stands_beside_what_happened() -> None:
-    flight = {"scheduled": "2013-02-22T07:05:00", "carrier": "UA", "flight": 647, "origin": "EWR", "dest": "DEN"}
-    text = shown(summary.predictions_table([Prediction(flight | {"arr_delay": 31.0}, 0.42, True)]))
-    for part in ("2013-02-22 07:05", "UA 647", "EWR → DEN", "0.42", "late, +31 min"):
+def test_a_prediction_stands_beside_what_was_true() -> None:
+    references = {"scheduled": "2013-02-22 07:05:00", "flight": 647, "tailnum": None, "arr_delay": 31.0}
+    text = shown(summary.predictions_table([Prediction(references, {"carrier": "UA"}, 0.42, 1.0)], None))
+    for part in ("2013-02-22 07:05:00", "647", "31", "0.42"):
         assert part in text
+    assert "UA" not in text
+
+
+def test_of_several_classes_the_likeliest_is_named_and_rows_without_references_show_features() -> None:
+    features = {"petal_length": 1.4, "petal_width": 0.2}
+    told = summary.predictions_table([Prediction({}, features, [0.1, 0.7, 0.2], "virginica")], ["a", "versicolor", "c"])
+    for part in ("petal_length", "1.4", "versicolor (0.70)", "virginica"):
+        assert part in shown(told)
+
+
+def test_an_empty_answer_is_an_empty_table() -> None:
+    assert "answer" in shown(summary.predictions_table([], None))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--dataset", "moons"], "DATASET=moons: there is none; choose from"),
+        (["--model", "oracle"], "MODEL=oracle: config/models/flights.yaml has"),
+    ],
+)
+def test_a_choice_that_does_not_exist_starts_nothing(
+    options: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command, "up", lambda **_: pytest.fail("the platform was started"))
+    done = CliRunner().invoke(command.app, ["demo", "--home", str(tmp_path), *options])
+    assert done.exit_code == 2
+    assert message in " ".join(done.output.split())
 
 
 def test_progress_says_each_change_once() -> None:

@@ -3,15 +3,16 @@ from __future__ import annotations
 import json
 import re
 import stat
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from local.images import ImageRegistry
-from local.platform import bundle
+from local.platform import bundle, home
 from local.platform.facts import Facts, Secrets
 from local.platform.home import ROOT, Home, PlatformError
-from local.platform.images import RECIPES, image, references, source_digest
+from local.platform.images import RECIPES, image, image_if_set_up, references, source_digest
 
 PORTS = {"postgres": 1, "aws": 2, "kubernetes": 3, "mlflow": 4, "airflow": 5}
 
@@ -73,18 +74,30 @@ def test_the_trainer_is_another_image_when_the_model_format_changes() -> None:
 def test_references_have_the_form_sagemaker_wants() -> None:
     for name, reference in references().items():
         registry = r"\d{12}\.dkr\.ecr\.us-east-1\.amazonaws\.com"
-        assert re.fullmatch(rf"{registry}/mlplatform/{name}:[0-9a-f]{{12}}", reference)
+        assert re.fullmatch(rf"{registry}/mlplatform/{name.replace('_', '-')}:[0-9a-f]{{12}}", reference)
 
 
 @pytest.mark.parametrize("name", sorted(RECIPES))
 def test_an_image_runs_the_components_own_interpreter(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
     found = image(name, "/home/of/platform")
-    assert found.entrypoint == [str(ROOT / ".local" / "envs" / name / "bin" / "python"), "-m", name]
+    recipe = RECIPES[name]
+    python = ROOT / ".local" / "envs" / recipe.environment / "bin" / "python"
+    assert found.entrypoint == [str(python), "-m", recipe.package]
     assert "PYTHONDONTWRITEBYTECODE" not in found.env
     assert not any(key.startswith("AWS_") for key in found.env)
     for folder in found.env["PYTHONPATH"].split(":"):
         assert Path(folder).is_dir()
+
+
+def test_an_image_that_was_not_set_up_says_how(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """PyTorch with CUDA is several gigabytes: nobody gets it who does not use it."""
+    monkeypatch.setattr(home, "ENVS", tmp_path)
+    done = subprocess.run(image_if_set_up("trainer_cuda", "m").entrypoint, capture_output=True, text=True)
+    assert done.returncode == 64
+    assert "python3 local/bootstrap.py trainer-cuda" in done.stderr
+    with pytest.raises(PlatformError, match="the environment 'trainer' is not there"):
+        image_if_set_up("trainer", "m")
 
 
 def test_the_bundle_links_the_project_and_has_the_facts(facts: Facts) -> None:

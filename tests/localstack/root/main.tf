@@ -93,7 +93,7 @@ locals {
     aws           = { region = data.aws_region.current.name, account_id = data.aws_caller_identity.current.account_id }
     buckets       = { for purpose in ["landing", "data", "artifacts"] : purpose => module.storage.buckets[purpose].name }
     kubernetes    = { kubeconfig = "kubeconfig", context = local.name }
-    images        = { for image in ["trainer", "deployer", "serving"] : image => "registry.example/${image}@sha256:0123" }
+    images        = { for image in ["trainer", "trainer_cuda", "deployer", "serving"] : image => "registry.example/${image}@sha256:0123" }
     mlflow        = { tracking_uri = "http://mlflow.${local.name}.internal" }
     serving       = { execution_role_arn = "arn:aws:iam::123456789012:role/serving", endpoint_name = "${local.name}-{dataset}" }
     notifications = { topic_arn = module.observability.notifications_topic_arn }

@@ -64,8 +64,8 @@ def test_an_endpoint_that_does_not_stand_costs_nothing() -> None:
 
 
 def test_training_runs_on_as_many_nodes_as_trials_or_as_there_may_be() -> None:
-    few, _ = cost.training_hour(sizes(), {"training": {"parallel_trials": 2}}, cost.PRICES)
-    many, what = cost.training_hour(sizes(), {"training": {"parallel_trials": 100}}, cost.PRICES)
+    few, _ = cost.training_hour(sizes(), {"training": {"parallel_pods": 2}}, cost.PRICES)
+    many, what = cost.training_hour(sizes(), {"training": {"parallel_pods": 100}}, cost.PRICES)
     assert many == pytest.approx(2 * few)
     assert "4 × g5.xlarge" in what
 

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import io
 import json
 import subprocess
+import tarfile
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,11 +12,14 @@ import boto3
 import pytest
 from moto import mock_aws
 
-from cloud import images
+from cloud import docker, images, materials
 from cloud.environments import Environment
 from cloud.errors import CloudError
 
 DIGEST = "sha256:" + "a" * 64
+PROJECT_ROOT = Path(__file__).resolve().parents[3]
+PINNED = f"python:3.12@sha256:{'b' * 64}"
+BILL = {"bomFormat": "CycloneDX", "components": [{"name": "numpy", "version": "2.0"}]}
 
 
 def git(root: Path, *arguments: str) -> str:
@@ -27,8 +32,9 @@ def root(tmp_path: Path) -> Path:
     """A clone in which everything is committed."""
     for name in ("dev", "staging", "prod"):
         (tmp_path / "terraform" / "environments" / name).mkdir(parents=True)
-    (tmp_path / "containers" / "trainer").mkdir(parents=True)
-    (tmp_path / "containers" / "trainer" / "Dockerfile").write_text("FROM scratch\n", encoding="utf-8")
+    for recipe in images.IMAGES.values():
+        (tmp_path / recipe.dockerfile).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / recipe.dockerfile).write_text(f"ARG PYTHON_IMAGE={PINNED}\n", encoding="utf-8")
     git(tmp_path, "init", "-q")
     git(tmp_path, "add", ".")
     git(tmp_path, "commit", "-qm", "all")
@@ -37,9 +43,56 @@ def root(tmp_path: Path) -> Path:
 
 def test_images_are_built_from_a_commit(root: Path) -> None:
     commit = images.checked_out_commit(root)
-    command = images.build_command("trainer", f"repo/trainer:{commit}", commit)
+    command = images.build_command("trainer", f"repo/trainer:{commit}", commit, images.commit_time(root))
     assert "--file=containers/trainer/Dockerfile" in command
     assert f"--build-arg=GIT_SHA={commit}" in command
+    assert f"--build-arg=SOURCE_DATE_EPOCH={git(root, 'log', '-1', '--format=%ct')}" in command
+    assert not any("VARIANT" in argument or "--secret" in argument for argument in command)
+
+
+def test_the_trainer_has_a_variant_with_cuda() -> None:
+    command = images.build_command("trainer_cuda", "repo/trainer-cuda:1", "1", "0")
+    assert "--file=containers/trainer/Dockerfile" in command
+    assert "--build-arg=VARIANT=cuda" in command
+    assert (PROJECT_ROOT / "containers/trainer/requirements-cuda.lock").is_file()
+    assert images.IMAGES["trainer_cuda"].repository == "trainer-cuda"
+
+
+def test_a_package_index_of_ones_own_is_a_secret_of_the_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    index = tmp_path / "index"
+    monkeypatch.setenv("ML_PLATFORM_BUILD_INDEX", str(index))
+    with pytest.raises(CloudError, match=r"ML_PLATFORM_BUILD_INDEX names .*index, which is no file"):
+        images.build_command("serving", "repo/serving:1", "1", "0")
+    index.write_text("PIP_INDEX_URL=https://user:password@example.com/simple\n", encoding="utf-8")
+    command = images.build_command("serving", "repo/serving:1", "1", "0")
+    assert f"--secret=id=index,src={index}" in command
+    assert "password" not in " ".join(command)
+
+
+def test_the_root_image_is_pinned_in_this_project() -> None:
+    assert images.root_image(PROJECT_ROOT).startswith("python:3.12-slim-bookworm@sha256:")
+
+
+@pytest.mark.parametrize(
+    ("reference", "says"),
+    [
+        (
+            "python:3.12-slim-bookworm",
+            r"containers/serving/Dockerfile: PYTHON_IMAGE is python:3.12-slim-bookworm, which",
+        ),
+        ("python@sha256:abc", "names no digest"),
+        ("", "PYTHON_IMAGE is nothing"),
+        (f"python:3.13@sha256:{'b' * 64}", r"not the same in .*serving/Dockerfile"),
+    ],
+)
+def test_no_release_is_built_on_an_unpinned_root_image(
+    root: Path, monkeypatch: pytest.MonkeyPatch, reference: str, says: str
+) -> None:
+    (root / "containers/serving/Dockerfile").write_text(f"ARG PYTHON_IMAGE={reference}\n", encoding="utf-8")
+    git(root, "commit", "-qam", "other root")
+    monkeypatch.setattr(Environment, "client", lambda *_: pytest.fail("AWS was asked"))
+    with pytest.raises(CloudError, match=says):
+        images.build_and_push(Environment("dev", root), lambda _: None)
 
 
 def test_uncommitted_changes_are_refused_by_name(root: Path) -> None:
@@ -53,12 +106,40 @@ def test_a_folder_without_git_is_refused(tmp_path: Path) -> None:
         images.checked_out_commit(tmp_path)
 
 
-def test_promotion_takes_over_the_very_digests(root: Path) -> None:
+def named_images() -> dict[str, str]:
+    return {name: f"1.dkr.ecr/ml-platform/{recipe.repository}@{DIGEST}" for name, recipe in images.IMAGES.items()}
+
+
+def test_promotion_takes_over_the_very_digests_and_what_is_in_them(root: Path) -> None:
     dev, staging = Environment("dev", root), Environment("staging", root)
-    named = {name: f"1.dkr.ecr/ml-platform/{name}@{DIGEST}" for name in images.IMAGES}
+    named = named_images()
     images.write(dev, named, "c0ffee")
+    for name, reference in named.items():
+        materials.write(materials.path_of(dev, name), reference, BILL)
     assert images.promote(staging, dev) == named
     assert (staging.folder / images.FILE).read_bytes() == (dev.folder / images.FILE).read_bytes()
+    for name in named:
+        assert materials.path_of(staging, name).read_bytes() == materials.path_of(dev, name).read_bytes()
+
+
+@pytest.mark.parametrize("there", ["nothing", "another image's", "damaged"])
+def test_what_cannot_be_listed_is_not_promoted(root: Path, there: str) -> None:
+    dev, staging = Environment("dev", root), Environment("staging", root)
+    named = named_images()
+    images.write(dev, named, "c0ffee")
+    for name, reference in named.items():
+        materials.write(materials.path_of(dev, name), reference, BILL)
+    path = materials.path_of(dev, "mlflow")
+    if there == "nothing":
+        path.unlink()
+    elif there == "damaged":
+        path.write_text("{", encoding="utf-8")
+    else:
+        materials.write(path, named["serving"], BILL)
+    with pytest.raises(CloudError, match=r"mlflow.cdx.json does not describe .*run `make images ENV=dev` first"):
+        images.promote(staging, dev)
+    assert not (staging.folder / images.FILE).exists()
+    assert not materials.path_of(staging, "trainer").exists()
 
 
 @pytest.mark.parametrize("content", [None, "{", "{}"])
@@ -112,11 +193,41 @@ def test_a_scan_that_failed_is_no_result() -> None:
         images.scan(Ecr({"imageScanStatus": {"status": "UNSUPPORTED_IMAGE"}}), "trainer", DIGEST, poll_seconds=0)
 
 
-def test_critical_findings_keep_an_image_out(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    dev = Environment("dev", root)
+class Docker:
+    """A client whose images hold a bill of materials; it notes what it was asked to do."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, content: bytes = json.dumps(BILL).encode()) -> None:
+        self.asked: list[tuple[str, ...]] = []
+        self._content = content
+        monkeypatch.setattr(docker, "run", lambda _, *arguments, **__: self.asked.append(arguments))
+        monkeypatch.setattr(docker, "output", self._output)
+
+    def _output(self, _: Path, *arguments: str) -> bytes:
+        self.asked.append(arguments)
+        if arguments[0] != "cp":
+            return b"c0ntainer\n"
+        archive = io.BytesIO()
+        with tarfile.open(fileobj=archive, mode="w") as tar:
+            entry = tarfile.TarInfo("sbom.cdx.json")
+            entry.size = len(self._content)
+            tar.addfile(entry, io.BytesIO(self._content))
+        return archive.getvalue()
+
+
+@pytest.fixture
+def pushed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All images were pushed before, by another machine."""
     monkeypatch.setattr(Environment, "client", lambda *_: SimpleNamespace())
     monkeypatch.setattr(images, "repository_url", lambda _, name: f"repo/{name}")
-    monkeypatch.setattr(images, "_digest", lambda *_: DIGEST)  # all pushed before: nothing is built again
+    monkeypatch.setattr(images, "_digest", lambda *_: DIGEST)
+    monkeypatch.setattr(images, "login", lambda _: docker.run(Path(), "login"))
+    monkeypatch.setattr(images, "scan", lambda *_: {})
+
+
+@pytest.mark.usefixtures("pushed")
+def test_critical_findings_keep_an_image_out(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dev = Environment("dev", root)
+    Docker(monkeypatch)
     monkeypatch.setattr(images, "scan", lambda *_: {"CRITICAL": 1})
     with pytest.raises(CloudError, match="the scan found 1 critical"):
         images.build_and_push(dev, lambda _: None)
@@ -125,3 +236,35 @@ def test_critical_findings_keep_an_image_out(root: Path, monkeypatch: pytest.Mon
     named = images.build_and_push(dev, lambda _: None, allow_findings=True)
     assert json.loads((dev.folder / images.FILE).read_text(encoding="utf-8"))["images"] == named
     assert named["trainer"] == f"repo/trainer@{DIGEST}"
+    assert named["trainer_cuda"] == f"repo/trainer-cuda@{DIGEST}"
+
+
+@pytest.mark.usefixtures("pushed")
+def test_each_digest_comes_with_its_bill_of_materials(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dev = Environment("dev", root)
+    client = Docker(monkeypatch)
+    named = images.build_and_push(dev, lambda _: None)
+    assert [arguments[0] for arguments in client.asked] == ["login", *("create", "cp", "rm") * len(named)]
+    for name, reference in named.items():
+        document = json.loads(materials.path_of(dev, name).read_text(encoding="utf-8"))
+        assert document["components"] == BILL["components"]
+        assert document["metadata"]["component"]["bom-ref"] == reference
+
+    client.asked.clear()  # a second time all is there, and nothing is fetched
+    images.build_and_push(dev, lambda _: None)
+    assert client.asked == []
+
+
+@pytest.mark.usefixtures("pushed")
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b'{"bomFormat": "SPDX"}'])
+def test_an_image_without_a_bill_of_materials_is_refused(
+    root: Path, monkeypatch: pytest.MonkeyPatch, content: bytes
+) -> None:
+    dev = Environment("dev", root)
+    client = Docker(monkeypatch, content)
+    with pytest.raises(
+        CloudError, match=r"repo/trainer@sha256:a+: /opt/venv/share/sbom.cdx.json is no bill of materials"
+    ):
+        images.build_and_push(dev, lambda _: None)
+    assert client.asked[-1] == ("rm", "c0ntainer")
+    assert not (dev.folder / images.FILE).exists()

@@ -24,7 +24,7 @@ PLATFORM = {
     "aws": {"region": "eu-central-1", "account_id": "123456789012"},
     "buckets": {"landing": "l", "data": "d", "artifacts": "a"},
     "kubernetes": {"kubeconfig": "kubeconfig", "context": "ml-platform-dev"},
-    "images": {"trainer": "t", "deployer": "d", "serving": "s"},
+    "images": {"trainer": "t", "trainer_cuda": "c", "deployer": "d", "serving": "s"},
     "mlflow": {"tracking_uri": "http://mlflow.ml-platform-dev.internal"},
     "serving": {"execution_role_arn": "arn:aws:iam::123456789012:role/serving", "endpoint_name": "dev-{dataset}"},
     "notifications": {"topic_arn": "arn:aws:sns:eu-central-1:123456789012:notifications"},
@@ -121,6 +121,7 @@ def test_the_bundle_is_what_airflow_needs_and_nothing_else(root: Path) -> None:
     expected |= {f"dags/mlplatform/{path.name}" for path in (ROOT / "dags/mlplatform").glob("*.py")}
     expected |= {f"dags/config/{path.name}" for path in (ROOT / "config").glob("*.yaml")}
     expected |= {f"dags/config/models/{path.name}" for path in (ROOT / "config/models").glob("*.yaml")}
+    expected |= {f"dags/config/families/{path.name}" for path in (ROOT / "config/families").glob("*.yaml")}
     assert keys == expected | {"dags/.airflowignore"}
     assert keys.isdisjoint(bundle.TERRAFORM_KEYS)
 
@@ -282,7 +283,7 @@ def test_every_mistake_in_the_configuration_is_told_at_once(bucket: Bucket, root
 
 
 def test_facts_that_the_schema_refuses(bucket: Bucket, root: Path) -> None:
-    bucket.put("dags/platform.json", json.dumps({**PLATFORM, "images": {"trainer": "t"}}).encode())
+    bucket.put("dags/platform.json", json.dumps({**PLATFORM, "images": {"trainer": "t", "trainer_cuda": "c"}}).encode())
     refused(bucket, root, r"platform\.json: images\.deployer: Field required")
 
 

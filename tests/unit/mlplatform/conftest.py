@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from moto import mock_aws
 
-from mlplatform import config, registry, storage
+from mlplatform import config, families, registry, storage, tracking
 from mlplatform.config import Settings
-from mlplatform.results import TrainResult
+from mlplatform.results import TrialResult
 
 MODEL = """
 name: parcels
@@ -36,14 +36,71 @@ families:
     search:
       depth: {low: 2, high: 4, integer: true}
       rate: {low: 0.01, high: 1.0, scale: log}
+  linear: {}
+  net: {}
 policy: {minimum_quality: 0.6, minimum_improvement: 0.01}
 """
+FAMILIES = {
+    "xgboost": """
+name: xgboost
+description: Trees, on a GPU if there is one.
+module: trainer.families.xgboost
+image: trainer
+devices: [cpu, cuda]
+tasks: [binary, regression]
+parameters:
+  depth: {type: integer, default: 6, minimum: 1, maximum: 16}
+  rate: {type: number, default: 0.3, above: 0, maximum: 1}
+  max_bin: {type: integer, default: 256, minimum: 2}
+search:
+  depth: {low: 2, high: 8, integer: true}
+""",
+    "linear": """
+name: linear
+description: Never on a GPU.
+module: trainer.families.linear
+image: trainer
+tasks: [binary]
+parameters:
+  penalty: {type: string, default: l2, choices: [l1, l2]}
+search: {}
+""",
+    "net": """
+name: net
+description: In the image with CUDA only.
+module: trainer.families.net
+image: trainer_cuda
+devices: [cpu, cuda]
+distributed: true
+tasks: [binary]
+parameters:
+  width: {type: integer, default: 128, minimum: 1}
+  dropout: {type: number, default: 0.1, minimum: 0, maximum: 1}
+search:
+  width: [64, 128, 256]
+  dropout: {low: 0.0, high: 0.5}
+""",
+    "counts": """
+name: counts
+description: For numbers only.
+module: trainer.families.counts
+image: trainer
+tasks: [regression]
+parameters: {}
+search: {}
+""",
+}
 PLATFORM = {
     "environment": "local",
     "aws": {"region": "us-east-1", "account_id": "123456789012"},
     "buckets": {"landing": "landing", "data": "data", "artifacts": "artifacts"},
     "kubernetes": {"kubeconfig": "kubeconfig"},
-    "images": {"trainer": "trainer:1", "deployer": "deployer:1", "serving": "serving:1"},
+    "images": {
+        "trainer": "trainer:1",
+        "trainer_cuda": "trainer-cuda:1",
+        "deployer": "deployer:1",
+        "serving": "serving:1",
+    },
     "mlflow": {"tracking_uri": "http://mlflow.invalid"},
     "serving": {"execution_role_arn": "arn:aws:iam::123456789012:role/serving"},
 }
@@ -57,8 +114,12 @@ def bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("base.yaml", "local.yaml"):
         (tmp_path / "config" / name).write_text((ROOT / "config" / name).read_text())
     (tmp_path / "config" / "models" / "parcels.yaml").write_text(MODEL)
+    (tmp_path / "config" / "families").mkdir()
+    for name, text in FAMILIES.items():
+        (tmp_path / "config" / "families" / f"{name}.yaml").write_text(text)
     (tmp_path / "platform.json").write_text(json.dumps(PLATFORM))
-    for function in (config.load_settings, config.load_model, config.model_names):
+    found = (config.load_settings, config.load_model, config.model_names)
+    for function in (*found, families.family_names, families.load_family, families.check_model):
         defaults = tuple(tmp_path if value == config.BUNDLE else value for value in function.__defaults__ or ())
         monkeypatch.setattr(function, "__defaults__", defaults)
     return tmp_path
@@ -91,6 +152,8 @@ class FakeRegistry:
     """The part of MlflowClient that the library uses, in memory."""
 
     def __init__(self) -> None:
+        self.experiments: dict[str, SimpleNamespace] = {}
+        self.runs: dict[str, SimpleNamespace] = {}
         self.models: dict[str, str] = {}
         self.versions: list[SimpleNamespace] = []
         self.aliases: dict[str, str] = {}
@@ -130,23 +193,60 @@ class FakeRegistry:
     def get_run(self, run_id: str) -> SimpleNamespace:
         return SimpleNamespace(info=SimpleNamespace(artifact_uri=f"mlflow-artifacts:/1/{run_id}/artifacts"))
 
+    def get_experiment_by_name(self, name: str) -> SimpleNamespace | None:
+        return self.experiments.get(name)
+
+    def create_experiment(self, name: str) -> str:
+        self.experiments[name] = SimpleNamespace(experiment_id=f"exp-{name}", lifecycle_stage="active")
+        return f"exp-{name}"
+
+    def search_runs(
+        self, experiments: list[str], query: str, max_results: int, order_by: list[str]
+    ) -> list[SimpleNamespace]:
+        wanted = dict(re.findall(r"tags\.(\w+) = '([^']*)'", query))
+        return [
+            run
+            for run in self.runs.values()
+            if run.info.experiment_id in experiments and wanted.items() <= run.tags.items()
+        ][:max_results]
+
+    def create_run(self, experiment: str, tags: dict[str, str], run_name: str) -> SimpleNamespace:
+        run_id = f"search-{len(self.runs) + 1}"
+        info = SimpleNamespace(run_id=run_id, experiment_id=experiment, status="RUNNING", run_name=run_name)
+        self.runs[run_id] = SimpleNamespace(info=info, tags=tags, params={}, metrics={})
+        return self.runs[run_id]
+
+    def update_run(self, run_id: str, status: str) -> None:
+        self.runs[run_id].info.status = status
+
+    set_terminated = update_run
+
+    def log_batch(self, run_id: str, params: list[Any]) -> None:
+        for param in params:
+            # As MLflow: a parameter that was logged does not change.
+            assert self.runs[run_id].params.setdefault(param.key, param.value) == param.value
+
+    def log_metric(self, run_id: str, key: str, value: float) -> None:
+        self.runs[run_id].metrics[key] = value
+
+    def set_tag(self, run_id: str, key: str, value: str) -> None:
+        self.runs[run_id].tags[key] = value
+
 
 @pytest.fixture
 def fake_registry(monkeypatch: pytest.MonkeyPatch) -> FakeRegistry:
     """A model registry in memory."""
     fake = FakeRegistry()
-    monkeypatch.setattr(registry, "client", lambda uri: fake)
+    for module in (registry, tracking):
+        monkeypatch.setattr(module, "client", lambda uri: fake)
     return fake
 
 
-def trained(trial: int, **metrics: float | None) -> TrainResult:
-    """Make the result of a trial."""
-    now = datetime.now(UTC)
-    return TrainResult(
-        run_key="key",
-        started_at=now,
-        finished_at=now,
+def trained(trial: int, **metrics: float | None) -> TrialResult:
+    """Make the result of a trial that came to its end."""
+    return TrialResult(
         trial=trial,
+        status="succeeded",
         family="xgboost",
         params={"depth": trial},
         metrics=metrics,
@@ -154,6 +254,7 @@ def trained(trial: int, **metrics: float | None) -> TrainResult:
         model_uri=f"runs:/run-{trial}/model",
         model_digest=f"digest-{trial}",
         fit_seconds=1.0,
+        gpu_seconds=360.0,
     )
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from mlplatform import callbacks, notifications, runs, storage
+from mlplatform import callbacks, notifications, runs, storage, tracking
 from mlplatform.runs import RunPaths, RunRecord
 
 PATHS = RunPaths.of("data", "parcels", "key")
@@ -20,7 +20,7 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> list[notifications.Message]:
 
 
 @pytest.fixture
-def claimed(s3: Any, bundle: Any) -> None:
+def claimed(s3: Any, bundle: Any, fake_registry: Any) -> None:
     wanted = RunRecord(run_key="key", dataset="parcels", owner="run", state="running", started_at=datetime.now(UTC))
     runs.claim(PATHS, "data", wanted, lambda owner: False)
 
@@ -67,6 +67,31 @@ def test_somebody_else_s_run_is_not_marked(sent: list[notifications.Message]) ->
     callbacks.run_failed({"run_id": "run", "reason": "timed_out"})
     assert storage.read_document(PATHS.record, RunRecord).state == "running"
     assert len(sent) == 1
+
+
+@pytest.mark.usefixtures("claimed", "sent")
+@pytest.mark.parametrize(("before", "after"), [("RUNNING", "FAILED"), ("FINISHED", "FINISHED")])
+def test_the_search_of_a_failed_run_is_closed_unless_it_was_over(fake_registry: Any, before: str, after: str) -> None:
+    tracking.open_search("http://mlflow.invalid", "parcels", "key", {}, {})
+    (search,) = fake_registry.runs.values()
+    search.info.status = before
+    callbacks.task_failed(context("data.prepare", "disk full"))
+    callbacks.run_failed({"run_id": "run"})
+    assert search.info.status == after
+    assert search.tags.get("failure") == ("disk full" if after == "FAILED" else None)
+
+
+@pytest.mark.usefixtures("claimed")
+def test_people_are_told_even_if_the_tracking_server_is_away(
+    sent: list[notifications.Message], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def away(uri: str) -> None:
+        raise ConnectionError(uri)
+
+    monkeypatch.setattr(tracking, "client", away)
+    callbacks.run_failed({"run_id": "run", "reason": "timed_out"})
+    assert [message.event for message in sent] == ["failed"]
+    assert "the run itself is not affected" in caplog.text
 
 
 @pytest.mark.parametrize("callback", [callbacks.task_failed, callbacks.run_failed])

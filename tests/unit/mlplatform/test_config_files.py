@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from mlplatform import config, schemas
+from mlplatform import config, families, schemas
 from mlplatform.config import ConfigError, load_model, load_settings, model_names
 
 ROOT = Path(__file__).parents[3]
@@ -31,7 +31,7 @@ def platform() -> dict[str, Any]:
         "aws": {"region": "us-east-1", "account_id": "123456789012"},
         "buckets": {"landing": "l", "data": "d", "artifacts": "a"},
         "kubernetes": {"kubeconfig": "kubeconfig"},
-        "images": {"trainer": "t", "deployer": "d", "serving": "s"},
+        "images": {"trainer": "t", "trainer_cuda": "c", "deployer": "d", "serving": "s"},
         "mlflow": {"tracking_uri": "http://mlflow"},
         "serving": {"execution_role_arn": "arn:aws:iam::123456789012:role/serving"},
     }
@@ -51,6 +51,10 @@ def test_every_environment_is_valid(real: Path, platform: dict[str, Any], enviro
     assert settings.steps.train.gpus == 1
     pool = settings.kubernetes.node_pools[settings.steps.train.node_pool]
     assert [toleration.key for toleration in pool.tolerations] == ["nvidia.com/gpu"], "GPU nodes are tainted"
+    training = settings.training
+    assert training.trials <= training.search.maximum_trials
+    assert settings.steps.train.cpu_node_pool == "cpu"
+    assert settings.steps.train.termination_grace_seconds == 120, "what a spot node gives"
     accounts = [getattr(settings.steps, name).service_account for name in type(settings.steps).model_fields]
     assert len(set(accounts)) == len(accounts), "each step has rights of its own"
 
@@ -59,6 +63,25 @@ def test_every_model_is_valid(real: Path) -> None:
     for name in model_names(real):
         model = load_model(name, real)
         assert model.tables[model.trigger_table].trigger
+
+
+def test_every_family_is_valid(real: Path) -> None:
+    names = families.family_names(real)
+    assert {"xgboost", "lightgbm", "sklearn", "pytorch"} <= set(names)
+    for name in names:
+        family = families.load_family(name, real)
+        assert "cpu" in family.devices, "the local platform has nothing else"
+        assert "cuda" in family.devices or not family.distributed
+
+
+def test_every_priority_class_is_in_the_cluster(real: Path, platform: dict[str, Any]) -> None:
+    write(real, platform)
+    text = (ROOT / "config" / "kubernetes" / "base" / "priority-classes.yaml").read_text()
+    known = {manifest["metadata"]["name"] for manifest in yaml.safe_load_all(text)}
+    steps = load_settings(real).steps
+    named = {getattr(steps, name).priority_class for name in type(steps).model_fields} - {None}
+    assert named == {"ml-platform-deployment"}
+    assert named <= known, "Kubernetes refuses a pod with an unknown class"
 
 
 def test_overlays_only_say_what_differs() -> None:
@@ -81,6 +104,12 @@ def test_the_committed_schemas_are_those_of_the_code() -> None:
         ({"aws": {"region": "us-east-1", "account_id": "12"}}, r"platform\.json: aws\.account_id: .*\(got '12'\)"),
         ({"training": {"trials": 0}}, r"training\.trials: .*greater than or equal to 1 \(got 0\)"),
         ({"steps": {"train": {"node_pool": "tpu"}}}, r"steps\.train\.node_pool: 'tpu' is not one of cpu, gpu"),
+        ({"steps": {"train": {"cpu_node_pool": "arm"}}}, r"steps\.train\.cpu_node_pool: 'arm' is not one of cpu, gpu"),
+        ({"training": {"trials": 300}}, r"training: trials: 300 are more than search\.maximum_trials \(256\)"),
+        (
+            {"training": {"search": {"method": "annealing"}}},
+            r"training\.search\.method: .*'bayesian' \(got 'annealing'\)",
+        ),
         ({"steps": {"train": {"gpu": 1}}}, r"steps\.train\.gpu: Extra inputs are not permitted"),
     ],
 )
@@ -110,25 +139,3 @@ def test_broken_yaml_names_the_file(real: Path) -> None:
 def test_an_unknown_dataset_is_refused_with_those_there_are(bundle: Path) -> None:
     with pytest.raises(ConfigError, match="dataset 'iris' is not configured: config/models has parcels"):
         load_model("iris", bundle)
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "message"),
-    [
-        ("name: parcels", "name: letters", r"name: must be 'parcels' as the file's \(got 'letters'\)"),
-        ("trigger: true, ", "", r"exactly one of them needs `trigger: true`.*got none"),
-        ("depots: {", "depots: {trigger: true, ", r"exactly one .*got depots, parcels"),
-        ("target: late", "target: weight", r"features\.weight: the target cannot be a feature"),
-        ("high: 4", "high: 2", r"low \(2\) must be below high \(2\)"),
-        ("low: 0.01", "low: 0", "a logarithmic scale needs low above 0"),
-        ("metric: roc_auc", "metric: rmse", r"metric: .*\(got 'rmse'\)"),
-        ("  xgboost:", "  catboost:", r"families\.catboost"),
-    ],
-)
-def test_a_mistake_in_a_model_is_refused_by_key(bundle: Path, old: str, new: str, message: str) -> None:
-    path = bundle / "config" / "models" / "parcels.yaml"
-    text = path.read_text()
-    assert old in text
-    path.write_text(text.replace(old, new, 1))
-    with pytest.raises(ConfigError, match=message):
-        load_model("parcels", bundle)

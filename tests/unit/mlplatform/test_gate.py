@@ -69,6 +69,21 @@ def test_lower_is_better_for_a_loss(candidate: float, outcome: str) -> None:
     assert decision.improvement == pytest.approx(0.4 - candidate)
 
 
+@pytest.mark.parametrize("metric", ["rmse", "mae"])
+@pytest.mark.parametrize(("candidate", "outcome"), [(1.9, "promote"), (2.1, "reject"), (2.0, "reject")])
+def test_lower_is_better_for_an_error(candidate: float, outcome: str, metric: str) -> None:
+    policy = Policy(minimum_quality=5.0, minimum_improvement=0.05)
+    decision = decide(score("2", candidate, metric), score("1", 2.0, metric), policy, metric)
+    assert decision.outcome == outcome
+    assert f"{metric} is {abs(2.0 - candidate):.4f} {'worse' if candidate > 2 else 'better'}" in decision.reasons[-1]
+
+
+@pytest.mark.parametrize(("candidate", "outcome"), [(-0.2, "reject"), (0.4, "promote"), (0.3, "reject")])
+def test_r2_may_be_below_zero_and_higher_is_better(candidate: float, outcome: str) -> None:
+    policy = Policy(minimum_quality=0.0, minimum_improvement=0.05)
+    assert decide(score("2", candidate, "r2"), score("1", 0.3, "r2"), policy, "r2").outcome == outcome
+
+
 def test_a_loss_above_the_limit_is_not_good_enough() -> None:
     policy = Policy(minimum_quality=0.5)
     assert decide(score("1", 0.51, "log_loss"), None, policy, "log_loss").outcome == "reject"

@@ -31,11 +31,11 @@ def inbox(s3: Any) -> tuple[str, Any]:
 
 def test_a_rejection_is_told_with_its_reasons(settings: Settings, inbox: Any) -> None:
     topic, read = inbox
-    message = notifications.rejected("parcels", "7", ["roc_auc is 0.5", "worse"], "http://mlflow/7")
+    message = notifications.rejected("parcels", "7", ["roc_auc is 0.5", "worse"], ["http://mlflow/7", "Report: r"])
     assert notifications.send(with_topic(settings, topic), message)
     (received,) = read()
     assert received["Subject"] == "[local] parcels: version 7 was rejected"
-    assert "- roc_auc is 0.5\n- worse\nhttp://mlflow/7" in received["Message"]
+    assert "- roc_auc is 0.5\n- worse\nhttp://mlflow/7\nReport: r" in received["Message"]
     assert received["MessageAttributes"]["event"]["Value"] == "rejected"
 
 

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from mlplatform import gate, pipeline, runs, storage
-from mlplatform.config import ConfigError, InputManifest, RunConfig, Settings
-from mlplatform.results import DeployResult, EvaluateResult, Score, StepFailure, ValidateResult
+from mlplatform.config import InputManifest, RunConfig, Settings
+from mlplatform.results import DeployResult, EvaluateResult, Score, StepFailure, TrainResult, ValidateResult
 from mlplatform.runs import RunPaths, RunRecord
+from mlplatform.selection import Selection
 from mlplatform.steps import Refused
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -19,6 +20,8 @@ PARAMS: dict[str, Any] = {
     "dataset": "parcels",
     "family": "xgboost",
     "trials": 3,
+    "search": "random",
+    "device": "auto",
     "seed": 0,
     "wait_for_new_data": True,
     "minimum_quality": None,
@@ -42,16 +45,26 @@ class Story:
         return pipeline.resolve_inputs(self.settings, {**PARAMS, **params}, owner, lambda run: run in self.live)
 
     def validate(self, paths: RunPaths) -> str:
-        result = ValidateResult(run_key="key", started_at=NOW, finished_at=NOW, files=[])
+        result = ValidateResult(
+            run_key="key",
+            started_at=NOW,
+            finished_at=NOW,
+            files=[],
+            report_uri="s3://data/validation.html",
+            profile_uri="s3://data/profile.json",
+        )
         storage.write_document(paths.step("validate", "result.json"), result)
         return pipeline.settle_landing(self.settings, paths.prefix)
 
     def train(self, paths: RunPaths, *values: float | None) -> dict[str, Any]:
+        """Train a trial per value in as many pods as there are to be; a pod with a None in it has no result."""
         arguments = pipeline.generate_trials(self.settings, paths.prefix, len(values))
-        for index, value in enumerate(values):
-            if value is not None:
-                result = self.trained(index, roc_auc=value)
-                storage.write_document(f"{arguments[index][-1]}/result.json", result)
+        for _, _, config, _, _, _, output in arguments:
+            trials = storage.read_document(config, RunConfig).trials
+            done = [self.trained(t.index, roc_auc=value) for t in trials if (value := values[t.index]) is not None]
+            if len(done) == len(trials):
+                result = TrainResult(run_key="key", started_at=NOW, finished_at=NOW, trials=done)
+                storage.write_document(f"{output}/result.json", result)
         return pipeline.select_best(self.settings, paths.prefix, len(arguments))
 
     def evaluate(
@@ -70,9 +83,10 @@ class Story:
             if champion
             else None,
             rows=10,
-            test_uri="s3://data/t",
+            test_uris=["s3://data/t"],
             evaluation_digest="digest",
             examples_uri="s3://data/examples.json",
+            report_uri="s3://data/evaluation.html",
         )
         storage.write_document(paths.step("evaluate", "result.json"), result)
         return pipeline.decide(self.settings, paths.prefix)
@@ -116,7 +130,7 @@ def test_the_first_model_goes_live(story: Story) -> None:
     assert "2 files, 2 of them new" in resolved.message
     config = storage.read_document(resolved.paths.config, RunConfig)
     assert config.lineage["dag_run_id"] == "a"
-    assert config.lineage["image"] == "trainer:1"
+    assert config.lineage["image"] == "trainer-cuda:1", "trees, on a GPU as there is one"
     assert story.validate(resolved.paths) == "2 new files accepted"
     manifest = storage.read_document(resolved.paths.inputs, InputManifest)
     assert {item.bucket for item in manifest.objects} == {"data"}, "what follows reads accepted files"
@@ -132,10 +146,16 @@ def test_the_first_model_goes_live(story: Story) -> None:
     assert version.tags["trial"] == "1"
     assert version.tags["gate_outcome"] == "promote"
     assert version.tags["evaluation_digest"] == "digest"
+    assert version.tags["task"] == "binary"
+    assert version.tags["validation_report"] == "s3://data/validation.html"
+    assert version.tags["evaluation_report"] == "s3://data/evaluation.html"
     assert story.registry.aliases == {"challenger": "1"}, "the deployer alone makes a champion"
     story.deploy(resolved.paths, "1")
     message = pipeline.conclude(story.settings, resolved.paths.prefix, "a", None)
     assert message.event == "deployed"
+    assert "3 trials: 3 succeeded; 0.30 GPU-hours" in message.text
+    assert "Report: https://" in message.text
+    assert "prefix=evaluation.html" in message.text
     record = storage.read_document(resolved.paths.record, RunRecord)
     assert (record.state, record.outcome, record.model_version) == ("finished", "promoted", "1")
 
@@ -152,6 +172,7 @@ def test_a_worse_model_is_rejected_and_nothing_is_deployed(story: Story) -> None
     message = pipeline.conclude(story.settings, paths.prefix, "b", None)
     assert message.event == "rejected"
     assert "worse than the champion" in message.text
+    assert "prefix=evaluation.html" in message.text
     assert story.registry.aliases["champion"] == "1"
     assert storage.read_document(paths.record, RunRecord).outcome == "rejected"
 
@@ -204,18 +225,6 @@ def test_thresholds_of_one_run(story: Story) -> None:
     assert (policy.minimum_quality, policy.minimum_improvement) == (0.95, 0.01)
 
 
-@pytest.mark.parametrize(
-    ("params", "message"),
-    [
-        ({"family": "sklearn"}, r"family: 'sklearn' is not configured for the dataset 'parcels' .*has xgboost"),
-        ({"dataset": "iris"}, "dataset 'iris' is not configured"),
-    ],
-)
-def test_what_the_configuration_cannot_satisfy_is_refused(bundle: Any, params: Any, message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
-        pipeline.check_request({**PARAMS, **params})
-
-
 def test_where_a_run_waits(settings: Settings) -> None:
     assert pipeline.awaited_key(settings, PARAMS) == "s3://landing/parcels/parcels/*.parquet"
     wait = {**PARAMS, "wait_for_new_data": False}
@@ -258,10 +267,12 @@ def test_some_trials_may_fail_but_not_all(story: Story) -> None:
     paths = story.resolve("a").paths
     story.validate(paths)
     assert story.train(paths, None, 0.7, 0.8)["trial"] == 2
-    selected = storage.read_document(f"{paths.prefix}/selection.json", pipeline.Selection)
-    assert selected.failed == {0: "no result; see the log of its task"}
+    selected = storage.read_document(paths.selection, Selection)
+    assert [trial.status for trial in selected.trials] == ["failed", "succeeded", "succeeded"]
+    assert selected.trials[0].reason == "no result; see the log of its task"
+    assert selected.trials[0].params["max_bin"] == 64
     for index in (1, 2):
-        bucket, key = storage.split_uri(paths.trial(index, "result.json"))
+        bucket, key = storage.split_uri(paths.training_pod(index, "result.json"))
         story.s3.delete_object(Bucket=bucket, Key=key)
     with pytest.raises(Refused, match="0 of 3 trials succeeded"):
         pipeline.select_best(story.settings, paths.prefix, 3)
@@ -335,3 +346,111 @@ def test_a_failed_run_taken_up_again_keeps_what_was_done(story: Story) -> None:
     assert again.granted
     assert again.paths == paths, "accepted files have the identity they landed with"
     assert pipeline.select_best(story.settings, paths.prefix, 1)["trial"] == 0
+
+
+# --- The search ---------------------------------------------------------------------------------
+
+
+def searching(settings: Settings, **changes: Any) -> Settings:
+    training = settings.training
+    chosen = training.search.model_copy(update=changes)
+    return settings.model_copy(update={"training": training.model_copy(update={"search": chosen})})
+
+
+def test_trials_share_pods_and_each_pod_knows_its_own(story: Story) -> None:
+    story.settings = searching(story.settings, trials_per_pod=2)
+    story.land("jan")
+    paths = story.resolve("a").paths
+    best = story.train(paths, 0.7, None, 0.8, 0.75)
+    pods = [storage.read_document(paths.training_pod(index, "config.json"), RunConfig) for index in (0, 1)]
+    assert [[trial.index for trial in pod.trials] for pod in pods] == [[0, 1], [2, 3]]
+    assert best["trial"] == 2
+    assert best["summary"].startswith("4 trials: 2 succeeded, 2 failed")
+
+
+def test_a_pod_is_given_what_the_settings_say_of_training(story: Story) -> None:
+    story.land("jan")
+    paths = story.resolve("a", device="cpu", seed=3).paths
+    story.train(paths, 0.7)
+    config = storage.read_document(paths.training_pod(0, "config.json"), RunConfig)
+    assert (config.family.name, config.device, config.seed) == ("xgboost", "cpu", 3)
+    assert config.checkpoint_seconds == story.settings.training.checkpoint_seconds
+    assert config.search == story.settings.training.search
+    assert config.preparation == story.settings.preparation
+
+
+def test_the_image_in_the_lineage_is_the_one_that_trained(story: Story) -> None:
+    story.land("jan")
+    images = {
+        device: storage.read_document(story.resolve("a", device=device).paths.config, RunConfig).lineage["image"]
+        for device in ("cpu", "cuda")
+    }
+    assert images == {"cpu": "trainer:1", "cuda": "trainer-cuda:1"}
+
+
+def test_a_grid_has_a_pod_for_each_of_its_points(story: Story) -> None:
+    story.land("jan")
+    paths = story.resolve("a", search="grid", trials=9).paths
+    arguments = pipeline.generate_trials(story.settings, paths.prefix, 9)
+    assert len(arguments) == 9
+    assert arguments[8] == [
+        *("train", "--config", f"{paths.prefix}/train/008/config.json"),
+        *("--input", f"{paths.prefix}/prepare", "--output", f"{paths.prefix}/train/008"),
+    ]
+
+
+def test_the_runs_of_the_trials_are_nested_in_one_of_the_search(story: Story) -> None:
+    story.land("jan")
+    paths = story.resolve("a").paths
+    pipeline.generate_trials(story.settings, paths.prefix, 3)
+    (parent,) = story.registry.runs.values()
+    assert parent.info.status == "RUNNING"
+    config = storage.read_document(paths.training_pod(2, "config.json"), RunConfig)
+    assert config.parent_run_id == parent.info.run_id
+    story.train(paths, 0.7, 0.8, 0.75)
+    assert list(story.registry.runs.values()) == [parent], "a second attempt finds the first one's"
+    assert parent.info.status == "FINISHED"
+    assert (parent.tags["kind"], parent.tags["best_trial"], parent.tags["best_run_id"]) == ("search", "1", "run-1")
+    assert parent.metrics == {"roc_auc": 0.8, "gpu_hours": pytest.approx(0.3)}
+    assert parent.params["search"] == "random"
+
+
+def test_a_search_without_a_candidate_stays_open_for_another_attempt(story: Story) -> None:
+    story.land("jan")
+    paths = story.resolve("a").paths
+    with pytest.raises(Refused, match="0 of 2 trials succeeded"):
+        story.train(paths, None, None)
+    (parent,) = story.registry.runs.values()
+    assert parent.info.status == "RUNNING"
+
+
+def test_a_deleted_experiment_is_refused(story: Story) -> None:
+    story.land("jan")
+    paths = story.resolve("a").paths
+    story.registry.create_experiment("parcels")
+    story.registry.experiments["parcels"].lifecycle_stage = "deleted"
+    with pytest.raises(Refused, match="MLflow experiment 'parcels' is deleted; restore it"):
+        pipeline.generate_trials(story.settings, paths.prefix, 1)
+
+
+@pytest.mark.parametrize("changes", [{"search": "grid", "trials": 9}, {"device": "cpu"}, {"family": "linear"}])
+def test_another_way_to_train_is_another_run(story: Story, changes: Any) -> None:
+    story.land("jan")
+    assert story.resolve("a").paths != story.resolve("a", **changes).paths
+
+
+def test_a_change_of_the_family_s_defaults_is_another_run(story: Story, bundle: Any) -> None:
+    story.land("jan")
+    first = story.resolve("a").paths
+    file = bundle / "config" / "families" / "xgboost.yaml"
+    file.write_text(file.read_text().replace("default: 0.3", "default: 0.2"))
+    assert story.resolve("a").paths != first
+
+
+def test_a_higher_limit_of_trials_is_the_same_run(story: Story) -> None:
+    story.land("jan")
+    first = story.resolve("a").paths
+    story.settings = searching(story.settings, maximum_trials=500)
+    assert story.resolve("a").paths == first
+    story.settings = searching(story.settings, maximum_gpu_hours=0.5)
+    assert story.resolve("a").paths != first, "it decides which trials are trained"

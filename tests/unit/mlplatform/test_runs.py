@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from mlplatform import runs
-from mlplatform.config import InputObject, Policy, load_model
+from mlplatform.config import InputObject, load_model
 from mlplatform.runs import FailureNote, RunPaths, RunRecord
 
 PATHS = RunPaths.of("data", "parcels", "key")
@@ -99,18 +99,13 @@ def test_a_new_attempt_forgets_the_old_one_s_failures(s3: Any) -> None:
 
 
 def test_the_run_key_changes_with_everything_that_decides_the_outcome(settings: Any) -> None:
-    model = load_model("parcels")
     files = [
         InputObject(table="parcels", bucket="b", key=f"k/{n}", version_id=None, content_id=n, size=1, new=True)
         for n in ("jan", "feb")
     ]
     base: dict[str, Any] = {
         "objects": files,
-        "model": model,
-        "family": "xgboost",
-        "trials": 4,
-        "policy": model.policy,
-        "seed": 0,
+        "configuration": {"model": load_model("parcels").model_dump(mode="json"), "seed": 0},
         "images": settings.images,
     }
     moved = [file.model_copy(update={"bucket": "other", "new": False, "version_id": "v"}) for file in files]
@@ -118,11 +113,7 @@ def test_the_run_key_changes_with_everything_that_decides_the_outcome(settings: 
     assert runs.run_key(**{**base, "objects": list(reversed(moved))}) == same, "where a file lies does not matter"
     changes = {
         "objects": files[:1],
-        "model": model.model_copy(update={"query": "select 1"}),
-        "family": "sklearn",
-        "trials": 5,
-        "policy": Policy(minimum_quality=0.0),
-        "seed": 1,
+        "configuration": {**base["configuration"], "seed": 1},
         "images": settings.images.model_copy(update={"trainer": "trainer:2"}),
     }
     keys = {name: runs.run_key(**{**base, name: value}) for name, value in changes.items()}

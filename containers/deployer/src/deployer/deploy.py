@@ -47,7 +47,11 @@ def run(context: StepContext) -> DeployResult:
     try:
         rollout.finish()
         difference = check_answer(
-            sagemaker.invoke(plan.endpoint_name, make_request(examples)), examples, plan.version, plan.model_digest
+            sagemaker.invoke(plan.endpoint_name, make_request(examples)),
+            examples,
+            plan.version,
+            plan.model_digest,
+            config.model.task,
         )
         log.info("smoke test passed: %d rows, largest difference %.2g", len(examples.examples), difference)
         tags = {"endpoint": plan.endpoint_name, "endpoint_config": plan.config_name, "deployment": "live"}

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+from typing import Any
 
+from mlplatform.config import TaskKind
 from mlplatform.results import Examples
 
 TOLERANCE = 1e-4
+"""Of a probability; of a number, as a share of the largest one that is expected."""
 
 
 class SmokeError(Exception):
@@ -19,12 +22,12 @@ def make_request(examples: Examples) -> bytes:
     return json.dumps({"instances": [example.features for example in examples.examples]}).encode()
 
 
-def check_answer(body: bytes, examples: Examples, version: str, digest: str) -> float:
-    """Return the largest difference between an answered and an expected prediction.
+def check_answer(body: bytes, examples: Examples, version: str, digest: str, task: TaskKind) -> float:
+    """Return the largest difference between an answered and an expected number.
 
     Raises:
-        SmokeError: another model answered, or a prediction is missing, not finite, or differs by more than
-            ``TOLERANCE``.
+        SmokeError: another model answered, or a prediction is missing, not finite, of another shape, or differs by
+            more than ``TOLERANCE``.
     """
     try:
         answer = json.loads(body)
@@ -36,12 +39,22 @@ def check_answer(body: bytes, examples: Examples, version: str, digest: str) -> 
         raise SmokeError(f"version {answered[0]} (digest {answered[1]}) answered, not version {version}")
     if not isinstance(predictions, list) or len(predictions) != len(examples.examples):
         raise SmokeError(f"the answer does not have {len(examples.examples)} predictions")
+    expected = [_numbers(example.prediction) for example in examples.examples]
+    largest = max(abs(number) for numbers in expected for number in numbers)
+    tolerance = TOLERANCE * largest if task == "regression" else TOLERANCE
     worst = 0.0
-    for row, (got, example) in enumerate(zip(predictions, examples.examples, strict=True)):
-        if not isinstance(got, int | float) or not math.isfinite(got):
-            raise SmokeError(f"row {row}: the prediction is {got!r}")
-        difference = abs(got - example.prediction)
-        if not difference <= TOLERANCE:
-            raise SmokeError(f"row {row}: predicted {got:.6g}, expected {example.prediction:.6g}")
-        worst = max(worst, difference)
+    for row, (given, example, numbers) in enumerate(zip(predictions, examples.examples, expected, strict=True)):
+        got = _numbers(given)
+        if isinstance(given, list) != isinstance(example.prediction, list) or len(got) != len(numbers):
+            raise SmokeError(f"row {row}: the prediction is {given!r}, expected {example.prediction!r}")
+        for one, other in zip(got, numbers, strict=True):
+            if isinstance(one, bool) or not isinstance(one, int | float) or not math.isfinite(one):
+                raise SmokeError(f"row {row}: the prediction is {given!r}")
+            if not abs(one - other) <= tolerance:
+                raise SmokeError(f"row {row}: predicted {one:.6g}, expected {other:.6g}")
+            worst = max(worst, abs(one - other))
     return worst
+
+
+def _numbers(prediction: Any) -> list[Any]:
+    return prediction if isinstance(prediction, list) else [prediction]

@@ -1,7 +1,7 @@
 """The saved-model format: what training writes, and what evaluation and serving read, with the same code.
 
-A saved model is a directory of ``manifest.json`` and one native file (``model.ubj`` for XGBoost,
-``model.onnx`` for scikit-learn). Nothing in it is pickled, so reading one cannot run foreign code.
+A saved model is a directory of ``manifest.json`` and one native file (``model.ubj`` of XGBoost, ``model.txt`` of
+LightGBM, ``model.onnx`` of any other). Nothing in it is pickled, so reading one cannot run foreign code.
 
 Names are resolved when first used: whoever only needs `digest` does not pay for numpy.
 """
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
         read_manifest,
         write_manifest,
     )
-    from modelformat.predictor import Predictor, import_xgboost
+    from modelformat.predictor import Predictor, import_lightgbm, import_xgboost
     from modelformat.transform import Encoder, InputError, encode, feature_types, width
 
 _HOME = {
@@ -35,6 +35,7 @@ _HOME = {
     "read_manifest": "manifest",
     "write_manifest": "manifest",
     "Predictor": "predictor",
+    "import_lightgbm": "predictor",
     "import_xgboost": "predictor",
     "Encoder": "transform",
     "InputError": "transform",
@@ -55,6 +56,7 @@ __all__ = [
     "digest",
     "encode",
     "feature_types",
+    "import_lightgbm",
     "import_xgboost",
     "read_manifest",
     "width",

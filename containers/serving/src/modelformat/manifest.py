@@ -49,13 +49,25 @@ Feature = Annotated[NumberFeature | CategoryFeature, Field(discriminator="kind")
 class Manifest(_Strict):
     """Description of a saved model. ``features`` are in the order the model was trained on."""
 
-    format_version: Literal[1] = 1
-    family: Literal["xgboost", "sklearn"]
-    task: Literal["binary"]
+    format_version: Literal[2] = 2
+    family: str = Field(description="Who trained it; says nothing about how it is run.")
+    engine: Literal["xgboost", "lightgbm", "onnx"] = Field(description="What runs `model_file`.")
+    task: Literal["binary", "multiclass", "regression"]
     target: str
+    classes: list[str] | None = Field(default=None, description="Names of the classes in the order of a prediction.")
     features: Annotated[list[Feature], Field(min_length=1)]
     model_file: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$", description="A file beside this one.")]
     metadata: dict[str, str] = {}
+
+    @model_validator(mode="after")
+    def _classes_where_there_are_any(self) -> Self:
+        if (self.classes is None) != (self.task == "regression"):
+            raise ValueError("classes: needed for a classification, not allowed for a regression")
+        if self.classes is not None and (len(self.classes) < 2 or len(set(self.classes)) < len(self.classes)):
+            raise ValueError("classes: at least two are needed, each once")
+        if self.task == "binary" and self.classes is not None and len(self.classes) != 2:
+            raise ValueError("classes: a binary task has two, the second is the positive one")
+        return self
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:

@@ -1,4 +1,4 @@
-"""Loads a saved model and predicts, with the one engine its family needs."""
+"""Loads a saved model and predicts, with the one engine it needs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from modelformat.integrity import digest
 from modelformat.manifest import Manifest, ModelFormatError, read_manifest
 from modelformat.transform import Column, Encoder
 
-Engine = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+Engine = Callable[[NDArray[np.float32]], NDArray[Any]]
 
 
 class Predictor:
@@ -27,6 +27,8 @@ class Predictor:
         self.encoder = Encoder(manifest.features)
         self.digest = model_digest
         self._engine = engine
+        # Shape of a prediction without its rows.
+        self._one: tuple[int, ...] = (len(manifest.classes or ()),) if manifest.task == "multiclass" else ()
 
     @classmethod
     def load(cls, directory: Path, *, threads: int | None = None) -> Self:
@@ -40,21 +42,27 @@ class Predictor:
             ModelFormatError: the directory does not hold a usable model.
         """
         manifest = read_manifest(directory)
-        open_engine = {"xgboost": _open_xgboost, "sklearn": _open_onnx}[manifest.family]
-        predictor = cls(manifest, open_engine(directory / manifest.model_file, threads), digest(directory))
+        path = directory / manifest.model_file
+        predictor = cls(manifest, _OPEN[manifest.engine](path, threads), digest(directory))
         # A file that loads may still not take these inputs; one prediction of an empty row tells now, not later.
         try:
             answer = predictor.predict({name: [None] for name in predictor.encoder.names})
         except Exception as error:
+            raise ModelFormatError(f"{path}: does not fit its manifest: {_first_line(error)}") from error
+        if answer.shape != (1, *predictor._one):
             raise ModelFormatError(
-                f"{directory / manifest.model_file}: does not fit its manifest: {_first_line(error)}"
-            ) from error
-        if answer.shape != (1,):
-            raise ModelFormatError(f"{directory / manifest.model_file}: one row gave an answer of shape {answer.shape}")
+                f"{path}: one row gave an answer of shape {answer.shape}; a {manifest.task} model of "
+                f"{manifest.classes or 'numbers'} answers {(1, *predictor._one)}"
+            )
         return predictor
 
     def predict(self, columns: Mapping[str, Column]) -> NDArray[np.float64]:
-        """Return the probability of the positive class per row, float64 (rows,).
+        """Predict, as the task is.
+
+        Returns:
+            float64: of a binary task (rows,), the probability of the second class; of several classes
+            (rows, classes), their probabilities in the order of ``manifest.classes``; of a regression (rows,), the
+            numbers.
 
         Args:
             columns: values by feature name; see `Encoder.encode`. Other names are ignored.
@@ -67,8 +75,12 @@ class Predictor:
     def predict_encoded(self, encoded: NDArray[np.float32]) -> NDArray[np.float64]:
         """Like `predict`, for a matrix (rows, width) that is encoded already."""
         if not len(encoded):
-            return np.empty(0, dtype=np.float64)
-        return self._engine(encoded).astype(np.float64)
+            return np.empty((0, *self._one), dtype=np.float64)
+        answer = self._engine(encoded).astype(np.float64, copy=False)
+        # ONNX graphs commonly answer with a column; of both classes the second is the positive one.
+        if not self._one and answer.ndim == 2 and answer.shape[1] <= (2 if self.manifest.task == "binary" else 1):
+            return answer[:, -1]
+        return answer
 
 
 def _first_line(error: BaseException) -> str:
@@ -82,16 +94,25 @@ def import_xgboost() -> Any:
     XGBoost copes with a missing scikit-learn and a missing wrapper for it, so both are hidden while it is
     imported, unless they are there already. Whoever needs ``XGBClassifier`` imports ``xgboost`` before.
     """
-    if "xgboost" in sys.modules:
-        return sys.modules["xgboost"]
-    hidden = [name for name in ("sklearn", "xgboost.sklearn") if name not in sys.modules]
+    return _import_without("xgboost", "sklearn", "xgboost.sklearn")
+
+
+def import_lightgbm() -> Any:
+    """Import LightGBM alone, without its wrappers for other libraries; see `import_xgboost`."""
+    return _import_without("lightgbm", "sklearn", "pandas", "lightgbm.sklearn", "lightgbm.plotting", "lightgbm.dask")
+
+
+def _import_without(name: str, *unneeded: str) -> Any:
+    if name in sys.modules:
+        return sys.modules[name]
+    hidden = [module for module in unneeded if module not in sys.modules]
     try:
-        for name in hidden:
-            sys.modules[name] = None  # type: ignore[assignment]  # makes importing it an ImportError
-        return importlib.import_module("xgboost")
+        for module in hidden:
+            sys.modules[module] = None  # type: ignore[assignment]  # makes importing it an ImportError
+        return importlib.import_module(name)
     finally:
-        for name in hidden:
-            sys.modules.pop(name, None)
+        for module in hidden:
+            sys.modules.pop(module, None)
 
 
 def _open_xgboost(path: Path, threads: int | None) -> Engine:
@@ -99,7 +120,7 @@ def _open_xgboost(path: Path, threads: int | None) -> Engine:
     booster = xgboost.Booster()
     try:
         booster.load_model(path)
-    except xgboost.core.XGBoostError as error:
+    except (xgboost.core.XGBoostError, UnicodeDecodeError) as error:  # its message may quote the file's bytes
         raise ModelFormatError(f"{path}: not an XGBoost model: {_first_line(error)}") from None
     if threads is not None:
         booster.set_param({"nthread": threads})
@@ -109,6 +130,37 @@ def _open_xgboost(path: Path, threads: int | None) -> Engine:
         return answer
 
     return predict
+
+
+def _open_lightgbm(path: Path, threads: int | None) -> Engine:
+    lightgbm = import_lightgbm()
+    try:
+        text = path.read_text(encoding="utf-8")
+        _check_lightgbm(text)
+        booster = lightgbm.Booster(model_str=text)
+    except (lightgbm.basic.LightGBMError, ValueError) as error:
+        raise ModelFormatError(f"{path}: not a LightGBM model: {_first_line(error)}") from None
+    options = {} if threads is None else {"num_threads": threads}
+
+    def predict(encoded: NDArray[np.float32]) -> NDArray[np.float64]:
+        answer: NDArray[np.float64] = booster.predict(encoded, **options)
+        return answer
+
+    return predict
+
+
+def _check_lightgbm(text: str) -> None:
+    """Check that a LightGBM model has all of its trees: the library ends the process where one is cut off.
+
+    Raises:
+        ValueError: it does not.
+    """
+    head, _, rest = text.partition("\n\n")
+    sizes = [line.removeprefix("tree_sizes=") for line in head.splitlines() if line.startswith("tree_sizes=")]
+    if not head.startswith("tree\n") or len(sizes) != 1:
+        raise ValueError("it does not begin as one")
+    if not rest[sum(map(int, sizes[0].split())) :].startswith("end of trees\n") or "\nend of parameters\n" not in rest:
+        raise ValueError("it is cut short")
 
 
 def _usable_cores() -> int:
@@ -138,8 +190,15 @@ def _open_onnx(path: Path, threads: int | None) -> Engine:
         )
     (feed,), output = inputs, outputs[-1:]
 
-    def predict(encoded: NDArray[np.float32]) -> NDArray[np.float32]:
-        answer: NDArray[np.float32] = session.run(output, {feed: encoded})[0]
-        return answer[:, -1] if answer.ndim == 2 else answer
+    def predict(encoded: NDArray[np.float32]) -> NDArray[Any]:
+        answer: NDArray[Any] = session.run(output, {feed: encoded})[0]
+        return answer
 
     return predict
+
+
+_OPEN: dict[str, Callable[[Path, int | None], Engine]] = {
+    "xgboost": _open_xgboost,
+    "lightgbm": _open_lightgbm,
+    "onnx": _open_onnx,
+}

@@ -149,21 +149,26 @@ def _encode_category(
 ) -> None:
     if isinstance(values, np.ndarray):
         values = values.tolist()
+    codes: list[float | None]
     try:
-        codes = [known.get(value, _NAN) for value in values]
+        codes = list(map(known.get, values))
     except TypeError:  # a list or an object cannot be looked up
-        codes = [_NAN] * len(values)
-    # What was not found must be missing or an unseen text. A number here is a mistake, not a new category.
-    for row, (value, code) in enumerate(zip(values, codes, strict=True)):
-        if code != code and value is not None and not isinstance(value, str):
-            if isinstance(value, float) and math.isnan(value):
-                continue
-            raise InputError(f"expected text or null, got {describe(value)}", column=feature.name, row=row)
+        codes = [None] * len(values)
+    if None in codes:
+        # What was not found must be missing or an unseen text. A number here is a mistake, not a new category.
+        for row, code in enumerate(codes):
+            if code is None and not _is_text_or_missing(values[row]):
+                problem = f"expected text or null, got {describe(values[row])}"
+                raise InputError(problem, column=feature.name, row=row)
     if feature.encoding == "code":
-        encoded[:, position] = codes
+        encoded[:, position] = codes  # None becomes NaN
         return
     span = encoded[:, position : position + len(feature.categories)]
     span[:] = 0.0
     array = np.array(codes, dtype=np.float64)
     rows = np.flatnonzero(~np.isnan(array))
     span[rows, array[rows].astype(np.intp)] = 1.0
+
+
+def _is_text_or_missing(value: Any) -> bool:
+    return value is None or isinstance(value, str) or (isinstance(value, float) and math.isnan(value))

@@ -36,7 +36,14 @@ def main(arguments: list[str]) -> int:
         logs.write("no-model", directory=str(settings.model_directory), seconds=seconds)
     else:
         manifest = model.predictor.manifest
-        logs.write("model-loaded", family=manifest.family, features=len(manifest.features), seconds=seconds)
+        logs.write(
+            "model-loaded",
+            family=manifest.family,
+            engine=manifest.engine,
+            task=manifest.task,
+            features=len(manifest.features),
+            seconds=seconds,
+        )
     server = uvicorn.Server(
         uvicorn.Config(
             create_app(model, settings),

@@ -95,7 +95,7 @@ def _predict(model: Model, body_type: str, answer_type: str, body: bytes) -> tup
         predictions = predictor.predict(columns)
     except InputError as error:
         raise payloads.bad(str(error)) from None
-    return len(predictions), payloads.render(answer_type, predictions, model.identity)
+    return len(predictions), payloads.render(answer_type, predictions, model.identity, model.classes)
 
 
 def _too_large(size: int, limit: int) -> RequestError:

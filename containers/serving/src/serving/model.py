@@ -21,6 +21,12 @@ class Model:
         """What every answer says about the model it comes from."""
         return {"version": self.version, "digest": self.digest}
 
+    @property
+    def classes(self) -> list[str] | None:
+        """Names of the numbers of one prediction, None where it is a single number."""
+        manifest = self.predictor.manifest
+        return manifest.classes if manifest.task == "multiclass" else None
+
 
 def load(settings: Settings) -> Model | None:
     """Load the model, or return None when there is none: the endpoint waits for its first deployment.

@@ -188,8 +188,23 @@ def _unknown(names: Any, encoder: Encoder) -> str:
     return next(name for name in names if name not in known)
 
 
-def render(media_type: str, predictions: NDArray[np.float64], identity: dict[str, str | None]) -> bytes:
-    """Return the response body: predictions with the model's identity (JSON), or one prediction a line (CSV)."""
+def render(
+    media_type: str,
+    predictions: NDArray[np.float64],
+    identity: dict[str, str | None],
+    classes: Sequence[str] | None = None,
+) -> bytes:
+    """Return the response body: predictions with the model's identity (JSON), or one prediction a line (CSV).
+
+    Args:
+        predictions: (rows,) numbers, or (rows, classes) probabilities.
+        classes: their names, in order, where a prediction has several numbers.
+    """
     if media_type == CSV:
-        return "".join(f"{value!r}\n" for value in predictions.tolist()).encode()
-    return orjson.dumps({"predictions": predictions.tolist(), "model": identity})
+        if predictions.ndim == 1:
+            return "".join(f"{value!r}\n" for value in predictions.tolist()).encode()
+        return "".join(f"{','.join(map(repr, row))}\n" for row in predictions.tolist()).encode()
+    answer: dict[str, Any] = {"predictions": predictions.tolist(), "model": identity}
+    if classes is not None:
+        answer["classes"] = classes
+    return orjson.dumps(answer)

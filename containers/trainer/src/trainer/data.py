@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlplatform import storage
+from mlplatform.profile import DataProfile
 from mlplatform.results import PrepareResult, Split
 from mlplatform.steps import RESULT, Refused
 from trainer import sql
@@ -25,7 +26,8 @@ class Dataset:
 
     Attributes:
         columns: by name, each (rows,): float64 with NaN where missing, or text objects with None.
-        target: float64 (rows,) of 0 and 1.
+        target: float64 (rows,): 0 and 1, or the number to predict, or of several classes the position in
+            `DataProfile.classes`.
     """
 
     columns: Columns
@@ -49,33 +51,77 @@ def read_prepared(prefix: str) -> PrepareResult:
         raise Refused(f"{error} (--input must be the output of step prepare)", kind="bad-config") from None
 
 
-def fetch(split: Split, folder: Path) -> Path:
-    """Download a split."""
-    return storage.download(split.uri, folder / Path(split.uri).name)
-
-
-def load(path: Path, kinds: Mapping[str, Kind], target: str) -> Dataset:
-    """Read the named columns of a prepared split.
+def read_profile(prepared: PrepareResult) -> DataProfile:
+    """Read what the train split looks like.
 
     Raises:
-        Refused: the file has no such column.
+        Refused: it is not there, or is of another version.
+    """
+    try:
+        return storage.read_document(prepared.profile_uri, DataProfile)
+    except storage.StorageError as error:
+        raise Refused(f"{error}; prepare the data again", kind="bad-config") from None
+
+
+def fetch(split: Split, folder: Path) -> list[Path]:
+    """Download a split's files into a folder; their order is that of the split."""
+    paths = []
+    for index, uri in enumerate(split.uris):
+        # Parts of different splits may be called the same; their folder tells them apart.
+        parent, name = uri.rsplit("/", 2)[-2:]
+        paths.append(storage.download(uri, folder / f"{index:05d}-{parent}-{name}"))
+    return paths
+
+
+def load(
+    paths: Sequence[Path], kinds: Mapping[str, Kind], target: str, classes: Sequence[str] | None = None
+) -> Dataset:
+    """Read the named columns of a prepared split.
+
+    Args:
+        paths: its files, in order.
+        classes: names of the classes, where the target is the name of one: `DataProfile.classes`, or those of a
+            model's manifest.
+
+    Raises:
+        Refused: the files have no such column, or a class that is not among `classes`.
     """
     import duckdb
 
     def as_kind(name: str, kind: Kind) -> str:
         return f"{sql.identifier(name)}::{'double' if kind == 'number' else 'varchar'} as {sql.identifier(name)}"
 
+    files = sql.files(list(paths))
+    answer = sql.identifier(target)
     select = [as_kind(name, kind) for name, kind in kinds.items()]
-    with sql.connect(path.parent) as connection:
+    with sql.connect(paths[0].parent) as connection:
         try:
-            cursor = connection.execute(
-                f"select {', '.join([*select, f'{sql.identifier(target)}::double'])} from {sql.files([path])}"
-            )
+            types = {str(row[0]): str(row[1]) for row in connection.execute(f"describe from {files}").fetchall()}
+            if types.get(target) == "VARCHAR" and classes is not None:
+                position = f"list_position({sql.texts(classes)}, {answer}) - 1"
+                _check_classes(connection, files, answer, classes)
+            else:
+                position = answer
+            cursor = connection.execute(f"select {', '.join([*select, f'({position})::double'])} from {files}")
             *values, answers = cursor.fetchnumpy().values()
         except (duckdb.BinderException, duckdb.ConversionException) as error:
-            raise Refused(f"{path.name}: {str(error).splitlines()[0]}", kind="bad-config") from None
+            raise Refused(f"{paths[0].name}: {str(error).splitlines()[0]}", kind="bad-config") from None
     columns = {name: _dense(value) for name, value in zip(kinds, values, strict=True)}
     return Dataset(columns, np.asarray(_dense(answers), dtype=np.float64))
+
+
+def _check_classes(connection: Any, files: str, answer: str, classes: Sequence[str]) -> None:
+    known = sql.texts(classes)
+    unknown = connection.execute(
+        f"select distinct {answer} from {files} where not list_contains({known}, {answer}) order by 1 limit 5"
+    ).fetchall()
+    if unknown:
+        names = ", ".join(repr(row[0]) for row in unknown)
+        raise Refused(
+            f"target {answer}: has {names}, which the model does not know: its classes are "
+            f"{', '.join(map(repr, classes))}; train on data that has every class",
+            kind="bad-config",
+        )
 
 
 def _dense(values: NDArray[Any]) -> NDArray[Any]:

@@ -17,7 +17,7 @@ import platform
 import shutil
 from collections.abc import Mapping
 from datetime import datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -30,14 +30,30 @@ from modelformat import CategoryFeature, Manifest
 DATA = "data"
 """Where in the MLflow model the saved model is."""
 
-_ENGINES = {"xgboost": "xgboost-cpu", "sklearn": "onnxruntime"}
+_ENGINES = {"xgboost": "xgboost-cpu", "lightgbm": "lightgbm", "onnx": "onnxruntime"}
+"""Distribution that brings an engine; predicting needs no CUDA, whatever the model was trained with."""
 
 
 def requirements(manifest: Manifest) -> list[str]:
     """Return what predicting with a model needs, pinned to what it was tested with."""
-    ours = ["numpy", "pydantic", _ENGINES[manifest.family]]
     # mlflow.pyfunc needs pandas, training does not have it.
-    return ["pandas<4", *(f"{name}=={version(name)}" for name in ["mlflow-skinny", *ours])]
+    pinned = {name: version(name) for name in ("mlflow-skinny", "numpy", "pydantic")}
+    engine = _ENGINES[manifest.engine]
+    pinned[engine] = _installed(engine)
+    return ["pandas<4", *(f"{name}=={found}" for name, found in pinned.items())]
+
+
+def _installed(engine: str) -> str:
+    try:
+        return version(engine)
+    except PackageNotFoundError:  # image trainer_cuda has the same release under the name of the wheel with CUDA
+        return version(engine.removesuffix("-cpu"))
+
+
+def _outputs(manifest: Manifest) -> list[dict[str, Any]]:
+    """Return the answer's type: a number per row, or of several classes a probability each."""
+    shape = [-1, len(manifest.classes or ())] if manifest.task == "multiclass" else [-1]
+    return [{"type": "tensor", "tensor-spec": {"dtype": "float64", "shape": shape}}]
 
 
 def package(
@@ -114,7 +130,7 @@ def package(
             },
             "signature": {
                 "inputs": json.dumps(signature),
-                "outputs": json.dumps([{"type": "tensor", "tensor-spec": {"dtype": "float64", "shape": [-1]}}]),
+                "outputs": json.dumps(_outputs(manifest)),
                 "params": None,
             },
             "utc_time_created": created_at.replace(tzinfo=None).isoformat(sep=" "),

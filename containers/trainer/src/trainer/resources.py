@@ -1,4 +1,4 @@
-"""How many threads a step may use."""
+"""How many threads and how much memory a step may use."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ import os
 from pathlib import Path
 
 CPU_MAX = Path("/sys/fs/cgroup/cpu.max")
+MEMORY_MAX = Path("/sys/fs/cgroup/memory.max")
+UNLIMITED_SHARE = 0.25
+"""Part of the machine's memory that a step takes for its own where nothing limits it: it is not alone there."""
 
 
 def _quota(cpu_max: Path) -> float:
@@ -30,3 +33,21 @@ def threads(cpu_max: Path = CPU_MAX) -> int:
             return int(value)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(cores, math.ceil(min(_quota(cpu_max), cores))))
+
+
+def memory(memory_max: Path = MEMORY_MAX) -> int:
+    """Return how many bytes of memory the step has.
+
+    ``TRAINER_MEMORY_MIB`` decides if set; otherwise the container's limit (control group version 2), and where
+    there is none a quarter of the machine's memory.
+    """
+    value = os.environ.get("TRAINER_MEMORY_MIB", "")
+    if value.isdigit() and int(value) > 0:
+        return int(value) * 2**20
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    try:
+        # "max" is no number: no limit. A limit above the machine's memory is none either.
+        limit = int(memory_max.read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        limit = machine
+    return limit if limit < machine else int(machine * UNLIMITED_SHARE)

@@ -41,7 +41,7 @@ variables {
     aws           = { region = "eu-west-1", account_id = "123456789012" }
     buckets       = { landing = "landing", data = "data", artifacts = "artifacts" }
     kubernetes    = { kubeconfig = "kubeconfig", context = "ml-platform-test" }
-    images        = { trainer = "trainer@sha256:1", deployer = "deployer@sha256:2", serving = "serving@sha256:3" }
+    images        = { trainer = "trainer@sha256:1", trainer_cuda = "trainer-cuda@sha256:4", deployer = "deployer@sha256:2", serving = "serving@sha256:3" }
     mlflow        = { tracking_uri = "https://mlflow.example" }
     serving       = { execution_role_arn = "arn:aws:iam::123456789012:role/serving", endpoint_name = "ml-platform-test-{dataset}" }
     notifications = { topic_arn = "arn:aws:sns:eu-west-1:123456789012:ml-platform-test-notifications" }
@@ -269,7 +269,7 @@ run "platform_without_mlflow" {
       aws           = { region = "eu-west-1", account_id = "123456789012" }
       buckets       = { landing = "landing", data = "data", artifacts = "artifacts" }
       kubernetes    = { kubeconfig = "kubeconfig", context = "ml-platform-test" }
-      images        = { trainer = "trainer@sha256:1", deployer = "deployer@sha256:2", serving = "serving@sha256:3" }
+      images        = { trainer = "trainer@sha256:1", trainer_cuda = "trainer-cuda@sha256:4", deployer = "deployer@sha256:2", serving = "serving@sha256:3" }
       serving       = { execution_role_arn = "arn:aws:iam::123456789012:role/serving", endpoint_name = "ml-platform-test-{dataset}" }
       notifications = { topic_arn = "arn:aws:sns:eu-west-1:123456789012:ml-platform-test-notifications" }
     }
@@ -286,7 +286,7 @@ run "platform_without_an_image" {
       aws           = { region = "eu-west-1", account_id = "123456789012" }
       buckets       = { landing = "landing", data = "data", artifacts = "artifacts" }
       kubernetes    = { kubeconfig = "kubeconfig", context = "ml-platform-test" }
-      images        = { trainer = "trainer@sha256:1", deployer = "deployer@sha256:2" }
+      images        = { trainer = "trainer@sha256:1", trainer_cuda = "trainer-cuda@sha256:4", deployer = "deployer@sha256:2" }
       mlflow        = { tracking_uri = "https://mlflow.example" }
       serving       = { execution_role_arn = "arn:aws:iam::123456789012:role/serving", endpoint_name = "ml-platform-test-{dataset}" }
       notifications = { topic_arn = "arn:aws:sns:eu-west-1:123456789012:ml-platform-test-notifications" }
@@ -304,7 +304,7 @@ run "kubeconfig_elsewhere" {
       aws           = { region = "eu-west-1", account_id = "123456789012" }
       buckets       = { landing = "landing", data = "data", artifacts = "artifacts" }
       kubernetes    = { kubeconfig = "/root/.kube/config", context = "ml-platform-test" }
-      images        = { trainer = "trainer@sha256:1", deployer = "deployer@sha256:2", serving = "serving@sha256:3" }
+      images        = { trainer = "trainer@sha256:1", trainer_cuda = "trainer-cuda@sha256:4", deployer = "deployer@sha256:2", serving = "serving@sha256:3" }
       mlflow        = { tracking_uri = "https://mlflow.example" }
       serving       = { execution_role_arn = "arn:aws:iam::123456789012:role/serving", endpoint_name = "ml-platform-test-{dataset}" }
       notifications = { topic_arn = "arn:aws:sns:eu-west-1:123456789012:ml-platform-test-notifications" }
@@ -322,7 +322,7 @@ run "context_of_another_cluster" {
       aws           = { region = "eu-west-1", account_id = "123456789012" }
       buckets       = { landing = "landing", data = "data", artifacts = "artifacts" }
       kubernetes    = { kubeconfig = "kubeconfig", context = "other" }
-      images        = { trainer = "trainer@sha256:1", deployer = "deployer@sha256:2", serving = "serving@sha256:3" }
+      images        = { trainer = "trainer@sha256:1", trainer_cuda = "trainer-cuda@sha256:4", deployer = "deployer@sha256:2", serving = "serving@sha256:3" }
       mlflow        = { tracking_uri = "https://mlflow.example" }
       serving       = { execution_role_arn = "arn:aws:iam::123456789012:role/serving", endpoint_name = "ml-platform-test-{dataset}" }
       notifications = { topic_arn = "arn:aws:sns:eu-west-1:123456789012:ml-platform-test-notifications" }

@@ -10,6 +10,7 @@ variables {
   admin_role_arns      = ["arn:aws:iam::123456789012:role/admin"]
   airflow_role_arn     = "arn:aws:iam::123456789012:role/ml-platform-test-airflow"
   serving_role_arn     = "arn:aws:iam::123456789012:role/ml-platform-test-serving"
+  studies_user_arn     = "arn:aws:rds-db:us-east-1:123456789012:dbuser:db-ABCDEFGHIJKL/studies"
   endpoint_name_prefix = "ml-platform-test"
   buckets = {
     landing   = { name = "ml-platform-test-landing-1", arn = "arn:aws:s3:::ml-platform-test-landing-1" }

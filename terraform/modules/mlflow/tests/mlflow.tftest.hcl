@@ -22,7 +22,8 @@ mock_provider "aws" {
   }
   mock_resource "aws_db_instance" {
     defaults = {
-      address = "mock.rds.example"
+      address     = "mock.rds.example"
+      resource_id = "db-MOCK"
       master_user_secret = [{
         kms_key_id    = "mock"
         secret_arn    = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:rds!db-mock"
@@ -331,6 +332,7 @@ run "containers" {
       MLFLOW_SERVER_ALLOWED_HOSTS        = "mlflow.ml-platform-test.internal,mlflow.ml-platform-test.internal:*"
       MLFLOW_SERVER_CORS_ALLOWED_ORIGINS = "https://mlflow.ml-platform-test.internal"
       MLFLOW_SERVER_ENABLE_JOB_EXECUTION = "false"
+      MLFLOW_STUDIES_DATABASE            = "studies"
       MLFLOW_WORKERS                     = "2"
     }
     error_message = "The server gets its settings, and the address of its secret, not the secret."
@@ -371,5 +373,33 @@ run "containers" {
       output.database_secret_arn == "arn:aws:secretsmanager:eu-west-1:123456789012:secret:rds!db-mock"
     )
     error_message = "The outputs name what was made."
+  }
+}
+
+run "studies" {
+  command = apply
+
+  variables {
+    study_client_security_group_ids = { cluster = "sg-cluster" }
+  }
+
+  assert {
+    condition     = aws_db_instance.this.iam_database_authentication_enabled
+    error_message = "Training pods sign in by their role; there is no password to keep."
+  }
+  assert {
+    condition     = output.studies_user_arn == "arn:aws:rds-db:eu-west-1:123456789012:dbuser:db-MOCK/studies"
+    error_message = "The right to connect is for the studies' user of this database alone."
+  }
+  assert {
+    condition = (
+      keys(aws_vpc_security_group_ingress_rule.studies) == ["cluster"] &&
+      aws_vpc_security_group_ingress_rule.studies["cluster"].from_port == 5432
+    )
+    error_message = "Only the named clients reach the database, and only its port."
+  }
+  assert {
+    condition     = strcontains(aws_ecs_task_definition.server.container_definitions, "MLFLOW_STUDIES_DATABASE")
+    error_message = "The server makes the studies' database beside its own."
   }
 }

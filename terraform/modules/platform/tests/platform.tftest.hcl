@@ -12,10 +12,11 @@ variables {
   log_retention_days  = 14
 
   images = {
-    deployer = "123456789012.dkr.ecr.us-east-1.amazonaws.com/ml-platform/deployer@sha256:0000000000000000000000000000000000000000000000000000000000000000"
-    mlflow   = "123456789012.dkr.ecr.us-east-1.amazonaws.com/ml-platform/mlflow@sha256:0000000000000000000000000000000000000000000000000000000000000000"
-    serving  = "123456789012.dkr.ecr.us-east-1.amazonaws.com/ml-platform/serving@sha256:0000000000000000000000000000000000000000000000000000000000000000"
-    trainer  = "123456789012.dkr.ecr.us-east-1.amazonaws.com/ml-platform/trainer@sha256:0000000000000000000000000000000000000000000000000000000000000000"
+    deployer     = "123456789012.dkr.ecr.us-east-1.amazonaws.com/ml-platform/deployer@sha256:0000000000000000000000000000000000000000000000000000000000000000"
+    mlflow       = "123456789012.dkr.ecr.us-east-1.amazonaws.com/ml-platform/mlflow@sha256:0000000000000000000000000000000000000000000000000000000000000000"
+    serving      = "123456789012.dkr.ecr.us-east-1.amazonaws.com/ml-platform/serving@sha256:0000000000000000000000000000000000000000000000000000000000000000"
+    trainer      = "123456789012.dkr.ecr.us-east-1.amazonaws.com/ml-platform/trainer@sha256:0000000000000000000000000000000000000000000000000000000000000000"
+    trainer_cuda = "123456789012.dkr.ecr.us-east-1.amazonaws.com/ml-platform/trainer-cuda@sha256:0000000000000000000000000000000000000000000000000000000000000000"
   }
 
   network = { cidr = "10.20.0.0/16", zones = ["a", "b"], single_nat_gateway = true, interface_endpoints = [] }
@@ -98,10 +99,11 @@ run "an_image_by_tag_is_refused" {
 
   variables {
     images = {
-      deployer = "123456789012.dkr.ecr.us-east-1.amazonaws.com/ml-platform/deployer:latest"
-      mlflow   = "123456789012.dkr.ecr.us-east-1.amazonaws.com/ml-platform/mlflow@sha256:0000000000000000000000000000000000000000000000000000000000000000"
-      serving  = "123456789012.dkr.ecr.us-east-1.amazonaws.com/ml-platform/serving@sha256:0000000000000000000000000000000000000000000000000000000000000000"
-      trainer  = "123456789012.dkr.ecr.us-east-1.amazonaws.com/ml-platform/trainer@sha256:0000000000000000000000000000000000000000000000000000000000000000"
+      deployer     = "123456789012.dkr.ecr.us-east-1.amazonaws.com/ml-platform/deployer:latest"
+      mlflow       = "123456789012.dkr.ecr.us-east-1.amazonaws.com/ml-platform/mlflow@sha256:0000000000000000000000000000000000000000000000000000000000000000"
+      serving      = "123456789012.dkr.ecr.us-east-1.amazonaws.com/ml-platform/serving@sha256:0000000000000000000000000000000000000000000000000000000000000000"
+      trainer      = "123456789012.dkr.ecr.us-east-1.amazonaws.com/ml-platform/trainer@sha256:0000000000000000000000000000000000000000000000000000000000000000"
+      trainer_cuda = "123456789012.dkr.ecr.us-east-1.amazonaws.com/ml-platform/trainer-cuda@sha256:0000000000000000000000000000000000000000000000000000000000000000"
     }
   }
 
@@ -126,4 +128,17 @@ run "an_address_that_is_none_is_refused" {
   }
 
   expect_failures = [var.alert_email_addresses]
+}
+
+run "spark_is_there_only_where_it_is_asked_for" {
+  command = plan
+
+  variables {
+    spark = { maximum_vcpu = 16, maximum_memory_gib = 64 }
+  }
+
+  assert {
+    condition     = length(module.preparation) == 1
+    error_message = "It was asked for."
+  }
 }

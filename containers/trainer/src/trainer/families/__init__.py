@@ -1,15 +1,24 @@
-"""Model families. A new one is a module here that defines ``FAMILY``, and its name in `MODULES`."""
+"""Model families. A new one is a module here that defines ``FAMILY``, and a file in ``config/families``."""
 
 from __future__ import annotations
 
 from importlib import import_module
 
+from mlplatform.config import FamilySpec
+from mlplatform.steps import Refused
 from trainer.families.base import ModelFamily
 
-MODULES = {"xgboost": "trainer.families.xgboost", "sklearn": "trainer.families.sklearn"}
 
+def load_family(spec: FamilySpec) -> ModelFamily:
+    """Import a family and its libraries; those of the others are not touched.
 
-def load_family(name: str) -> ModelFamily:
-    """Import a family and its libraries; those of the others are not touched."""
-    family: ModelFamily = import_module(MODULES[name]).FAMILY
+    Raises:
+        Refused: this image has no such family.
+    """
+    try:
+        family: ModelFamily = import_module(spec.module).FAMILY
+    except ImportError as error:
+        raise Refused(
+            f"config/families/{spec.name}.yaml: module: {error}; image {spec.image} has to bring it", kind="bad-config"
+        ) from None
     return family

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
-
-import numpy as np
-from pydantic import ValidationError
+from typing import Any, Protocol
 
 import modelformat
-from mlplatform.config import Metric, Scalar, Strict, explain
-from mlplatform.steps import Refused
+from mlplatform.config import Device, Metric, Scalar, TaskKind
+from mlplatform.profile import CategoryProfile, DataProfile, NumberProfile
 from modelformat import CategoryFeature, NumberFeature
 from trainer.data import Dataset, Kind
+from trainer.session import Session
 
 Features = list[NumberFeature | CategoryFeature]
 
@@ -25,15 +23,22 @@ class Task:
 
     Attributes:
         features: kind of each input column, in order.
+        classes: names of the classes in the order of `Dataset.target`; None for a regression.
         metric: what early stopping watches on the validation split.
+        profile: of the train split; transformations are fitted from it, never from arrays.
+        device: what to compute on; ``auto`` takes a GPU where the family can use one that is there.
         metadata: goes into the saved model's manifest.
     """
 
+    kind: TaskKind
     features: Mapping[str, Kind]
     target: str
+    classes: Sequence[str] | None
     metric: Metric
     seed: int
     threads: int
+    device: Device
+    profile: DataProfile
     metadata: Mapping[str, str]
 
 
@@ -44,6 +49,10 @@ class Fitted(Protocol):
     def facts(self) -> Mapping[str, float]:
         """Numbers worth tracking beside the metrics, such as the number of trees."""
 
+    @property
+    def importance(self) -> Mapping[str, float]:
+        """Importance of each feature, by name, as shares of 1; empty where the family has none of its own."""
+
     def save(self, directory: Path) -> None:
         """Write the model into an existing, empty directory, in the format of `modelformat`."""
 
@@ -51,62 +60,75 @@ class Fitted(Protocol):
 class ModelFamily(Protocol):
     """Trains models of one kind."""
 
-    def fit(self, task: Task, train: Dataset, validation: Dataset, params: Mapping[str, Scalar]) -> Fitted:
+    def fit(
+        self, task: Task, train: Dataset, validation: Dataset, params: Mapping[str, Scalar], session: Session
+    ) -> Fitted:
         """Train on one split, stop early by the other. The same arguments give the same model.
 
+        Args:
+            params: all parameters of ``config/families/<family>.yaml``, checked, defaults filled in.
+
         Raises:
-            Refused: a parameter is unknown or out of range.
+            Pruned, Stopped: by ``session.step``; let through.
+            Diverged: the loss is no number any more.
+            DeviceOutOfMemory: the device's memory does not hold the training.
+            Refused: the parameters contradict one another, or the data cannot be trained on.
         """
 
 
-def read_params[Params: Strict](family: str, schema: type[Params], params: Mapping[str, Scalar]) -> Params:
-    """Check a trial's parameters.
+class PackableFamily(ModelFamily, Protocol):
+    """A family that trains several small trials together faster than one after the other."""
 
-    Raises:
-        Refused: one is unknown, of the wrong type or out of range; the message names it.
-    """
-    try:
-        return schema.model_validate(dict(params))
-    except ValidationError as error:
-        raise Refused(str(explain(f"families.{family}", error)), kind="bad-config") from None
+    def fit_together(
+        self,
+        task: Task,
+        train: Dataset,
+        validation: Dataset,
+        params: Sequence[Mapping[str, Scalar]],
+        sessions: Sequence[Session],
+    ) -> Sequence[Fitted | Exception]:
+        """Train one model per set of parameters; see `ModelFamily.fit`.
+
+        A trial that is pruned or fails is an exception in its place, and the others go on. `Stopped` is raised once
+        the state of all is saved.
+        """
 
 
-def categories(train: Dataset, name: str) -> list[str]:
-    """Return the values of a category column that occur in training, sorted."""
-    return sorted({value for value in train.columns[name].tolist() if value is not None})
-
-
-def native_features(task: Task, train: Dataset) -> Features:
+def native_features(task: Task) -> Features:
     """Features for trees that take missing values and category codes as they are."""
-    return [
-        NumberFeature(name=name) if kind == "number" else CategoryFeature(name=name, categories=categories(train, name))
-        for name, kind in task.features.items()
-    ]
-
-
-def standardised_features(task: Task, train: Dataset) -> Features:
-    """Features for models that need complete numbers of one scale: median, mean and deviation of the train split."""
     features: Features = []
-    for name, kind in task.features.items():
-        if kind == "category":
-            features.append(CategoryFeature(name=name, categories=categories(train, name), encoding="one-hot"))
-            continue
-        values = train.columns[name]
-        present = values[~np.isnan(values)]
-        median = float(np.median(present)) if len(present) else 0.0
-        complete = np.where(np.isnan(values), median, values)
-        mean, scale = float(complete.mean()), float(complete.std())
-        features.append(NumberFeature(name=name, impute=median, mean=mean, scale=scale if scale > 1e-12 else 1.0))
+    for name in task.features:
+        column = task.profile.columns[name]
+        if isinstance(column, CategoryProfile):
+            features.append(CategoryFeature(name=name, categories=sorted(column.counts)))
+        else:
+            features.append(NumberFeature(name=name))
     return features
 
 
-def write_manifest(directory: Path, family: str, model_file: str, task: Task, features: Features) -> None:
+def standardised_features(task: Task, encoding: Any = "one-hot") -> Features:
+    """Features for models that need complete numbers of one scale: mean and deviation of the train split."""
+    features: Features = []
+    for name in task.features:
+        column = task.profile.columns[name]
+        if isinstance(column, CategoryProfile):
+            features.append(CategoryFeature(name=name, categories=sorted(column.counts), encoding=encoding))
+            continue
+        number: NumberProfile = column
+        scale = number.deviation if number.deviation > 1e-12 else 1.0
+        features.append(NumberFeature(name=name, impute=number.mean, mean=number.mean, scale=scale))
+    return features
+
+
+def write_manifest(directory: Path, family: str, engine: str, model_file: str, task: Task, features: Features) -> None:
     """Describe the model file that is in a directory."""
     manifest = modelformat.Manifest.model_validate(
         {
             "family": family,
-            "task": "binary",
+            "engine": engine,
+            "task": task.kind,
             "target": task.target,
+            "classes": None if task.classes is None else list(task.classes),
             "features": features,
             "model_file": model_file,
             "metadata": dict(task.metadata),

@@ -1,4 +1,4 @@
-"""scikit-learn estimators as ONNX graphs that give the estimator's own probabilities.
+"""scikit-learn estimators as ONNX graphs that give the estimator's own answers.
 
 Only what the family ``sklearn`` trains, and exactly: a general converter (skl2onnx 1.20) fails on boosted
 trees with today's protobuf, and rounds their thresholds to the nearest float32, which can send a row the
@@ -7,7 +7,7 @@ other way. Operators: https://onnx.ai/onnx/operators/
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,30 +16,41 @@ if TYPE_CHECKING:
     import onnx
 
 INPUT = "features"
-OUTPUT = "probability"
+OUTPUT = "prediction"
+
+Activation = Literal["none", "sigmoid", "two-classes", "softmax"]
+"""What makes an answer of margins: numbers (rows, 1) as they are, probabilities (rows, 1) of the second of two classes,
+probabilities (rows, 2) of both, or probabilities (rows, classes)."""
 
 
-def logistic_regression(estimator: Any) -> onnx.ModelProto:
-    """Convert a fitted binary LogisticRegression."""
-    from onnx import helper, numpy_helper
+def linear(coefficients: NDArray[Any], intercepts: NDArray[Any], activation: Activation) -> onnx.ModelProto:
+    """Convert a linear model, computed in double precision.
 
-    weights = numpy_helper.from_array(estimator.coef_.reshape(-1, 1).astype(np.float32), "weights")
-    bias = numpy_helper.from_array(estimator.intercept_.reshape(1).astype(np.float32), "bias")
+    Args:
+        coefficients: (margins, columns).
+        intercepts: (margins,).
+    """
+    from onnx import TensorProto, helper, numpy_helper
+
+    weights = numpy_helper.from_array(np.ascontiguousarray(coefficients.T, dtype=np.float64), "weights")
+    bias = numpy_helper.from_array(np.asarray(intercepts, dtype=np.float64), "bias")
     nodes = [
-        helper.make_node("Gemm", [INPUT, "weights", "bias"], ["margin"]),
-        helper.make_node("Sigmoid", ["margin"], [OUTPUT]),
+        helper.make_node("Cast", [INPUT], ["exact"], to=TensorProto.DOUBLE),
+        helper.make_node("Gemm", ["exact", "weights", "bias"], ["margin"]),
     ]
-    return _model(nodes, estimator.n_features_in_, [weights, bias])
+    return _model(nodes, coefficients.shape[1], [weights, bias], activation)
 
 
-def boosted_trees(estimator: Any) -> onnx.ModelProto:
-    """Convert a fitted binary HistGradientBoostingClassifier without categorical splits."""
-    from onnx import helper
+def boosted_trees(estimator: Any, activation: Activation) -> onnx.ModelProto:
+    """Convert a fitted HistGradientBoostingClassifier or -Regressor without categorical splits."""
+    from onnx import TensorProto, helper, numpy_helper
 
-    trees = [stage[0].nodes for stage in estimator._predictors]
+    trees = [tree.nodes for stage in estimator._predictors for tree in stage]
+    margins = len(estimator._predictors[0])
     nodes = np.concatenate(trees)
-    tree_ids = np.repeat(np.arange(len(trees)), [len(tree) for tree in trees])
-    node_ids = np.concatenate([np.arange(len(tree)) for tree in trees])
+    sizes = [len(tree) for tree in trees]
+    tree_ids = np.repeat(np.arange(len(trees)), sizes)
+    node_ids = np.concatenate([np.arange(size) for size in sizes])
     leaf = nodes["is_leaf"].astype(bool)
 
     def inner(values: NDArray[Any]) -> list[int]:
@@ -50,12 +61,11 @@ def boosted_trees(estimator: Any) -> onnx.ModelProto:
     ensemble = helper.make_node(
         "TreeEnsembleRegressor",
         [INPUT],
-        ["margin"],
+        ["sums"],
         domain="ai.onnx.ml",
-        n_targets=1,
+        n_targets=margins,
         aggregate_function="SUM",
         post_transform="NONE",
-        base_values=[float(np.ravel(estimator._baseline_prediction)[0])],
         nodes_treeids=tree_ids.tolist(),
         nodes_nodeids=node_ids.tolist(),
         nodes_modes=np.where(leaf, "LEAF", "BRANCH_LEQ").tolist(),
@@ -66,10 +76,17 @@ def boosted_trees(estimator: Any) -> onnx.ModelProto:
         nodes_missing_value_tracks_true=inner(nodes["missing_go_to_left"]),
         target_treeids=tree_ids[leaf].tolist(),
         target_nodeids=node_ids[leaf].tolist(),
-        target_ids=[0] * int(leaf.sum()),
+        target_ids=(tree_ids[leaf] % margins).tolist(),
         target_weights=nodes["value"][leaf].tolist(),
     )
-    return _model([ensemble, helper.make_node("Sigmoid", ["margin"], [OUTPUT])], estimator.n_features_in_, [])
+    # Added in double precision: a target far from 0 would leave few of 32 bits to what the trees say.
+    baseline = numpy_helper.from_array(estimator._baseline_prediction.reshape(1, -1).astype(np.float64), "baseline")
+    steps = [
+        ensemble,
+        helper.make_node("Cast", ["sums"], ["exact"], to=TensorProto.DOUBLE),
+        helper.make_node("Add", ["exact", "baseline"], ["margin"]),
+    ]
+    return _model(steps, estimator.n_features_in_, [baseline], activation)
 
 
 def floor_float32(values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -83,15 +100,34 @@ def floor_float32(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.where(nearest.astype(np.float64) > values, lower, nearest).astype(np.float64)
 
 
-def _model(nodes: list[Any], width: int, initializers: list[Any]) -> onnx.ModelProto:
+def _activate(activation: Activation) -> tuple[list[Any], list[Any]]:
+    """Return the nodes from ``margin`` to the output, and their constants."""
+    from onnx import helper, numpy_helper
+
+    if activation == "none":
+        return [helper.make_node("Identity", ["margin"], [OUTPUT])], []
+    if activation == "sigmoid":
+        return [helper.make_node("Sigmoid", ["margin"], [OUTPUT])], []
+    if activation == "softmax":
+        return [helper.make_node("Softmax", ["margin"], [OUTPUT], axis=1)], []
+    nodes = [
+        helper.make_node("Sigmoid", ["margin"], ["second"]),
+        helper.make_node("Sub", ["one", "second"], ["first"]),
+        helper.make_node("Concat", ["first", "second"], [OUTPUT], axis=1),
+    ]
+    return nodes, [numpy_helper.from_array(np.ones((1, 1)), "one")]
+
+
+def _model(nodes: list[Any], width: int, constants: list[Any], activation: Activation) -> onnx.ModelProto:
     from onnx import TensorProto, checker, helper
 
+    last, more = _activate(activation)
     graph = helper.make_graph(
-        nodes,
+        [*nodes, *last],
         "model",
         [helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, [None, width])],
-        [helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, [None, 1])],
-        initializers,
+        [helper.make_tensor_value_info(OUTPUT, TensorProto.DOUBLE, [None, None])],
+        [*constants, *more],
     )
     # Fixed versions: what a model needs to run must not depend on the library that happened to write it.
     model = helper.make_model(

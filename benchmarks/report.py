@@ -1,0 +1,115 @@
+"""Runs the benchmarks of training and writes their tables into docs/benchmarks.md."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = ROOT / "docs" / "benchmarks.md"
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A module of this package, the environment it runs in, and its arguments."""
+
+    environment: str
+    arguments: tuple[str, ...] = ()
+
+
+BENCHMARKS = {
+    "preparation": Benchmark("spark", ("--growth",)),
+    "cpu_training": Benchmark("trainer"),
+}
+
+
+def table_of(output: str) -> str:
+    """Return the Markdown tables of a benchmark's output and what is written around them, without its progress."""
+    lines = output.splitlines()
+    first = next((number for number, line in enumerate(lines) if line.startswith("|")), None)
+    if first is None:
+        raise ValueError(f"no table in the output:\n{output}")
+    while first > 0 and not lines[first - 1].strip():
+        first -= 1
+    return "\n".join(line for line in lines[first:] if not line.startswith("#")).strip()
+
+
+def insert(page: str, name: str, content: str) -> str:
+    """Return the page with a benchmark's section replaced.
+
+    Raises:
+        ValueError: the page has no such section.
+    """
+    pattern = re.compile(rf"(<!-- BEGIN {name} -->\n).*?(<!-- END {name} -->)", re.DOTALL)
+    if not pattern.search(page):
+        raise ValueError(f"{PAGE}: no section {name!r}")
+    return pattern.sub(lambda found: f"{found[1]}{content}\n{found[2]}", page)
+
+
+def machine() -> str:
+    """Name this machine: processor, cores, memory, system."""
+    cpu = next(
+        (line.split(":", 1)[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")),
+        platform.processor() or platform.machine(),
+    )
+    memory = next((int(line.split()[1]) / 2**20 for line in _lines("/proc/meminfo") if line.startswith("MemTotal")), 0)
+    return f"{cpu}, {os.cpu_count()} cores, {memory:.0f} GiB, {platform.system()}"
+
+
+def _lines(path: str) -> list[str]:
+    try:
+        return Path(path).read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return []
+
+
+def run(name: str) -> str:
+    """Run a benchmark and return its section.
+
+    Raises:
+        CalledProcessError: it failed.
+    """
+    chosen = BENCHMARKS[name]
+    python = ROOT / ".local" / "envs" / chosen.environment / "bin" / "python"
+    folders = (".", "dags", "containers/trainer/src", "containers/serving/src")
+    done = subprocess.run(
+        [python, "-m", f"benchmarks.{name}", *chosen.arguments],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(str(ROOT / folder) for folder in folders)},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    return f"{date.today():%Y-%m-%d}, {machine()}\n\n{table_of(done.stdout)}"
+
+
+def main() -> int:
+    """Run the chosen benchmarks, all unless some are named."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHMARKS)} (default: all)")
+    names = parser.parse_args().names or list(BENCHMARKS)
+    if unknown := sorted(set(names) - set(BENCHMARKS)):
+        parser.error(f"unknown benchmark {unknown[0]!r}: choose from {', '.join(BENCHMARKS)}")
+    for name in names:
+        print(f"{name}: running ...", file=sys.stderr, flush=True)
+        try:
+            section = run(name)
+        except subprocess.CalledProcessError as error:
+            print(
+                f"{name}: failed with exit code {error.returncode}; docs/benchmarks.md keeps the last", file=sys.stderr
+            )
+            return 1
+        PAGE.write_text(insert(PAGE.read_text(encoding="utf-8"), name, section), encoding="utf-8")
+        print(section, flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

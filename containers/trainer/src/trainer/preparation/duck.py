@@ -1,0 +1,137 @@
+"""Preparation by DuckDB, in this process: memory stays within its limit however many rows there are."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mlplatform.config import ModelConfig
+from mlplatform.steps import Refused
+from trainer import sql
+from trainer.preparation import outcome
+from trainer.preparation.outcome import Answers, Row
+from trainer.preparation.plan import CHUNK, LAST_DAY, PART, PARTS, Plan, Statement, make_plan
+
+if TYPE_CHECKING:
+    import duckdb
+
+log = logging.getLogger(__name__)
+
+ROW_GROUP = 122_880
+"""Rows of a Parquet row group: what a reader, and a writing thread, holds in memory at once."""
+
+
+def prepare(model: ModelConfig, tables: Mapping[str, Sequence[Path]], folder: Path) -> tuple[Plan, Answers]:
+    """Write ``train.parquet``, ``validation.parquet`` and ``test.parquet`` into a folder.
+
+    The same rows give the same bytes, in whatever order and files they came. The rows go into a table on disk once,
+    sorted; sorting spills to disk. All that follows reads them in order, a few row groups at a time.
+
+    Args:
+        tables: files of each configured table.
+        folder: also takes what does not fit in memory.
+
+    Raises:
+        Refused: the query does not run, or its rows are not what the configuration says; see `outcome`.
+    """
+    with sql.connect(folder, folder / "prepared.duckdb") as connection:
+        plan = make_plan(model, query_types(connection, model, tables))
+        with _explained(model):
+            order = ", ".join([*plan.order, f"hash({', '.join(map(sql.identifier, plan.columns))})"])
+            drawn = [] if plan.order else [sql.identifier(PART)]
+            connection.execute(f"create table __prepared as {plan.prepared} order by {', '.join([*drawn, order])}")
+            facts = _rows(connection, plan.facts.sql)[0]
+        outcome.dropped(model, facts)
+        _write(connection, plan, str(facts["last_day"]), folder)
+        answers: dict[str, Sequence[Row]] = {"facts": [facts]}
+        for statement in plan.aggregates:
+            answers[statement.name] = _ask(connection, model, statement)
+    (folder / "prepared.duckdb").unlink()
+    return plan, answers
+
+
+def query_types(
+    connection: duckdb.DuckDBPyConnection, model: ModelConfig, tables: Mapping[str, Sequence[Path]]
+) -> dict[str, str]:
+    """Make the views of tables and query, and return the types of the query's columns.
+
+    Raises:
+        Refused: a table has no file, or the query is no query.
+    """
+    import duckdb
+
+    for table in model.tables:
+        if table not in tables:
+            raise Refused(f"table {table}: no file has landed, and the query needs it")
+        source = sql.files(sorted(tables[table]))
+        # Spark has no nanoseconds; both engines work in microseconds.
+        finer = [name for name, kind in types(connection, source).items() if kind == "TIMESTAMP_NS"]
+        coarser = ", ".join(f"cast({sql.identifier(name)} as timestamp) as {sql.identifier(name)}" for name in finer)
+        replaced = f"replace ({coarser})" if finer else ""
+        connection.execute(f"create view {sql.identifier(table)} as select * {replaced} from {source}")
+    try:
+        connection.execute(f"create view __query as {model.query}")
+        return types(connection, "__query")
+    except duckdb.Error as error:
+        raise Refused(f"config/models/{model.name}.yaml: query: {error}", kind="bad-config") from None
+
+
+def types(connection: duckdb.DuckDBPyConnection, source: str) -> dict[str, str]:
+    """Return the types of a table's columns, by name and in order, as DuckDB calls them."""
+    return {str(row[0]): str(row[1]) for row in connection.execute(f"describe from {source}").fetchall()}
+
+
+def _write(connection: duckdb.DuckDBPyConnection, plan: Plan, last_day: str, folder: Path) -> None:
+    """Write the parts, and make the views of them that the aggregates read."""
+    for part in PARTS:
+        file = sql.literal(str(folder / f"{part}.parquet"))
+        connection.execute(
+            f"copy ({plan.rows(part).replace(LAST_DAY, last_day)}) to {file} "
+            f"(format parquet, compression zstd, row_group_size {ROW_GROUP})"
+        )
+        connection.execute(
+            f"create view __{part} as select * from read_parquet({file}, file_row_number = true, union_by_name = true)"
+        )
+    parts = " union all ".join(f"select *, {sql.literal(part)} as {PART} from __{part}" for part in PARTS)
+    connection.execute(f"create view __parts as {parts}")
+    connection.execute("drop table __prepared")
+
+
+def _ask(connection: duckdb.DuckDBPyConnection, model: ModelConfig, statement: Statement) -> list[Row]:
+    import duckdb
+
+    try:
+        # A row group is read by one thread from its first row to its last.
+        rows = _rows(connection, statement.sql.replace(CHUNK, f"(file_row_number // {ROW_GROUP})"))
+    except duckdb.OutOfRangeException:  # of a variance
+        raise Refused(outcome.too_large("features", model)) from None
+    outcome.check_limits(statement, rows)
+    return rows
+
+
+def _rows(connection: duckdb.DuckDBPyConnection, statement: str) -> list[Row]:
+    cursor = connection.execute(statement)
+    names = [column[0] for column in cursor.description or []]
+    return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+
+@contextmanager
+def _explained(model: ModelConfig) -> Iterator[None]:
+    """Tell apart what is wrong with the query from what is wrong with the machine."""
+    import duckdb
+
+    try:
+        yield
+    except duckdb.OutOfMemoryException as error:
+        raise Refused(
+            f"config/models/{model.name}.yaml: query: needs more memory than the step has ({error}); raise "
+            "steps.prepare.memory, or have Spark prepare the data (preparation.engine)",
+            kind="bad-config",
+        ) from None
+    except (duckdb.IOException, duckdb.InterruptException, duckdb.InternalException):
+        raise
+    except duckdb.Error as error:
+        raise Refused(f"config/models/{model.name}.yaml: query: {error}", kind="bad-config") from None

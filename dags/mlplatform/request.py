@@ -1,0 +1,138 @@
+"""What a DAG run was asked to do, and whether the configuration can do it. No Airflow import."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from mlplatform import families, placement, search
+from mlplatform.config import (
+    ConfigError,
+    Device,
+    FamilySpec,
+    ModelConfig,
+    Policy,
+    Search,
+    Settings,
+    Strict,
+    Training,
+    explain,
+    load_model,
+)
+
+
+class Request(Strict):
+    """The parameters of a DAG run, as the trigger form gives them."""
+
+    dataset: str
+    family: str
+    trials: int
+    search: Literal["grid", "random", "bayesian"]
+    device: Device
+    seed: int
+    wait_for_new_data: bool
+    minimum_quality: float | None = None
+    minimum_improvement: float | None = None
+
+    @classmethod
+    def of(cls, params: Mapping[str, Any]) -> Request:
+        """Read the parameters of a run.
+
+        Raises:
+            ConfigError: one is missing or of the wrong type.
+        """
+        chosen = {name: params[name] for name in cls.model_fields if name in params}
+        try:
+            return cls.model_validate(chosen)
+        except ValidationError as error:
+            raise explain("parameters of the run", error, chosen) from None
+
+    def policy(self, model: ModelConfig) -> Policy:
+        """Return the model's policy with the thresholds this run was given instead."""
+        chosen = {"minimum_quality": self.minimum_quality, "minimum_improvement": self.minimum_improvement}
+        return model.policy.model_copy(update={name: value for name, value in chosen.items() if value is not None})
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A request that can be done, and the configuration it is about."""
+
+    request: Request
+    model: ModelConfig
+    family: FamilySpec
+    search: Search
+    """As the environment's settings have it, by the run's method."""
+
+
+def check_request(settings: Settings, params: Mapping[str, Any]) -> Checked:
+    """Check a run's parameters against the configuration, so that nothing waits or starts that cannot end well.
+
+    Raises:
+        ConfigError: the dataset's or the family's file is wrong, or something was asked for that they, or the
+            environment, cannot do.
+    """
+    request = Request.of(params)
+    model = load_model(request.dataset)
+    if request.family not in model.families:
+        raise ConfigError(
+            f"family: {request.family!r} is not configured for the dataset {request.dataset!r} "
+            f"(config/models/{request.dataset}.yaml: families has {', '.join(sorted(model.families))})"
+        )
+    family = families.load_family(request.family)
+    training = settings.training
+    chosen = training.search.model_copy(update={"method": request.search})
+    _check_search(request, model, family, settings, chosen)
+    _check_device(request, family, settings)
+    if training.pods_per_trial > 1:
+        _check_distributed(family, training)
+    return Checked(request, model, family, chosen)
+
+
+def _check_search(request: Request, model: ModelConfig, family: FamilySpec, settings: Settings, chosen: Search) -> None:
+    if not 1 <= request.trials <= chosen.maximum_trials:
+        raise ConfigError(
+            f"trials: must be from 1 to {chosen.maximum_trials}, training.search.maximum_trials of the environment "
+            f"{settings.environment} (got {request.trials})"
+        )
+    needs = {"search: 'bayesian'": chosen.method == "bayesian", "training.search.pruning": chosen.pruning}
+    for what, needed in needs.items():
+        if needed and settings.training.study_database is None:
+            raise ConfigError(
+                f"{what} needs a database for what trials learn of each other; the environment "
+                f"{settings.environment} has no training.study_database"
+            )
+    if chosen.method == "grid":
+        space = families.search_space(model, family)
+        search.check_grid(families.search_source(model, family), space, request.trials)
+
+
+def _check_distributed(family: FamilySpec, training: Training) -> None:
+    if not family.distributed:
+        able = [name for name in families.family_names() if families.load_family(name).distributed]
+        raise ConfigError(
+            f"training.pods_per_trial: a trial of the family {family.name} cannot train over "
+            f"{training.pods_per_trial} pods (config/families/{family.name}.yaml: distributed); set it to 1, or take "
+            f"a family that can: {', '.join(able) or 'there is none'}"
+        )
+    if training.search.trials_per_pod > 1:
+        raise ConfigError(
+            f"training.search.trials_per_pod: {training.search.trials_per_pod} trials cannot share a pod where one "
+            f"trains over {training.pods_per_trial} (training.pods_per_trial); set one of the two to 1"
+        )
+
+
+def _check_device(request: Request, family: FamilySpec, settings: Settings) -> None:
+    if request.device != "cuda" or placement.uses_gpu(settings, family, request.device):
+        return
+    if "cuda" not in family.devices:
+        raise ConfigError(
+            f"device: 'cuda' is not for the family {family.name}, which computes on {', '.join(family.devices)} "
+            f"(config/families/{family.name}.yaml: devices); take auto or cpu"
+        )
+    raise ConfigError(
+        f"device: 'cuda' needs a GPU, and the training pods of the environment {settings.environment} have none "
+        "(steps.train.gpus is 0); take auto or cpu"
+    )
