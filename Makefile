@@ -37,7 +37,7 @@ python:
 demo: setup-platform ## The whole story on this machine; DATASET=iris MODEL=pytorch tell it of another dataset and family
 	@$(DEV)/python -m local demo $(if $(DATASET),--dataset "$(DATASET)") $(if $(MODEL),--model "$(MODEL)")
 
-test: lint types test-unit test-dags test-containers test-kubernetes test-terraform test-policies test-local test-localstack test-emulated test-e2e ## Everything that has to hold, about 40 minutes
+test: lint types test-unit test-dags test-containers test-images test-kubernetes test-terraform test-policies test-local test-localstack test-emulated test-e2e ## Everything that has to hold, about 40 minutes
 
 ##@ The platform on this machine
 .PHONY: local-up local-down local-status local-logs
@@ -97,13 +97,13 @@ emulators-down: setup ## Stop it; the account and all in it are gone
 	@$(DEV)/python -m local.emulators down
 
 ##@ Parts of the test suite
-.PHONY: lint types test-unit test-dags test-containers test-kubernetes test-terraform test-policies test-local test-localstack test-emulated test-e2e
+.PHONY: lint types test-unit test-dags test-containers test-images test-kubernetes test-terraform test-policies test-local test-localstack test-emulated test-e2e
 lint: setup ## Style and formatting
 	@$(DEV)/ruff check .
 	@$(DEV)/ruff format --check .
 
 types: setup ## Static types, each component against its own environment
-	@$(DEV)/mypy cloud local benchmarks tests/unit tests/kubernetes tests/terraform tests/policies tests/local tests/localstack tests/emulated tests/e2e
+	@$(DEV)/mypy cloud local benchmarks tests/unit tests/images tests/kubernetes tests/terraform tests/policies tests/local tests/localstack tests/emulated tests/e2e
 	@MYPYPATH=dags $(DEV)/mypy --python-executable $(ENVS)/airflow/bin/python -m train_model -p mlplatform
 	@MYPYPATH=$(TRAINER_PATH) $(DEV)/mypy --python-executable $(ENVS)/trainer/bin/python -p trainer
 	@MYPYPATH=$(SERVING_PATH) $(DEV)/mypy --python-executable $(ENVS)/serving/bin/python -p serving -p modelformat
@@ -123,6 +123,9 @@ test-containers: setup ## The step contract of every container, each in its own 
 	@PYTHONPATH=$(SERVING_PATH) $(ENVS)/serving/bin/python -m pytest tests/containers/serving $(PYTEST_ARGS)
 	@PYTHONPATH=$(DEPLOYER_PATH) $(ENVS)/deployer/bin/python -m pytest tests/containers/deployer $(PYTEST_ARGS)
 	@PYTHONPATH=. $(DEV)/python -m pytest tests/containers/mlflow $(PYTEST_ARGS)
+
+test-images: setup ## Every image really built and run, where Docker and root are
+	@PYTHONPATH=.:dags $(DEV)/python -m pytest tests/images $(PYTEST_ARGS)
 
 test-kubernetes: setup ## config/kubernetes: schemas, policies, quotas that admit the pipeline
 	@PYTHONPATH=.:dags $(DEV)/python -m pytest tests/kubernetes $(PYTEST_ARGS)

@@ -4,9 +4,9 @@
 * which share that is of what the device can do: of its arithmetic and of its memory's bandwidth, both measured here;
 * 16 small trials together beside one after the other.
 
-Prints Markdown tables, puts them into docs/gpu-training.md and writes JSON. ``--cpu`` does it on one thread of the CPU, with smaller sizes and in
-seconds of the processor (others may use the machine too), and says so; without a GPU and without ``--cpu`` it says
-that there is none, and checks in seconds that it would run.
+Prints Markdown tables, puts them into docs/gpu-training.md and writes JSON. ``--cpu`` does it on one thread of the CPU,
+with smaller sizes and in seconds of the processor (others may use the machine too), and says so; without a GPU and
+without ``--cpu`` it says that there is none, and checks in seconds that it would run.
 """
 
 from __future__ import annotations

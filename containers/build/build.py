@@ -225,7 +225,7 @@ def compile_all(entries: list[Path]) -> None:
 
     A process for each entry: what one process has compiled before shows in the bytes of what it compiles next.
     """
-    command = [sys.executable, "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash"]
+    command = [sys.executable, "-m", "compileall", "-q", "-f", "--invalidation-mode", "unchecked-hash"]
 
     def compile_one(entry: Path) -> None:
         # Some packages bring templates that are no Python; compileall names them and goes on.

@@ -21,7 +21,7 @@ from pathlib import Path
 from types import TracebackType
 
 ADMINISTRATION = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin"))
-KEEP_GB = 25
+KEEP_GB = 20
 """The engine forgets its oldest build cache beyond this."""
 START_SECONDS = 60.0
 STOP_SECONDS = 30.0

@@ -14,15 +14,12 @@ from pathlib import Path
 import pytest
 
 from cloud import images as release
-from local.docker.engine import Engine, Unavailable
+from local.docker.engine import KEEP_GB, Engine, Unavailable
 from local.docker.root import ensure_root
 from mlplatform import storage
 from tests.images.index import authorities, private_index
 from tests.images.pipeline import Run
-from tests.images.support import ENVS, NAMES, ROOT, Images, free_port
-
-# Kept between runs: what did not change is not built again. `make clean` removes it.
-HOME = ROOT / ".local" / "cache" / "images" / "docker"
+from tests.images.support import CACHE, ENVS, NAMES, Images, free_port
 
 
 @pytest.fixture(scope="session")
@@ -31,7 +28,7 @@ def engine() -> Iterator[Engine]:
     try:
         if platform.machine() != "x86_64":
             raise Unavailable(f"the images are for {release.PLATFORM}, this machine is {platform.machine()}")
-        with Engine(HOME) as engine:
+        with Engine(CACHE / "docker") as engine:
             yield engine
     except Unavailable as reason:
         pytest.skip(str(reason))
@@ -64,6 +61,7 @@ def images(engine: Engine, index_asked: list[str], request: pytest.FixtureReques
         yield images
         pool.shutdown(cancel_futures=True)
         engine.attempt("image", "prune", "--force")  # those that lost their name to a newer build
+        engine.attempt("builder", "prune", "--force", f"--keep-storage={KEEP_GB}GB")
 
 
 @pytest.fixture(scope="session")

@@ -18,6 +18,8 @@ from local.docker.engine import DockerError, Engine
 
 ROOT = Path(__file__).resolve().parents[2]
 ENVS = ROOT / ".local" / "envs"
+# Kept between runs: what did not change is not built again. `make clean` removes it.
+CACHE = ROOT / ".local" / "cache" / "images"
 NAMES = tuple(release.IMAGES)
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 RESTRICTED = (
@@ -51,6 +53,8 @@ class Images:
     def build(self, name: str, reference: str, *options: str) -> str:
         """Build an image with the very command of a release, but for the root image and the network.
 
+        What the build says stays in a log file beside the cache.
+
         Raises:
             DockerError: it cannot be built.
         """
@@ -58,6 +62,7 @@ class Images:
         replaced = [f"--build-arg=PYTHON_IMAGE={self.root_image}", "--network=host", "--progress=plain"]
         replaced += [f"--build-arg={proxy}" for proxy in PROXIES if proxy in os.environ]
         done = self.engine.attempt("build", *replaced, *options, *arguments, timeout=1800, folder=ROOT)
+        (CACHE / f"{reference.rpartition('/')[2].replace(':', '-')}.log").write_text(done.stderr, encoding="utf-8")
         if done.returncode != 0:
             raise DockerError(f"{name} cannot be built:\n{done.stderr[-6000:]}")
         return reference

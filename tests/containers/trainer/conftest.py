@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import os
 import re
-import socket
 import subprocess
 import sys
 import time
@@ -20,20 +19,11 @@ sys.path.insert(0, str(Path(__file__).parent))  # for `helpers`, in pytest's imp
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as `trainer.__main__` does, before OpenMP is loaded
 
-from helpers import Run
+from helpers import ENVS, Run, free_port
 
 from mlplatform import storage
 
-ROOT = Path(__file__).parents[3]
 NUMBERS = itertools.count()
-ENVS = ROOT / ".local" / "envs"
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-        return port
 
 
 @contextmanager

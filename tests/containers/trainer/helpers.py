@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import socket
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -34,6 +35,7 @@ from trainer.__main__ import STEPS
 from trainer.data import Dataset, Kind
 
 ROOT = Path(__file__).parents[3]
+ENVS = ROOT / ".local" / "envs"
 
 MODEL: dict[str, Any] = {
     "name": "parcels",
@@ -100,6 +102,13 @@ REGRESSION: dict[str, Any] = {
 TASKS: dict[str, dict[str, Any]] = {"binary": {}, "multiclass": MULTICLASS, "regression": REGRESSION}
 
 Columns = dict[str, list[Any]]
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+        return port
 
 
 def parcels(days: int = 12, per_day: int = 50, seed: int = 1) -> Columns:

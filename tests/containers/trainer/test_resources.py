@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from trainer.resources import threads
+from trainer.resources import UNLIMITED_SHARE, memory, threads
 
 
 @pytest.fixture(autouse=True)
@@ -13,6 +13,7 @@ def four_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 2, 3})
     monkeypatch.delenv("TRAINER_THREADS", raising=False)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.delenv("TRAINER_MEMORY_MIB", raising=False)
 
 
 @pytest.mark.parametrize(
@@ -46,3 +47,28 @@ def test_the_environment_decides(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_nonsense_in_the_environment_is_ignored(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     monkeypatch.setenv("TRAINER_THREADS", value)
     assert threads(Path("absent")) == 4
+
+
+MACHINE = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+UNLIMITED = int(MACHINE * UNLIMITED_SHARE)
+
+
+@pytest.mark.parametrize(
+    ("limit", "expected"),
+    [("536870912", 2**29), ("max", UNLIMITED), (str(2**62), UNLIMITED), ("?", UNLIMITED), ("", UNLIMITED)],
+)
+def test_memory_follows_the_containers_limit(tmp_path: Path, limit: str, expected: int) -> None:
+    (tmp_path / "memory.max").write_text(limit + "\n")
+    assert memory(tmp_path / "memory.max") == expected
+
+
+def test_without_control_groups_a_part_of_the_machines_memory_is_ours(tmp_path: Path) -> None:
+    assert memory(tmp_path / "absent") == UNLIMITED
+
+
+def test_the_environment_decides_about_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "memory.max").write_text("536870912\n")
+    monkeypatch.setenv("TRAINER_MEMORY_MIB", "2048")
+    assert memory(tmp_path / "memory.max") == 2**31
+    monkeypatch.setenv("TRAINER_MEMORY_MIB", "much")
+    assert memory(tmp_path / "memory.max") == 2**29

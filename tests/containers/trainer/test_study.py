@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ENVS, ROOT, free_port
-from helpers import Run
+from helpers import ENVS, ROOT, Run, free_port
 
 from mlplatform.config import RunConfig, Search, StudyDatabase, Trial
 from mlplatform.steps import Refused, Unavailable

@@ -8,8 +8,7 @@ import subprocess
 import time
 
 import pytest
-from conftest import ENVS, free_port
-from helpers import Run
+from helpers import ENVS, Run, free_port
 
 from mlplatform import storage
 from mlplatform.config import Trial

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -74,22 +75,43 @@ def test_those_that_end_early_leave_the_others_alone(tmp_path: Path) -> None:
         assert model_bytes(found[number], tmp_path / f"{number}p") == model_bytes(alone, tmp_path / f"{number}a")
 
 
+class Shared(Keeper):
+    """As a pod's sessions: none saves before the process is told to stop, and from then on each saves and says so."""
+
+    told: ClassVar[bool] = False
+
+    def step(self, number: int, metrics: Mapping[str, float], save: Callable[[Path], None]) -> None:
+        Shared.told = Shared.told or number == self.stop_at
+        self.steps.append(number)
+        if Shared.told:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            save(self.folder)
+            raise Stopped(f"stopped at {number}")
+
+
 def test_a_stop_saves_all_and_all_go_on(tmp_path: Path) -> None:
     case = Case(rows=300)
     whole = [model_bytes(one, tmp_path / f"w{number}") for number, one in enumerate(together(case, MIXED))]
-    sessions = [Keeper(tmp_path / str(number)) for number in range(len(MIXED))]
-    sessions[1].stop_at = 2  # when trial 3 has ended, and those of other shapes have not begun
-    with pytest.raises(Stopped):
-        together(case, MIXED, sessions)
-    again = [Keeper(tmp_path / str(number)) for number in range(len(MIXED))]
-    again[5].stop_at = 1
-    with pytest.raises(Stopped):
-        together(case, MIXED, again)
-    assert again[3].steps == [1]  # its end was saved once more, and it was not trained again
+
+    def attempt(trial: int, stop_at: int) -> list[Shared]:
+        Shared.told = False
+        sessions = [Shared(tmp_path / str(number)) for number in range(len(MIXED))]
+        sessions[trial].stop_at = stop_at
+        with pytest.raises(Stopped):
+            together(case, MIXED, sessions)
+        return sessions
+
+    # Told when trial 3 has ended, others were asked already, and those of other shapes have not begun.
+    first = attempt(1, 2)
+    assert [(tmp_path / str(number)).exists() for number in range(len(MIXED))] == [True] * 5 + [False] * 3
+    assert first[3].steps == [0, 1, 1]  # its end was saved when all had to stop
+    second = attempt(5, 1)
+    assert second[3].steps == [1]  # and it was not trained again
+    assert second[0].steps == [3, 3]
     last = [Keeper(tmp_path / str(number)) for number in range(len(MIXED))]
     found = together(case, MIXED, last)
     assert [model_bytes(one, tmp_path / f"r{number}") for number, one in enumerate(found)] == whole
-    assert [one.steps for one in last[:5]] == [[]] * 5
+    assert [one.steps for one in last[:6]] == [[]] * 5 + [[2, 3]]
 
 
 def test_too_little_memory_for_all_trains_half_at_once(

@@ -63,7 +63,7 @@ def run(server: Any) -> tuple[Any, list[Any]]:
     template = {"spec": {"restartPolicy": "Never", "subdomain": "distributed-training", "containers": [container]}}
     spec = {"completions": 2, "parallelism": 2, "completionMode": "Indexed", "backoffLimit": 0, "template": template}
     batch.create_namespaced_job("ml-training", {"metadata": {"name": name}, "spec": spec})
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while True:
         job = batch.read_namespaced_job_status(name, "ml-training")
         if {c.type for c in job.status.conditions or []} & {"Complete", "Failed"}:

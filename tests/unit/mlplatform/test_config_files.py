@@ -74,8 +74,9 @@ def test_every_family_is_valid(real: Path) -> None:
         assert "cuda" in family.devices or not family.distributed
 
 
-def test_every_priority_class_is_in_the_cluster(real: Path, platform: dict[str, Any]) -> None:
-    write(real, platform)
+@pytest.mark.parametrize("environment", ["dev", "staging", "prod"])
+def test_every_priority_class_is_in_the_cluster(real: Path, platform: dict[str, Any], environment: str) -> None:
+    write(real, {**platform, "environment": environment})
     text = (ROOT / "config" / "kubernetes" / "base" / "priority-classes.yaml").read_text()
     known = {manifest["metadata"]["name"] for manifest in yaml.safe_load_all(text)}
     steps = load_settings(real).steps
