@@ -19,6 +19,7 @@ from airflow.sdk import BaseOperatorLink, Context
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 from kubernetes.client import models as k8s
 from kubernetes.client.exceptions import ApiException
+from kubernetes.utils.quantity import parse_quantity
 from urllib3.exceptions import HTTPError
 
 from mlplatform import reports, storage
@@ -329,6 +330,8 @@ def step_options(settings: Settings, name: StepName, run_key: str) -> dict[str, 
             # The root file system is read-only; libraries that insist on a home get the scratch volume.
             "TMPDIR": "/tmp",
             "HOME": "/tmp",
+            # Without a control group, as on one machine, a step would take all memory there is for its own.
+            "TRAINER_MEMORY_MIB": str(int(parse_quantity(step.memory) / 2**20)),
             # For the checkpoint of a training that has to go; the rest is for the end of its process.
             **({"TRAINER_GRACE_SECONDS": str(step.termination_grace_seconds - 5)} if name == "train" else {}),
         },

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,7 +24,7 @@ def operator(dag: Any, task_id: str) -> Any:
     """Return a step's operator; of the mapped one, what a trial's task instance gets."""
     task = dag.get_task(task_id)
     if not task.is_mapped:
-        return task
+        return copy.deepcopy(task)  # rendering changes it
     arguments = ["train", "--config", f"{PREFIX}/train/000/config.json", "--input", f"{PREFIX}/prepare"]
     return task.unmap({"arguments": [*arguments, "--output", f"{PREFIX}/train/000"]})
 
@@ -146,7 +147,7 @@ def test_a_pod_can_do_no_harm(dag: Any, task_id: str) -> None:
     assert spec["volumes"] == [{"name": "tmp", "emptyDir": {}}]
     assert container["volumeMounts"] == [{"name": "tmp", "mountPath": "/tmp"}]
     assert not spec.get("hostNetwork")
-    names = {entry["name"] for entry in container["env"]} - {"TRAINER_GRACE_SECONDS"}
+    names = {entry["name"] for entry in container["env"]} - {"TRAINER_GRACE_SECONDS", "TRAINER_MEMORY_MIB"}
     assert names == {"TMPDIR", "HOME"}, "no credentials, no endpoints"
     assert container["terminationMessagePolicy"] == "FallbackToLogsOnError"
 

@@ -120,12 +120,23 @@ data "aws_iam_policy_document" "step" {
 data "aws_iam_policy_document" "preparer" {
   source_policy_documents = [data.aws_iam_policy_document.step["preparer"].json]
 
+  # What a Spark job left half-done, and copies of inputs at their versions.
+  dynamic "statement" {
+    for_each = var.spark[*]
+
+    content {
+      sid       = "ClearAwayAfterSpark"
+      actions   = ["s3:DeleteObject"]
+      resources = ["${var.buckets.data.arn}/runs/*/prepare/*"]
+    }
+  }
+
   dynamic "statement" {
     for_each = var.spark[*]
 
     content {
       sid       = "SubmitSparkJobs"
-      actions   = ["emr-serverless:StartJobRun"]
+      actions   = ["emr-serverless:ListJobRuns", "emr-serverless:StartJobRun"]
       resources = [statement.value.application_arn]
     }
   }
