@@ -25,6 +25,8 @@ from pathlib import Path
 
 import psutil
 
+from local import bootstrap
+
 ROOT = Path(__file__).parents[1]
 ENVS = ROOT / ".local" / "envs"
 JOBS = Path(__file__).with_name("preparation_by_hand.py")
@@ -112,14 +114,14 @@ def find_pythons(contenders: Sequence[str]) -> tuple[dict[str, Path], list[str]]
     """Return each contender's interpreter, and those that there is none for; install pandas and Polars if needed."""
     bench = ENVS / "bench"
     if "bench" in {ENVIRONMENTS[name] for name in contenders} and not (bench / ".complete").exists():
-        uv = shutil.which("uv") or str(ROOT / ".local" / "bin" / "uv")
         try:
+            uv = bootstrap.find_or_install_uv()
             subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, "--clear", bench], check=True)
             subprocess.run(
                 [uv, "pip", "install", "--quiet", "--python", bench / "bin/python", "-r", REQUIREMENTS], check=True
             )
             (bench / ".complete").touch()
-        except (OSError, subprocess.CalledProcessError) as error:
+        except (bootstrap.SetupError, OSError, subprocess.CalledProcessError) as error:
             print(f"# {bench} could not be made: {error}")
     pythons = {name: ENVS / ENVIRONMENTS[name] / "bin/python" for name in contenders}
     absent = [name for name, python in pythons.items() if not python.exists()]

@@ -25,7 +25,7 @@ class Benchmark:
 
 
 BENCHMARKS = {
-    "preparation": Benchmark("spark", ("--growth",)),
+    "preparation": Benchmark("dev", ("--growth",)),
     "cpu_training": Benchmark("trainer"),
 }
 
