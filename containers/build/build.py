@@ -89,7 +89,7 @@ def install_tools() -> None:
     """Make ``/tools``."""
     run(sys.executable, "-m", "venv", TOOLS)
     run(
-        *(TOOLS / "bin" / "pip", "install", "--quiet", "--no-cache-dir", "--no-compile", "--disable-pip-version-check"),
+        *(TOOLS / "bin" / "pip", "install", "--quiet", "--no-cache-dir", "--disable-pip-version-check"),
         *("--require-hashes", "--only-binary", ":all:", "--requirement", BUILD / "requirements.lock"),
         **index_environment(),
     )

@@ -87,7 +87,7 @@ class Engine:
 
     def __init__(self, home: Path) -> None:
         self._home = home
-        self._folder = Path()
+        self._folder: Path | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._client = Path()
         self._lock: int | None = None
@@ -110,7 +110,7 @@ class Engine:
         return self
 
     def _start(self, unshare: Path, dockerd: Path) -> None:
-        configuration = self._folder / "daemon.json"
+        configuration = self._here / "daemon.json"
         configuration.write_text(f'{{"builder": {{"gc": {{"enabled": true, "defaultKeepStorage": "{KEEP_GB}GB"}}}}}}')
         command: list[str | Path] = [
             unshare,
@@ -122,12 +122,12 @@ class Engine:
             "--",
             dockerd,
         ]
-        command += [f"--config-file={configuration}", f"--data-root={self._home}", f"--exec-root={self._folder}/exec"]
-        command += [f"--pidfile={self._folder}/pid", f"--host=unix://{self.socket}"]
+        command += [f"--config-file={configuration}", f"--data-root={self._home}", f"--exec-root={self._here}/exec"]
+        command += [f"--pidfile={self._here}/pid", f"--host=unix://{self.socket}"]
         # Containers get no network or the machine's: neither a bridge nor a rule of a firewall is made.
         command += ["--bridge=none", "--iptables=false", "--ip6tables=false", "--ip-forward=false"]
         command += ["--log-level=warn"]
-        with (self._folder / "log").open("wb") as log:
+        with (self._here / "log").open("wb") as log:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, preexec_fn=_end_with_parent
             )
@@ -142,19 +142,28 @@ class Engine:
         return done.returncode == 0
 
     def _said(self, lines: int) -> list[str]:
-        return (self._folder / "log").read_text(errors="replace").strip().splitlines()[-lines:]
+        try:
+            return (self._here / "log").read_text(errors="replace").strip().splitlines()[-lines:]
+        except (DockerError, OSError):
+            return []
+
+    @property
+    def _here(self) -> Path:
+        if self._folder is None:
+            raise DockerError("the Docker engine has ended, or was never started")
+        return self._folder
 
     @property
     def socket(self) -> Path:
         """Where the engine listens."""
-        return self._folder / "docker.sock"
+        return self._here / "docker.sock"
 
     def environment(self) -> dict[str, str]:
         """Return the environment in which the client talks to this engine, with no configuration of the user's."""
         return {
             **{name: value for name, value in os.environ.items() if not name.startswith(("DOCKER_", "BUILDKIT_"))},
             "DOCKER_HOST": f"unix://{self.socket}",
-            "DOCKER_CONFIG": str(self._folder / "config"),
+            "DOCKER_CONFIG": str(self._here / "config"),
             "DOCKER_BUILDKIT": "1",
         }
 
@@ -195,7 +204,7 @@ class Engine:
             timeout=timeout,
         )
         if self._process is None or self._process.poll() is not None:
-            said = "\n".join(self._said(60)) if self._process else ""
+            said = "\n".join(self._said(60))
             raise DockerError(f"the Docker engine has ended while `docker {arguments[0]}` ran; it said:\n{said}")
         return done
 
@@ -210,7 +219,9 @@ class Engine:
                 self._process.kill()
                 self._process.wait()
             self._process = None
-        shutil.rmtree(self._folder, ignore_errors=True)
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder = None
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None

@@ -72,7 +72,7 @@ class LiveState:
     @classmethod
     def of(cls, platform: AttachedPlatform) -> LiveState:
         model = "flights-late-arrival"
-        endpoint = platform.sagemaker.list_endpoints()["Endpoints"][0]["EndpointName"]
+        endpoint = "flights"
         description = platform.sagemaker.describe_endpoint(EndpointName=endpoint)
         assert description["EndpointStatus"] == "InService", description
         return cls(

@@ -29,7 +29,7 @@ def test_the_demo_ends_well_and_says_what_came_of_it(demo: subprocess.CompletedP
     summary = demo.stdout[demo.stdout.index("Summary") :]
     assert summary.count("promotion.deploy") == 2
     assert summary.count("Decision of demo-flights-") == 2
-    assert "Flights the model never saw" in summary
+    assert "Examples the model never saw" in summary
     assert f"Live: {MODEL} version" in summary
     assert "make local-down" in summary
     for page in ("Airflow   http://127.0.0.1:", "MLflow    http://127.0.0.1:"):

@@ -34,7 +34,8 @@ def test_its_own_state_has_moved_into_the_bucket(stories: Stories, bucket: str) 
 
 def test_the_image_repositories(stories: Stories) -> None:
     found = {r["repositoryName"]: r for r in stories.aws.client("ecr").describe_repositories()["repositories"]}
-    assert set(found) == {f"ml-platform/{name}" for name in ("deployer", "mlflow", "serving", "trainer", "trainer-cuda")}
+    images = ("deployer", "mlflow", "serving", "trainer", "trainer-cuda")
+    assert set(found) == {f"ml-platform/{name}" for name in images}
     for repository in found.values():
         assert repository["imageTagMutability"] == "IMMUTABLE"
         assert repository["imageScanningConfiguration"] == {"scanOnPush": True}
