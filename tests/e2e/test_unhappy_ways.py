@@ -137,8 +137,7 @@ def test_when_the_endpoint_cannot_be_updated_the_old_model_answers(
     platform: AttachedPlatform, run_pipeline: Any
 ) -> None:
     before = LiveState.of(platform)
-    endpoint = platform.sagemaker.list_endpoints()["Endpoints"][0]["EndpointName"]
-    fault = {"kind": "update-fails", "endpoint": endpoint, "times": 1}
+    fault = {"kind": "update-fails", "endpoint": "flights", "times": 1}
     httpx.post(f"{platform.addresses['aws']}/_local/faults", json=fault).raise_for_status()
 
     run = run_pipeline(trials=1, seed=1, minimum_improvement=-1.0)
