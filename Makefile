@@ -37,7 +37,7 @@ python:
 demo: setup-platform ## The whole story on this machine; DATASET=iris MODEL=pytorch tell it of another dataset and family
 	@$(DEV)/python -m local demo $(if $(DATASET),--dataset "$(DATASET)") $(if $(MODEL),--model "$(MODEL)")
 
-test: lint types test-unit test-dags test-containers test-images test-kubernetes test-terraform test-policies test-local test-localstack test-emulated test-e2e ## Everything that has to hold, about 40 minutes
+test: lint types test-unit test-dags test-containers test-images test-kubernetes test-terraform test-policies test-local test-localstack test-emulated test-e2e ## Everything that has to hold, about an hour
 
 ##@ The platform on this machine
 .PHONY: local-up local-down local-status local-logs
