@@ -15,6 +15,8 @@ PARAMS: dict[str, Any] = {
     "family": "xgboost",
     "trials": 1,
     "seed": 0,
+    "search": "random",
+    "device": "cpu",
     "wait_for_new_data": True,
     "minimum_quality": None,
     "minimum_improvement": None,
