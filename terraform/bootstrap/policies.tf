@@ -560,6 +560,22 @@ data "aws_iam_policy_document" "ci_services" {
     )]
   }
 
+  # Applications have numbers for names, so "ours" cannot be told by the address.
+  statement {
+    sid = "SparkApplications"
+    actions = [
+      "emr-serverless:CreateApplication",
+      "emr-serverless:DeleteApplication",
+      "emr-serverless:GetApplication",
+      "emr-serverless:ListTagsForResource",
+      "emr-serverless:StopApplication",
+      "emr-serverless:TagResource",
+      "emr-serverless:UntagResource",
+      "emr-serverless:UpdateApplication",
+    ]
+    resources = ["arn:${local.partition}:emr-serverless:${local.here}:/*"]
+  }
+
   statement {
     sid = "AlarmsAndSchedules"
     actions = [
