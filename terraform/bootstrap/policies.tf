@@ -573,7 +573,7 @@ data "aws_iam_policy_document" "ci_services" {
       "emr-serverless:UntagResource",
       "emr-serverless:UpdateApplication",
     ]
-    resources = ["arn:${local.partition}:emr-serverless:${local.here}:/*"]
+    resources = [for path in ["/*", "/applications/*"] : "arn:${local.partition}:emr-serverless:${local.here}:${path}"]
   }
 
   statement {
