@@ -564,7 +564,6 @@ data "aws_iam_policy_document" "ci_services" {
   statement {
     sid = "SparkApplications"
     actions = [
-      "emr-serverless:CreateApplication",
       "emr-serverless:DeleteApplication",
       "emr-serverless:GetApplication",
       "emr-serverless:ListTagsForResource",
@@ -573,7 +572,7 @@ data "aws_iam_policy_document" "ci_services" {
       "emr-serverless:UntagResource",
       "emr-serverless:UpdateApplication",
     ]
-    resources = [for path in ["/*", "/applications/*"] : "arn:${local.partition}:emr-serverless:${local.here}:${path}"]
+    resources = ["arn:${local.partition}:emr-serverless:${local.here}:/applications/*"]
   }
 
   statement {
@@ -655,6 +654,7 @@ data "aws_iam_policy_document" "ci_services" {
       "eks:DescribeAddonConfiguration",
       "eks:DescribeAddonVersions",
       "eks:DescribeClusterVersions",
+      "emr-serverless:CreateApplication",
       "sagemaker:ListEndpointConfigs",
       "sagemaker:ListEndpoints",
       "sagemaker:ListModels",
