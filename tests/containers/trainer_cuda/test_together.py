@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
 import pytest
 import torch
 from helpers import Case, Keeper, TooExpensive, model_bytes, params
@@ -148,19 +146,3 @@ def test_on_a_cpu_no_more_at_once_than_its_caches_hold() -> None:
         patch.setattr(stack, "CACHED_NUMBERS", 64 * 20 * 3)
         together(case, [{"dropout": 0.1 * number, "epochs": 1, "width": 20} for number in range(8)])
     assert sizes == [3, 3, 2]
-
-
-def test_sixteen_small_trials_are_faster_together() -> None:
-    case = Case(rows=4000)
-    chosen = [{"learning_rate": 0.001 * (1 + number), "epochs": 1} for number in range(16)]
-
-    def seconds(work: Any) -> float:
-        began = time.process_time()  # not of the clock: others use this machine too
-        work()
-        return time.process_time() - began
-
-    together(case, chosen[:1])  # what is only done once
-    packed = min(seconds(lambda: together(case, chosen)) for _ in range(2))
-    alone = seconds(lambda: [together(case, [one]) for one in chosen])
-    assert packed < alone / 2, (packed, alone)
-    assert np.isfinite(packed)
