@@ -137,13 +137,22 @@ class Kubelet:
             if self.store.find("nodes", "", node) is None:
                 return
         else:
-            running = [p for p in self.store.select("pods") if p["status"]["phase"] not in FINISHED]
-            node, message = scheduler.place(pod, nodes, running)
+            node, message = scheduler.place(pod, nodes, self._running())
         if node is not None:
             self._bind(pod, node)
         elif self._last_problem.get(uid) != message:
             self._last_problem[uid] = message
             self._refuse(pod, message)
+
+    def _running(self) -> list[JSON]:
+        """Return the pods that hold room on a node.
+
+        A pod's processes can outlive what the API says of it by a moment: its status tells of the last container's
+        end, or it is gone, before the worker has finished and given its GPUs back.
+        """
+        told = {p["metadata"]["uid"]: p for p in self.store.select("pods") if p["status"]["phase"] not in FINISHED}
+        held = {uid: worker.pod for uid, worker in self.workers.items() if not worker.finished}
+        return list((told | held).values())
 
     def _refuse(self, pod: JSON, message: str) -> None:
         namespace, name = pod["metadata"]["namespace"], pod["metadata"]["name"]
