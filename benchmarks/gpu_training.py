@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import sys
 import time
 from collections.abc import Callable
@@ -29,6 +28,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from benchmarks import machine
 from trainer.families.pytorch.feed import Feed, Rows
 from trainer.families.pytorch.network import EPSILON, Inputs, Shape, initial_weights
 from trainer.families.pytorch.params import Params
@@ -345,12 +345,9 @@ def bandwidth(device: torch.device) -> float:
 def _name(device: torch.device) -> str:
     if device.type == "cuda":
         return str(torch.cuda.get_device_name(device))
-    model = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        names = [line for line in cpuinfo.read_text(encoding="utf-8").splitlines() if line.startswith("model name")]
-        model = names[0].split(":", 1)[1].strip() if names else model
-    return f"CPU ({model}, one thread, seconds of the processor); figures of a CPU say nothing about a GPU"
+    return (
+        f"CPU ({machine.processor()}, one thread, seconds of the processor); figures of a CPU say nothing about a GPU"
+    )
 
 
 if __name__ == "__main__":

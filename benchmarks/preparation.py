@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import shutil
 import statistics
 import subprocess
@@ -25,6 +24,7 @@ from pathlib import Path
 
 import psutil
 
+from benchmarks import machine
 from local import bootstrap
 
 ROOT = Path(__file__).parents[1]
@@ -189,9 +189,8 @@ def _watch(pid: int, seen: dict[int, float], peak: list[float]) -> None:
 
 def render(runs: Sequence[Measured], absent: Sequence[str]) -> str:
     """Return a Markdown table of the medians."""
-    memory = psutil.virtual_memory().total / 2**30
     lines = [
-        f"{platform.machine()}, {os.cpu_count()} cores, {memory:.0f} GiB; ours limited to {POD_MIB} MiB",
+        f"{machine.describe()}; ours limited to {POD_MIB} MiB",
         "",
         "| | rows | wall s | CPU s | peak MiB | runs |",
         "|---|---:|---:|---:|---:|---:|",

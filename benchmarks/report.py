@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import os
-import platform
 import re
 import subprocess
 import sys
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
+
+from benchmarks import machine
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "benchmarks.md"
@@ -53,23 +54,6 @@ def insert(page: str, name: str, content: str) -> str:
     return pattern.sub(lambda found: f"{found[1]}{content}\n{found[2]}", page)
 
 
-def machine() -> str:
-    """Name this machine: processor, cores, memory, system."""
-    cpu = next(
-        (line.split(":", 1)[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")),
-        platform.processor() or platform.machine(),
-    )
-    memory = next((int(line.split()[1]) / 2**20 for line in _lines("/proc/meminfo") if line.startswith("MemTotal")), 0)
-    return f"{cpu}, {os.cpu_count()} cores, {memory:.0f} GiB, {platform.system()}"
-
-
-def _lines(path: str) -> list[str]:
-    try:
-        return Path(path).read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return []
-
-
 def run(name: str) -> str:
     """Run a benchmark and return its section.
 
@@ -87,7 +71,7 @@ def run(name: str) -> str:
         text=True,
         check=True,
     )
-    return f"{date.today():%Y-%m-%d}, {machine()}\n\n{table_of(done.stdout)}"
+    return f"{date.today():%Y-%m-%d}, {machine.describe()}\n\n{table_of(done.stdout)}"
 
 
 def main() -> int:

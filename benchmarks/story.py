@@ -7,16 +7,12 @@ what orchestration adds. Prints a Markdown table with the machine named.
 
 from __future__ import annotations
 
-import os
-import platform as machine
-import re
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-import psutil
-
+from benchmarks import machine
 from local.cli import down, up
 from local.datasets import flights
 from local.pipeline import story
@@ -67,7 +63,7 @@ def render(run: story.RunReport, pods: list[dict[str, Any]], span: Interval) -> 
     """Return the Markdown table of a run."""
     landed, served = span
     lines = [
-        f"Machine: {_machine()}",
+        f"Machine: {machine.describe()}",
         "",
         "| task | wall s | pod s | overhead s |",
         "|---|---:|---:|---:|",
@@ -91,15 +87,6 @@ def render(run: story.RunReport, pods: list[dict[str, Any]], span: Interval) -> 
 def _belongs(pod: dict[str, Any], task_id: str, map_index: int) -> bool:
     labels = pod["labels"]
     return labels.get("task_id") == task_id and labels.get("map_index", "-1") == str(map_index)
-
-
-def _machine() -> str:
-    model = machine.processor() or machine.machine()
-    info = Path("/proc/cpuinfo")
-    if info.exists() and (found := re.search(r"^model name\s*:\s*(.+)$", info.read_text(), re.MULTILINE)):
-        model = found.group(1)
-    memory = psutil.virtual_memory().total / 2**30
-    return f"{os.cpu_count()} cores ({model}), {memory:.0f} GiB, {machine.system()} {machine.release()}"
 
 
 if __name__ == "__main__":

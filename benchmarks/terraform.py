@@ -7,8 +7,6 @@ One environment after the other in an account of its own, so that none slows the
 from __future__ import annotations
 
 import os
-import platform as machine
-import re
 import sys
 import tempfile
 import time
@@ -16,8 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
-
+from benchmarks import machine
 from cloud.environments import NAMES
 from local.emulators import EmulatedAws
 from local.emulators.workspace import Workspace
@@ -86,7 +83,7 @@ def render(found: list[Measurement]) -> str:
     """Return the table."""
     lines = [
         "Seconds; in brackets those that processors were busy with Terraform itself, the rest is waiting.",
-        f"Machine: {_machine()}",
+        f"Machine: {machine.describe()}",
         "",
         f"| environment | resources | {' | '.join(STEPS)} |",
         f"|---|---:|{'---:|' * len(STEPS)}",
@@ -98,15 +95,6 @@ def render(found: list[Measurement]) -> str:
     took = next(row.seconds[step] for row in found if row.environment == name)
     lines += ["", f"Goal: {step} of {name} in {limit:.0f} s or less: {'met' if took <= limit else 'NOT met'}."]
     return "\n".join(lines)
-
-
-def _machine() -> str:
-    model = machine.processor() or machine.machine()
-    info = Path("/proc/cpuinfo")
-    if info.exists() and (found := re.search(r"^model name\s*:\s*(.+)$", info.read_text(), re.MULTILINE)):
-        model = found.group(1)
-    memory = psutil.virtual_memory().total / 2**30
-    return f"{os.cpu_count()} cores ({model}), {memory:.0f} GiB, {machine.system()} {machine.release()}"
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ def open_search(
     from mlflow.entities import Param
 
     mlflow = client(tracking_uri)
-    experiment_id = _experiment(mlflow, experiment)
+    experiment_id = ensure_experiment(mlflow, experiment)
     found = _find(mlflow, experiment_id, run_key)
     if found is None:
         own = {**tags, "run_key": run_key, "kind": KIND}
@@ -87,7 +87,12 @@ def _find(mlflow: MlflowClient, experiment_id: str, run_key: str) -> Run | None:
     return found[0] if found else None
 
 
-def _experiment(mlflow: MlflowClient, name: str) -> str:
+def ensure_experiment(mlflow: MlflowClient, name: str) -> str:
+    """Return an experiment's id, making it if need be; several that start together may all try.
+
+    Raises:
+        Refused: it was deleted.
+    """
     from mlflow.exceptions import MlflowException
 
     found = mlflow.get_experiment_by_name(name)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import copy
-import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from local.kubernetes.errors import JSON
+from local.kubernetes.names import MAX_GENERATED, generated_name
 
 INDEX = "batch.kubernetes.io/job-completion-index"
 REACHED = ("CompletionsReached", "Reached expected number of succeeded pods")
@@ -15,8 +15,6 @@ FAILURES = {
     "BackoffLimitExceeded": "Job has reached the specified backoff limit",
     "DeadlineExceeded": "Job was active longer than specified deadline",
 }
-_SUFFIX = "bcdfghjklmnpqrstvwxz2456789"
-_MAX_GENERATED_NAME = 58  # so that the random end makes a DNS label
 
 
 @dataclass
@@ -142,14 +140,14 @@ def make_pod(job: JSON, index: int | None) -> JSON:
     spec = template["spec"]
     if index is not None:
         end = f"-{index}-"
-        prefix = name[: _MAX_GENERATED_NAME - len(end)] + end
+        prefix = name[: MAX_GENERATED - len(end)] + end
         metadata["annotations"] = metadata.get("annotations", {}) | {INDEX: str(index)}
         metadata["labels"] = metadata.get("labels", {}) | {INDEX: str(index)}
         spec["hostname"] = f"{name}-{index}"
         for container in spec["containers"] + spec.get("initContainers", []):
             _tell_index(container)
     metadata["generateName"] = prefix
-    metadata["name"] = prefix[:_MAX_GENERATED_NAME] + "".join(secrets.choice(_SUFFIX) for _ in range(5))
+    metadata["name"] = generated_name(prefix)
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
 
 

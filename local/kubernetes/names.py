@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import re
+import secrets
+
+_SUFFIX = "bcdfghjklmnpqrstvwxz2456789"
+MAX_GENERATED = 58
+"""Characters of a prefix that are kept, so that with the random end it is a DNS label."""
 
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 _SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
@@ -61,3 +66,8 @@ def qualified_name_problems(key: str) -> list[str]:
 def label_value_problems(value: str) -> list[str]:
     """Return what is wrong with the value of a label."""
     return length_problems(value, 63) + ([] if _LABEL_VALUE.fullmatch(value) else [_LABEL_VALUE_TEXT])
+
+
+def generated_name(prefix: str) -> str:
+    """Return a name of its own that begins with a prefix, as the API server makes it of ``generateName``."""
+    return prefix[:MAX_GENERATED] + "".join(secrets.choice(_SUFFIX) for _ in range(5))

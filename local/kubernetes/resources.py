@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-import secrets
 import time
 import uuid
 from collections.abc import Callable
@@ -18,12 +17,12 @@ from local.kubernetes.errors import JSON, ApiError, forbidden, not_found, succes
 from local.kubernetes.errors import status as failure
 from local.kubernetes.kubelet import Kubelet
 from local.kubernetes.logs import boolean, integer
+from local.kubernetes.names import generated_name
 from local.kubernetes.requests import Target, check_kind, decode, is_dry_run, read_json
 from local.kubernetes.selectors import parse_fields, parse_labels
 from local.kubernetes.store import CLUSTER_SCOPED, KINDS, Change, Store, group_version, timestamp
 from local.kubernetes.tables import table
 
-_SUFFIX = "bcdfghjklmnpqrstvwxz2456789"
 _MAX_WATCH_SECONDS = 1800
 
 
@@ -157,8 +156,7 @@ class Resources:
                 why = f"unable to create new content in namespace {target.namespace} because it is being terminated"
                 raise forbidden(target.resource, metadata.get("name", ""), why)
         if not metadata.get("name") and metadata.get("generateName"):
-            suffix = "".join(secrets.choice(_SUFFIX) for _ in range(5))
-            metadata["name"] = metadata["generateName"][:58] + suffix
+            metadata["name"] = generated_name(metadata["generateName"])
         self._prepare(target.resource, obj)
         if is_dry_run(request):
             shown = {"apiVersion": group_version(target.resource), "kind": kind, **obj}

@@ -18,13 +18,8 @@ from local.platform.home import ROOT, PlatformError, environment_python
 from local.platform.processes import MARKER
 
 REGISTRY = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/mlplatform"
-_LIBRARY = tuple(f"dags/mlplatform/{name}.py" for name in ("__init__", "config", "results", "steps", "storage"))
-_TRAINER = (
-    "containers/trainer/src",
-    "containers/serving/src/modelformat",
-    *_LIBRARY,
-    *(f"dags/mlplatform/{name}.py" for name in ("drift", "families", "profile")),
-)
+_LIBRARY = "dags/mlplatform"
+_TRAINER = ("containers/trainer/src", "containers/serving/src/modelformat", _LIBRARY)
 _TRAINER_PATH = ("containers/trainer/src", "containers/serving/src", "dags")
 
 
@@ -67,7 +62,7 @@ RECIPES = {
             "containers/deployer/requirements.lock",
             "containers/deployer/src",
             "containers/serving/src/modelformat",
-            *_LIBRARY,
+            _LIBRARY,
         ),
         python_path=("containers/deployer/src", "containers/serving/src", "dags"),
     ),

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 from pathlib import Path
 
-TRAINER = Path(__file__).parents[1] / "trainer"
-sys.path.insert(0, str(TRAINER))  # for `helpers`
+sys.path.insert(0, str(Path(__file__).parents[1] / "trainer"))  # for `helpers` and `servers`
 
-_spec = importlib.util.spec_from_file_location("trainer_conftest", TRAINER / "conftest.py")
-assert _spec is not None
-assert _spec.loader is not None
-_fixtures = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(_fixtures)
+from servers import run, s3
 
-s3, run = _fixtures.s3, _fixtures.run
+__all__ = ["run", "s3"]

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import time
 import urllib.request
@@ -24,6 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from local.platform.ports import any_free_port
 from mlplatform.config import ModelConfig, RunConfig, Scalar, Trial
 from mlplatform.families import load_family
 from mlplatform.profile import BINS, DataProfile, NumberProfile
@@ -40,13 +40,6 @@ pytestmark = pytest.mark.skipif(
     not ((ENVS / "trainer").exists() and (ENVS / "mlflow").exists()),
     reason="no environment trainer or mlflow: run `make setup`",
 )
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @contextmanager
@@ -74,7 +67,7 @@ def serving(command: list[str], url: str, log: Path, **environment: str) -> Iter
 @pytest.fixture(scope="module")
 def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """The variables that lead to an S3 with the buckets."""
-    port = free_port()
+    port = any_free_port()
     environment = {
         "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
         "AWS_ACCESS_KEY_ID": "testing",
@@ -104,7 +97,7 @@ def s3(aws: dict[str, str]) -> Any:
 @pytest.fixture(scope="module")
 def tracking(aws: dict[str, str], s3: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of an MLflow server."""
-    folder, port = tmp_path_factory.mktemp("mlflow"), free_port()
+    folder, port = tmp_path_factory.mktemp("mlflow"), any_free_port()
     command = [str(ENVS / "mlflow/bin/mlflow"), "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     command += ["--backend-store-uri", f"sqlite:///{folder}/db", "--artifacts-destination", "s3://artifacts/mlflow"]
     environment = {**aws, "MLFLOW_S3_ENDPOINT_URL": aws["AWS_ENDPOINT_URL"]}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlplatform import storage
+from mlplatform.config import Scalar
 from mlplatform.profile import DataProfile
 from mlplatform.results import PrepareResult, Split
 from mlplatform.steps import RESULT, Refused
@@ -130,3 +132,12 @@ def _dense(values: NDArray[Any]) -> NDArray[Any]:
         return values
     filled: NDArray[Any] = values.filled(None if values.dtype == object else np.nan)
     return filled
+
+
+def plain(value: Any) -> Scalar | None:
+    """Return a value as JSON has it: Python's own types, None for what is missing."""
+    own = value.item() if isinstance(value, np.generic) else value
+    if isinstance(own, float) and not math.isfinite(own):
+        return None
+    result: Scalar | None = own
+    return result

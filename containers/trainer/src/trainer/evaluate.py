@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from mlplatform import storage
 from mlplatform.config import LOWER_IS_BETTER, ModelConfig, RunConfig, digest
+from mlplatform.reports import NAME as REPORT
 from mlplatform.results import EvaluateResult, Improvement, PrepareResult, Score
 from mlplatform.steps import Refused, StepContext, StepDefinition
 from modelformat import ModelFormatError, Predictor
@@ -30,8 +31,6 @@ from trainer.resources import threads
 from trainer.tracking import RegisteredVersion
 
 log = logging.getLogger(__name__)
-
-REPORT = "report.html"
 
 
 def run(context: StepContext) -> EvaluateResult:

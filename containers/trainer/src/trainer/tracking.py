@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mlplatform.config import RunConfig, Scalar
+from mlplatform.registry import CHAMPION, TAG_LIMIT
 from mlplatform.steps import Refused
+from mlplatform.tracking import ensure_experiment
 from trainer import shutdown
 from trainer.session import Stopped
 
@@ -24,12 +26,10 @@ log = logging.getLogger(__name__)
 
 MODEL_PATH = "model"
 """Artifact path of a run's model."""
-CHAMPION = "champion"
 OUTCOME = "outcome"
 """Tag of a trial's run: status of its `TrialResult`."""
 REASON = "reason"
 """Tag of a trial's run: why it did not succeed."""
-TAG_LIMIT = 5000
 FLUSH_SECONDS = 5.0
 METRICS_PER_REQUEST = 1000
 """What MLflow takes at most in a request."""
@@ -157,9 +157,7 @@ class TrialRun:
                         name=item.name,
                         digest=item.digest,
                         source_type="s3",
-                        source=json.dumps(
-                            {"uri": item.uris[0] if len(item.uris) == 1 else item.uris[0].rpartition("/")[0] + "/"}
-                        ),
+                        source=json.dumps({"uri": item.source}),
                         schema=json.dumps({"mlflow_colspec": _colspec(item.features)}),
                         profile=json.dumps({"num_rows": item.rows, "num_features": len(item.features)}),
                     ),
@@ -229,7 +227,7 @@ def trial_run(
         params: of the trial. An earlier run with others (the study was lost) is deleted, not continued.
     """
     client = connect(config.tracking_uri)
-    experiment = _experiment(client, config.model.name)
+    experiment = ensure_experiment(client, config.model.name)
     run = None
     for found in client.search_runs(
         [experiment],
@@ -272,25 +270,6 @@ def _leave(tracked: TrialRun, status: Literal["FAILED", "KILLED"], tags: Mapping
         tracked.end(status, tags)
     except Exception:  # the first error is the one to report
         log.exception("MLflow run %s could not be closed", tracked.run_id)
-
-
-def _experiment(client: Any, name: str) -> str:
-    """Return an experiment's id, making it if need be; trials that start together may all try."""
-    from mlflow.exceptions import MlflowException
-
-    found = client.get_experiment_by_name(name)
-    if found is None:
-        try:
-            created: str = client.create_experiment(name)
-            return created
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                raise
-        found = client.get_experiment_by_name(name)
-    if found.lifecycle_stage != "active":
-        raise Refused(f"MLflow experiment {name!r} is deleted; restore it", kind="bad-config")
-    experiment: str = found.experiment_id
-    return experiment
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -28,7 +27,7 @@ from mlplatform.steps import EXIT_DONE, Refused, StepContext, StepDefinition
 from trainer import data, launch, packaging, shutdown, system_metrics, tracking
 from trainer.budget import Budget, gpus_held
 from trainer.checkpoints import Checkpoints
-from trainer.data import Dataset
+from trainer.data import Dataset, plain
 from trainer.families import load_family
 from trainer.families.base import Fitted, ModelFamily, Task
 from trainer.families.device import gpu_is_there
@@ -101,12 +100,12 @@ def run(context: StepContext) -> TrainResult:
 
 
 def _start_peers(config: RunConfig) -> None:
-    """Have a PyTorch training done by a process per GPU, in as many pods as the trial has.
+    """Have a training that can be shared done by a process per GPU, in as many pods as the trial has.
 
     Raises:
         SystemExit: as those processes ended; this one has only started them.
     """
-    if config.family.name != "pytorch":
+    if not config.family.distributed:
         return
     gpus = 0
     if config.device != "cpu" and gpu_is_there():
@@ -434,8 +433,7 @@ def save_and_score(
 
 def example(dataset: Dataset) -> dict[str, Scalar | None]:
     """Return the first row as plain values."""
-    row = {name: values[:1].tolist()[0] for name, values in dataset.columns.items()}
-    return {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in row.items()}
+    return {name: plain(values[0]) for name, values in dataset.columns.items()}
 
 
 def content_id(split: Split) -> str:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from mlplatform import storage
 from mlplatform.config import ModelConfig, Table
 from mlplatform.profile import DataProfile
+from mlplatform.reports import NAME as REPORT
 from mlplatform.results import FileReport, ValidateResult
 from mlplatform.steps import Refused, StepContext, StepDefinition
 from trainer import inputs, shutdown, sql
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-REPORT = "report.html"
 DOCUMENT = "validate.json"
 PROFILE = "profile.json"
 

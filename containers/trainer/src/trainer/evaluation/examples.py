@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,10 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlplatform.config import Scalar
 from mlplatform.results import Example, Examples
 from trainer import sql
-from trainer.data import Dataset
+from trainer.data import Dataset, plain
 
 EXAMPLES = 20
 
@@ -72,12 +70,3 @@ def _references(paths: Sequence[Path], names: Sequence[str], rows: Sequence[int]
             f"select * exclude (position) from (select {select}, row_number() over () - 1 as position from {files}) "
             f"where position in ({wanted}) order by position"
         ).fetchall()
-
-
-def plain(value: Any) -> Scalar | None:
-    """Return a value as JSON has it: Python's own types, None for what is missing."""
-    own = value.item() if isinstance(value, np.generic) else value
-    if isinstance(own, float) and not math.isfinite(own):
-        return None
-    result: Scalar | None = own
-    return result
