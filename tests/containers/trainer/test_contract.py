@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
+from functools import cache
+from pathlib import Path
 
 import pytest
 from helpers import Run
@@ -110,3 +113,49 @@ def test_a_damaged_result_is_replaced(run: Run) -> None:
     run.land_good()
     storage.write_bytes(f"{run.prefix}/validate/result.json", b'{"version": 1, "ste')
     run.done("validate")
+
+
+ON_A_SMALL_DISK = [
+    *("unshare", "--user", "--map-root-user", "--mount", "sh", "-c"),
+    'mount -t tmpfs -o size="$0" tmpfs "$TMPDIR" && exec "$@"',
+]
+"""What runs a command, after the disk's size, with a file system of that size as its folder for scratch files."""
+
+
+@cache
+def small_disks() -> bool:
+    """Whether this user may mount file systems in a namespace of its own."""
+    return (
+        shutil.which("unshare") is not None
+        and not subprocess.run(
+            ["unshare", "--user", "--map-root-user", "--mount", "mount", "-t", "tmpfs", "tmpfs", "/mnt"],
+            capture_output=True,
+            check=False,
+        ).returncode
+    )
+
+
+@pytest.mark.parametrize(("step", "size"), [("prepare", "16k"), ("train", "24k"), ("train", "48k")])
+def test_a_disk_that_is_really_full_is_told_and_the_step_done_again(
+    tracked: Run, tmp_path: Path, step: str, size: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not small_disks():
+        pytest.skip("this user may not mount a file system in a namespace of its own")
+    tracked.land_good()
+    if step == "train":
+        tracked.done("prepare")
+    tracked.write()
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    ended = subprocess.run(
+        [*ON_A_SMALL_DISK, size, sys.executable, "-m", "trainer", *tracked.arguments(step)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert ended.returncode == 1, ended.stderr
+    last = ended.stderr.splitlines()[-1]
+    assert last.startswith(f"{step}: the disk is full: "), ended.stderr
+    assert last.endswith("give the pod more ephemeral storage")
+    assert tracked.failure(step) is None
+    assert storage.try_read_bytes(f"{tracked.prefix}/{step}/result.json") is None
+    tracked.done(step)

@@ -78,7 +78,7 @@ class FittedXGBoost:
 
     def save(self, directory: Path) -> None:
         """See `base.Fitted`."""
-        self.booster.save_model(directory / MODEL_FILE)
+        _write(self.booster, directory / MODEL_FILE)
         base.write_manifest(directory, "xgboost", "xgboost", MODEL_FILE, self.task, self.features)
 
 
@@ -167,10 +167,15 @@ def _fit(
         rounds.add(
             float(told.rpartition(":")[2]),
             predict=lambda: booster.predict(unknown),
-            save=lambda folder: booster.save_model(folder / MODEL_FILE),
+            save=lambda folder: _write(booster, folder / MODEL_FILE),
         )
     best, trained = rounds.progress.best_round, rounds.progress.rounds
     return FittedXGBoost(task, features, booster[:best], {"trees": float(best), "trees_trained": float(trained)})
+
+
+def _write(booster: Any, path: Path) -> None:
+    # The library's own writing does not say that the disk is full.
+    path.write_bytes(booster.save_raw("ubj"))
 
 
 FAMILY: base.ModelFamily = XGBoost()
