@@ -135,7 +135,7 @@ def small_disks() -> bool:
     )
 
 
-@pytest.mark.parametrize(("step", "size"), [("prepare", "16k"), ("train", "24k"), ("train", "48k")])
+@pytest.mark.parametrize(("step", "size"), [("prepare", "16k"), ("prepare", "48k"), ("train", "24k"), ("train", "48k")])
 def test_a_disk_that_is_really_full_is_told_and_the_step_done_again(
     tracked: Run, tmp_path: Path, step: str, size: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

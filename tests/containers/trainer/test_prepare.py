@@ -225,7 +225,9 @@ def assert_same_profile(one: Any, other: Any) -> None:
             assert value == (pytest.approx(expected[key], rel=1e-12) if close else expected[key]), (name, key)
 
 
-def test_the_moments_of_many_row_groups_are_those_of_all_rows(run: Run, tmp_path: Path) -> None:
+def test_the_moments_of_many_row_groups_are_those_of_all_rows(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Large numbers of little spread: the textbook formula would lose all digits."""
     columns = parcels(days=12, per_day=13_000)
     run.model["split"].update(validation_days=1, test_days=1)
@@ -240,6 +242,9 @@ def test_the_moments_of_many_row_groups_are_those_of_all_rows(run: Run, tmp_path
     expected = profile(loaded, kinds).columns["weight"]
     assert weight.mean == pytest.approx(expected.mean, rel=1e-13)
     assert weight.deviation == pytest.approx(expected.deviation, rel=1e-7)
+    # The sorted rows spill, and more threads write and read the row groups.
+    monkeypatch.setenv("TRAINER_MEMORY_MIB", "512")
+    monkeypatch.setenv("TRAINER_THREADS", "5")
     assert content(run.done("prepare", "again")) == content(result)
 
 
@@ -275,6 +280,7 @@ QUERY_MISTAKES = [
     (("p.sent,", "p.id as sent,"), "not a time"),
     (("p.depot,", "p.weight as depot,"), "no one textual form"),
     (("p.id,", "p.id, p.id as __part,"), "may be called __part"),
+    (("p.id,", "p.id, p.id as RowId,"), "may be called RowId"),
 ]
 
 
@@ -316,6 +322,20 @@ def test_a_feature_that_is_the_target_but_for_one_row_is_none_of_our_business(ru
     run.model["features"]["copied"] = {"type": "number"}
     run.land_good()
     run.done("prepare")
+
+
+def test_a_feature_that_is_the_target_but_for_the_last_row_is_none_of_our_business(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some rows do not rule it out; all do."""
+    monkeypatch.setattr(duck, "SAMPLE", 1)
+    copied = "(p.delay > 15 or p.id = (select max(id) from parcels where delay <= 15))::integer as copied"
+    run.model["query"] = run.model["query"].replace("select p.id,", f"select p.id, {copied},")
+    run.model["features"]["copied"] = {"type": "number"}
+    run.land_good()
+    run.done("prepare", "one")
+    run.model["query"] = run.model["query"].replace(copied, "(p.delay > 15)::integer as copied")
+    assert "features.copied: tells late on each of" in run.refused("prepare").message
 
 
 def test_too_few_days_are_refused(run: Run) -> None:

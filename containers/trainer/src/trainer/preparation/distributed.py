@@ -17,7 +17,7 @@ from mlplatform.steps import Refused, StepContext
 from trainer import inputs, shutdown, sql
 from trainer.preparation import duck, emr, outcome
 from trainer.preparation.outcome import Answers
-from trainer.preparation.plan import CHUNK, LAST_DAY, PARTS, Plan, make_plan
+from trainer.preparation.plan import LAST_DAY, PARTS, Plan, make_plan
 from trainer.preparation.translate import own_to_spark, to_spark
 from trainer.resources import memory, threads
 
@@ -98,8 +98,8 @@ def make_job(
         "columns": list(plan.columns),
         "order": [plan.model.split.column] if plan.model.split.kind == "time" else [],
         "aggregates": [
-            {"name": statement.name, "sql": own_to_spark(statement.sql.replace(CHUNK, "__chunk"))}
-            for statement in plan.aggregates
+            {"name": statement.name, "sql": own_to_spark(statement.sql)}
+            for statement in [*plan.aggregates, plan.leaks(list(plan.model.features))]
         ],
     }
 

@@ -87,7 +87,7 @@ def summarise(plan: Plan, answers: Answers) -> tuple[dict[str, Summary], DataPro
     for part, rows in outcomes.items():
         if not rows:
             raise Refused(_empty(model, part))
-    _check_leaks(model, [row for rows in outcomes.values() for row in rows])
+    _check_leaks(model, sum(row["rows"] for row in answers["outcomes"]), answers["leaks"])
     means = _target_means(answers) if model.task == "regression" else {}
     summaries = {}
     shares: dict[str, float] | None
@@ -158,34 +158,40 @@ def _check_varies(model: ModelConfig, part: str, row: Row) -> None:
         )
 
 
-def _check_leaks(model: ModelConfig, rows: Sequence[Row]) -> None:
+def suspects(model: ModelConfig, rows: Sequence[Row]) -> list[str]:
+    """Return the features that `Plan.leaks` of some rows does not rule out to be the target under another name.
+
+    A feature that it was not asked for is none of them.
+    """
+    if model.task == "regression":
+        return [
+            name
+            for number, name in enumerate(model.features)
+            if all(row.get(f"same_{number}") == row["rows"] for row in rows)
+        ]
+    return [name for number, name in enumerate(model.features) if _is_one_to_one(rows, number)]
+
+
+def _is_one_to_one(rows: Sequence[Row], number: int) -> bool:
+    """Tell whether a feature has one value in each class, never missing, and another one in each."""
+    lows = [row.get(f"low_{number}") for row in rows]
+    alike = all(
+        row.get(f"there_{number}") == row["rows"] and low == row[f"high_{number}"]
+        for row, low in zip(rows, lows, strict=True)
+    )
+    return alike and len(set(lows)) == len(lows)
+
+
+def _check_leaks(model: ModelConfig, total: int, rows: Sequence[Row]) -> None:
     """Refuse a feature that is the target under another name."""
-    total = sum(row["rows"] for row in rows)
-    if total < LEAK_ROWS:
+    if total < LEAK_ROWS or (model.task != "regression" and len(rows) < 2):
         return
-    for number, name in enumerate(model.features):
-        if model.task == "regression":
-            leaks = sum(row[f"same_{number}"] for row in rows) == total
-        else:
-            leaks = _is_bijective(rows, number)
-        if leaks:
-            raise Refused(
-                f"config/models/{model.name}.yaml: features.{name}: tells {model.target} on each of {total} rows, so "
-                "it is the answer under another name; take it out of the features (it can stay in references)",
-                kind="bad-config",
-            )
-
-
-def _is_bijective(rows: Sequence[Row], number: int) -> bool:
-    """Tell whether a feature has one value per class, never missing, and another one in each."""
-    value_of: dict[str, Any] = {}
-    for row in rows:
-        low = row[f"low_{number}"]
-        if row[f"there_{number}"] != row["rows"] or low != row[f"high_{number}"]:
-            return False
-        if value_of.setdefault(row["class"], low) != low:
-            return False
-    return len(value_of) > 1 and len(set(value_of.values())) == len(value_of)
+    for name in suspects(model, rows):
+        raise Refused(
+            f"config/models/{model.name}.yaml: features.{name}: tells {model.target} on each of {total} rows, so "
+            "it is the answer under another name; take it out of the features (it can stay in references)",
+            kind="bad-config",
+        )
 
 
 def _target_means(answers: Answers) -> dict[str, float]:
@@ -242,7 +248,8 @@ def _number(
         deviation=math.sqrt(variance),
         minimum=min((row[f"low_{number}"] for row in filled), default=0.0),
         maximum=max((row[f"high_{number}"] for row in filled), default=0.0),
-        histogram=[bins.get(index, 0) for index in range(BINS)],
+        # The largest number is by itself in bin `BINS`.
+        histogram=[*(bins.get(index, 0) for index in range(BINS - 1)), bins.get(BINS - 1, 0) + bins.get(BINS, 0)],
     )
 
 

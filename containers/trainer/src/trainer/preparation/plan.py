@@ -5,9 +5,10 @@ The steps, of which each sees the views and tables of those before it:
 1. ``__query``: the dataset's query, over a view of each table's files;
 2. ``__prepared``: its rows with the types that models take, stored once, in an order that the rows alone decide;
 3. `Plan.facts`: one row about all of them; its ``last_day`` takes the place of `LAST_DAY` in the later steps;
-4. ``__train``, ``__validation``, ``__test``: the rows of each part, by `Plan.conditions`, written to files;
-   ``__parts``: all of them, with the part's name in column `PART`;
-5. `Plan.outcomes`, `Plan.targets`, `Plan.moments`, `Plan.counts`: aggregates over the parts that were written.
+4. the rows of each part, by `Plan.conditions`, are written to files; ``__train`` are those of that part, ``__parts``
+   all of them with the part's name in column `PART`, both with a column `CHUNK`;
+5. `Plan.outcomes`, `Plan.leaks`, `Plan.targets`, `Plan.moments`, `Plan.counts`: aggregates over the parts. The rows of
+   `Plan.moments` stay there as ``__moments``, as the counts' bins lie between the extremes that they tell.
 
 Names begin with two underscores, which no table's does.
 """
@@ -26,10 +27,12 @@ from trainer import sql
 PARTS = ("train", "validation", "test")
 LAST_DAY = "@last_day@"
 """Stands in statements for the last day of a split by time, as ``YYYY-MM-DD``."""
-CHUNK = "@chunk@"
-"""Stands in statements for an expression that tells rows apart which one thread reads in order, see `Plan.moments`."""
+CHUNK = "__chunk"
+"""Column that tells apart rows which one thread reads in order, see `_moments`."""
 PART = "__part"
 """Column of ``__prepared`` with the drawn part, where the split is by hash."""
+RESERVED = (PART, CHUNK, "rowid")
+"""What no column of a query may be called: the engines' own names of what a row has besides."""
 
 MOST_CLASSES = 1_000
 MOST_CATEGORIES = 100_000
@@ -74,7 +77,7 @@ class Plan:
         valid: condition on rows of ``__prepared`` that have a target and what the split needs.
         conditions: of each part, on valid rows.
         facts: one row: ``rows``, ``valid``, ``no_target``, ``not_binary``, ``last_day``.
-        outcomes: rows by part (and class), what leaks, first and last time.
+        outcomes: rows by part (and class), first and last time.
         targets: moments of a regression's target by part and chunk.
         moments: of the train split's number features by chunk.
         counts: how often each category, and each bin of a number, occurs in the train split.
@@ -97,9 +100,17 @@ class Plan:
         columns = ", ".join(map(sql.identifier, self.columns))
         return f"select {columns} from __prepared where {self.valid} and {self.conditions[part]}"
 
+    def leaks(self, features: Sequence[str], source: str = "__parts") -> Statement:
+        """Aggregate what tells whether features are the target under another name.
+
+        Args:
+            source: some rows are enough to rule most features out.
+        """
+        return _leaks(self.model, features, source)
+
     @property
     def aggregates(self) -> Iterator[Statement]:
-        """Those over the parts as written."""
+        """Those over the parts, `leaks` aside."""
         yield self.outcomes
         if self.targets:
             yield self.targets
@@ -182,8 +193,8 @@ def _check(model: ModelConfig, types: Mapping[str, str]) -> None:
             "target, split and references",
             kind="bad-config",
         )
-    if PART in types:
-        raise Refused(f"{source}: query: no column may be called {PART}; give it another name", kind="bad-config")
+    if taken := [name for name in types if name.lower() in RESERVED]:
+        raise Refused(f"{source}: query: no column may be called {taken[0]}; give it another name", kind="bad-config")
     textual = {f"features.{name}": name for name in categories(model)}
     if model.split.kind != "time":
         textual.update({_key(model): name for name in key_columns(model)})
@@ -269,28 +280,17 @@ def _conditions(split: object, day: str) -> dict[str, str]:
 
 
 def _outcomes(model: ModelConfig) -> Statement:
-    """Aggregate per part, and per class where there are any.
-
-    A feature that is the answer is found by it too: within each class it has one value, and another one in each.
-    """
+    """Aggregate per part, and per class where there are any."""
     target = sql.identifier(model.target)
     select = [f"{sql.identifier(PART)} as part", "count(*) as rows"]
     if isinstance(model.split, TimeSplit):
         time = sql.identifier(model.split.column)
         for name, extreme in {"first": "min", "last": "max"}.items():
             select.append(f"epoch_us(cast({extreme}({time}) as timestamp)) as {name}")
-    for number, name in enumerate(model.features):
-        here = sql.identifier(name)
-        if model.task == "regression":
-            value = here if model.features[name].type == "number" else f"try_cast({here} as double)"
-            select.append(f"{_count(f'{value} = {target}')} as same_{number}")
-        else:
-            for key, aggregate in {"there": "count", "low": "min", "high": "max"}.items():
-                select.append(f"{aggregate}({here}) as {key}_{number}")
     if model.task == "regression":
         select += [f"min({target}) as lowest", f"max({target}) as highest"]
         return Statement("outcomes", f"select {', '.join(select)} from __parts group by {sql.identifier(PART)}")
-    label = f"cast(cast({target} as integer) as varchar)" if model.task == "binary" else target
+    label = _label(model)
     most = MOST_CLASSES * len(PARTS)
     return Statement(
         "outcomes",
@@ -302,10 +302,40 @@ def _outcomes(model: ModelConfig) -> Statement:
     )
 
 
+def _label(model: ModelConfig) -> str:
+    """Return the text of a row's class."""
+    target = sql.identifier(model.target)
+    return f"cast(cast({target} as integer) as varchar)" if model.task == "binary" else target
+
+
+def _leaks(model: ModelConfig, features: Sequence[str], source: str) -> Statement:
+    """Aggregate features per class, or count where they are the target.
+
+    A feature that is the answer has one value within each class, and another one in each.
+    """
+    select = ["count(*) as rows"]
+    for number, name in enumerate(model.features):
+        if name not in features:
+            continue
+        here = sql.identifier(name)
+        if model.task == "regression":
+            value = here if model.features[name].type == "number" else f"try_cast({here} as double)"
+            select.append(f"{_count(f'{value} = {sql.identifier(model.target)}')} as same_{number}")
+        else:
+            for key, aggregate in {"there": "count", "low": "min", "high": "max"}.items():
+                select.append(f"{aggregate}({here}) as {key}_{number}")
+    if model.task == "regression":
+        return Statement("leaks", f"select {', '.join(select)} from {source}")
+    label, most = _label(model), MOST_CLASSES * len(PARTS)
+    return Statement(
+        "leaks", f"select {label} as class, {', '.join(select)} from {source} group by {label} limit {most + 1}"
+    )
+
+
 def _moments(name: str, source: str, columns: Sequence[str], by_part: bool = False) -> Statement:
     """Aggregate numbers chunk by chunk.
 
-    Sums of floating-point numbers depend on their order. Within a chunk it is that of the file; the chunks are put
+    Sums of floating-point numbers depend on their order. Within a chunk it is that of the rows; the chunks are put
     together by `outcome` in one order. So the same data gives the same mean to the last bit, whatever the threads do.
     """
     select = [f"{CHUNK} as chunk", "count(*) as rows"]
@@ -339,17 +369,21 @@ def _counts(model: ModelConfig) -> Iterator[Statement]:
     for index, names in enumerate(batched(numbers(model), SETS)):
         select, extremes = [], []
         for number, name in enumerate(names):
-            here = sql.identifier(name)
-            extremes += [f"min({here}) as low_{number}", f"max({here}) as high_{number}"]
-            # Halves, as the whole width of the largest numbers is none.
-            width = f"(high_{number} / 2 - low_{number} / 2)"
-            bin_ = f"least(cast(floor(({here} / 2 - low_{number} / 2) / {width} * {BINS}) as integer), {BINS - 1})"
-            select.append(f"case when {here} is null then null when {width} > 0 then {bin_} else 0 end as bin_{number}")
+            low, high = (f"{extreme}_{index * SETS + number}" for extreme in ("low", "high"))
+            # Halves, as the whole width of the largest numbers is none. The largest number is in bin `BINS`, beyond
+            # the last: `outcome` puts them together, as a comparison for each number would cost more.
+            width = f"max({high}) / 2 - min({low}) / 2"
+            extremes += [
+                f"min({low}) / 2 as low_{number}",
+                f"case when {width} > 0 then {width} else 1 end as width_{number}",
+            ]
+            place = f"({sql.identifier(name)} * 0.5 - low_{number}) / width_{number} * {BINS}"
+            select.append(f"cast(floor({place}) as tinyint) as bin_{number}")
         keys = [f"bin_{number}" for number in range(len(names))]
         yield Statement(
             f"bins_{index}",
             f"{_grouped(keys)} from (select {', '.join(select)} from __train cross join "
-            f"(select {', '.join(extremes)} from __train) extremes) binned group by {_sets(keys)}",
+            f"(select {', '.join(extremes)} from __moments) extremes) binned group by {_sets(keys)}",
         )
 
 

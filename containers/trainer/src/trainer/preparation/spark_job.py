@@ -100,7 +100,9 @@ def prepare(spark: SparkSession, job: dict[str, Any], output: str, answers: dict
         views.append(view.withColumn("__part", F.lit(part)))
     reduce(DataFrame.unionByName, views).createOrReplaceTempView("__parts")
     for statement in job["aggregates"]:
-        answers[statement["name"]] = rows(spark, statement["sql"])
+        # Stored under its name: later statements read some of them.
+        spark.sql(statement["sql"]).cache().createOrReplaceTempView(quoted(f"__{statement['name']}"))
+        answers[statement["name"]] = rows(spark, f"select * from {quoted(f'__{statement["name"]}')}")
         say(f"{statement['name']} done")
 
 
