@@ -188,12 +188,12 @@ def _watch(pid: int, seen: dict[int, float], peak: list[float]) -> None:
 
 
 def render(runs: Sequence[Measured], absent: Sequence[str]) -> str:
-    """Return a Markdown table of the medians."""
+    """Return a Markdown table of the medians, each with its ratio to the fastest by hand."""
     lines = [
         f"{machine.describe()}; ours limited to {POD_MIB} MiB",
         "",
-        "| | rows | wall s | CPU s | peak MiB | runs |",
-        "|---|---:|---:|---:|---:|---:|",
+        "| | rows | wall s | ratio | CPU s | peak MiB | runs |",
+        "|---|---:|---:|---:|---:|---:|---:|",
     ]
     groups: dict[tuple[int, str], list[Measured]] = {}
     for run in runs:
@@ -205,8 +205,12 @@ def render(runs: Sequence[Measured], absent: Sequence[str]) -> str:
     for key in sorted(groups, key=lambda key: (key[0], medians[key][0])):
         rows, contender = key
         wall, cpu, peak = medians[key]
-        lines.append(f"| {contender} | {rows:,} | {wall:.1f} | {cpu:.1f} | {peak:,.0f} | {len(groups[key])} |")
-    lines += [f"| {name} | - | not installed | | | 0 |" for name in absent]
+        by_hand = [times[0] for (count, other), times in medians.items() if count == rows and other != "ours"]
+        ratio = f"{wall / min(by_hand):.2f}" if by_hand else ""
+        lines.append(
+            f"| {contender} | {rows:,} | {wall:.1f} | {ratio} | {cpu:.1f} | {peak:,.0f} | {len(groups[key])} |"
+        )
+    lines += [f"| {name} | - | not installed | | | | 0 |" for name in absent]
     return "\n".join(lines)
 
 
