@@ -111,6 +111,11 @@ def run_step(name: str, step: StepDefinition, config_uri: str, input_uri: str, o
     return EXIT_DONE
 
 
+def disk_is_full(error: BaseException) -> bool:
+    """Tell whether an error is of a full disk; libraries wrap it in errors of their own, which quote it."""
+    return getattr(error, "errno", None) == errno.ENOSPC or os.strerror(errno.ENOSPC) in str(error)
+
+
 def surroundings(error: BaseException) -> str | None:
     """Say in one sentence what was missing around the step, None where the error is of another kind.
 
@@ -121,8 +126,7 @@ def surroundings(error: BaseException) -> str | None:
 
     if isinstance(error, Unavailable):
         return str(error)
-    # Libraries wrap it in errors of their own, which quote it.
-    if getattr(error, "errno", None) == errno.ENOSPC or os.strerror(errno.ENOSPC) in str(error):
+    if disk_is_full(error):
         folder = tempfile.gettempdir()
         return (
             f"the disk is full: {error} ({shutil.disk_usage(folder).free / 2**20:.0f} MiB free in {folder}); "

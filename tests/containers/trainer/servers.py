@@ -5,46 +5,15 @@ from __future__ import annotations
 import itertools
 import os
 import re
-import subprocess
-import time
-import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 from helpers import ENVS, Run, free_port
 
 from mlplatform import storage
+from tests.processes import server
 
 NUMBERS = itertools.count()
-
-
-@contextmanager
-def server(command: list[str | Path], url: str, log: Path, environment: dict[str, str]) -> Iterator[None]:
-    """Run a server until the end of the block; its children end with it."""
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            command, stdout=output, stderr=output, env={**os.environ, **environment}, start_new_session=True
-        )
-    try:
-        deadline = time.monotonic() + 120
-        while True:
-            assert process.poll() is None, log.read_text()
-            assert time.monotonic() < deadline, log.read_text()
-            try:
-                urllib.request.urlopen(url, timeout=2).close()
-                break
-            except OSError:
-                time.sleep(0.1)
-        yield
-    finally:
-        process.terminate()
-        try:
-            process.wait(15)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, 9)
-            process.wait()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -59,7 +28,7 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     )
     command = [ENVS / "dev/bin/python", "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
     log = tmp_path_factory.mktemp("s3") / "log"
-    with server(command, f"{address}/moto-api/", log, {"PYTHONPATH": ""}):
+    with server(command, f"{address}/moto-api/", log):
         for bucket in ("landing", "data", "artifacts"):
             storage.client().create_bucket(Bucket=bucket)
         storage.client().put_bucket_versioning(Bucket="landing", VersioningConfiguration={"Status": "Enabled"})
@@ -75,8 +44,8 @@ def mlflow_uri(s3: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[st
         *(ENVS / "mlflow/bin/mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"),
         *("--backend-store-uri", f"sqlite:///{folder}/db", "--artifacts-destination", "s3://artifacts/mlflow"),
     ]
-    environment = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_S3_ENDPOINT_URL": s3, "PYTHONPATH": ""}
-    with server(command, f"{address}/health", folder / "log", environment):
+    environment = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_S3_ENDPOINT_URL": s3}
+    with server(command, f"{address}/health", folder / "log", **environment):
         yield address
 
 

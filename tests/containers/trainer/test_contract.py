@@ -115,8 +115,9 @@ def test_a_damaged_result_is_replaced(run: Run) -> None:
     run.done("validate")
 
 
+OWN_MOUNTS = ["unshare", "--user", "--map-root-user", "--mount"]
 ON_A_SMALL_DISK = [
-    *("unshare", "--user", "--map-root-user", "--mount", "sh", "-c"),
+    *(*OWN_MOUNTS, "sh", "-c"),
     'mount -t tmpfs -o size="$0" tmpfs "$TMPDIR" && exec "$@"',
 ]
 """What runs a command, after the disk's size, with a file system of that size as its folder for scratch files."""
@@ -128,9 +129,7 @@ def small_disks() -> bool:
     return (
         shutil.which("unshare") is not None
         and not subprocess.run(
-            ["unshare", "--user", "--map-root-user", "--mount", "mount", "-t", "tmpfs", "tmpfs", "/mnt"],
-            capture_output=True,
-            check=False,
+            [*OWN_MOUNTS, "mount", "-t", "tmpfs", "tmpfs", "/mnt"], capture_output=True, check=False
         ).returncode
     )
 

@@ -7,11 +7,8 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import time
-import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -28,6 +25,7 @@ from mlplatform.config import ModelConfig, RunConfig, Scalar, Trial
 from mlplatform.families import load_family
 from mlplatform.profile import BINS, DataProfile, NumberProfile
 from mlplatform.results import PrepareResult, Split, TrainResult
+from tests.processes import server
 
 ROOT = Path(__file__).parents[3]
 ENVS = ROOT / ".local" / "envs"
@@ -42,28 +40,6 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-@contextmanager
-def serving(command: list[str], url: str, log: Path, **environment: str) -> Iterator[None]:
-    """Run a server until the end of the block."""
-    clean = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
-    with log.open("wb") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=output, env=clean | environment)
-    try:
-        deadline = time.monotonic() + 120
-        while True:
-            assert process.poll() is None, log.read_text()
-            assert time.monotonic() < deadline, log.read_text()
-            try:
-                urllib.request.urlopen(url, timeout=2).close()
-                break
-            except OSError:
-                time.sleep(0.1)
-        yield
-    finally:
-        process.terminate()
-        process.wait(30)
-
-
 @pytest.fixture(scope="module")
 def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """The variables that lead to an S3 with the buckets."""
@@ -76,7 +52,7 @@ def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     }
     command = [str(ENVS / "dev/bin/python"), "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
     log = tmp_path_factory.mktemp("s3") / "log"
-    with serving(command, f"{environment['AWS_ENDPOINT_URL']}/moto-api/", log):
+    with server(command, f"{environment['AWS_ENDPOINT_URL']}/moto-api/", log):
         yield environment
 
 
@@ -102,7 +78,7 @@ def tracking(aws: dict[str, str], s3: Any, tmp_path_factory: pytest.TempPathFact
     command += ["--backend-store-uri", f"sqlite:///{folder}/db", "--artifacts-destination", "s3://artifacts/mlflow"]
     environment = {**aws, "MLFLOW_S3_ENDPOINT_URL": aws["AWS_ENDPOINT_URL"]}
     environment["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
-    with serving(command, f"http://127.0.0.1:{port}/health", folder / "log", **environment):
+    with server(command, f"http://127.0.0.1:{port}/health", folder / "log", **environment):
         yield f"http://127.0.0.1:{port}"
 
 

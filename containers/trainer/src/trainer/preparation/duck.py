@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import errno
 import logging
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlplatform.config import ModelConfig
-from mlplatform.steps import Refused
+from mlplatform.steps import Refused, disk_is_full
 from trainer import sql
 from trainer.preparation import outcome
 from trainer.preparation.outcome import Answers, Row
@@ -92,9 +90,7 @@ def query_types(
         connection.execute(f"create view __query as {model.query}")
         return types(connection, "__query")
     except duckdb.Error as error:
-        if os.strerror(errno.ENOSPC) in str(error):  # of a commit, for one, which is no IOException
-            raise
-        raise Refused(f"config/models/{model.name}.yaml: query: {error}", kind="bad-config") from None
+        raise _mistake(model, error) from None
 
 
 def types(connection: duckdb.DuckDBPyConnection, source: str) -> dict[str, str]:
@@ -162,6 +158,14 @@ def _explained(model: ModelConfig) -> Iterator[None]:
     except (duckdb.IOException, duckdb.InterruptException, duckdb.InternalException):
         raise
     except duckdb.Error as error:
-        if os.strerror(errno.ENOSPC) in str(error):  # of a commit, for one, which is no IOException
-            raise
-        raise Refused(f"config/models/{model.name}.yaml: query: {error}", kind="bad-config") from None
+        raise _mistake(model, error) from None
+
+
+def _mistake(model: ModelConfig, error: Exception) -> Exception:
+    """Return the refusal of a query that does not run, or the error itself where the disk is full.
+
+    A commit that finds no space, for one, is no IOException.
+    """
+    if disk_is_full(error):
+        return error
+    return Refused(f"config/models/{model.name}.yaml: query: {error}", kind="bad-config")
