@@ -40,7 +40,7 @@ demo: setup-platform ## The whole story on this machine; DATASET=iris MODEL=pyto
 	@$(DEV)/python -m local demo $(if $(DATASET),--dataset "$(DATASET)") $(if $(MODEL),--model "$(MODEL)")
 
 # In the order for two at a time: what is quick, what waits most beside what computes most, the rest.
-test: lint types test-unit test-dags test-kubernetes test-emulated test-containers test-e2e test-images test-local test-terraform test-localstack test-policies ## Everything that has to hold, about an hour; 40 minutes with -j2
+test: lint types test-unit test-dags test-kubernetes test-emulated test-containers test-e2e test-images test-local test-terraform test-localstack test-policies ## Everything that has to hold, about an hour and a quarter; 45 minutes with -j2
 
 ##@ The platform on this machine
 .PHONY: local-up local-down local-status local-logs
@@ -107,7 +107,7 @@ lint: setup ## Style and formatting
 
 types: setup ## Static types, each component against its own environment
 	@$(DEV)/mypy cloud local benchmarks tests/unit tests/images tests/kubernetes tests/terraform tests/policies tests/local tests/localstack tests/emulated tests/e2e
-	@MYPYPATH=dags $(DEV)/mypy --python-executable $(ENVS)/airflow/bin/python -m train_model -p mlplatform
+	@MYPYPATH=dags $(DEV)/mypy --python-executable $(ENVS)/airflow/bin/python -m train_model -m deploy_model -m rollback_model -m monitor_model -p mlplatform
 	@MYPYPATH=$(TRAINER_PATH) $(DEV)/mypy --python-executable $(ENVS)/trainer/bin/python -p trainer
 	@MYPYPATH=$(SERVING_PATH) $(DEV)/mypy --python-executable $(ENVS)/serving/bin/python -p serving -p modelformat
 	@MYPYPATH=$(DEPLOYER_PATH) $(DEV)/mypy --python-executable $(ENVS)/deployer/bin/python -p deployer
@@ -153,7 +153,7 @@ test-e2e: setup ## The story and the unhappy ways on the real local platform
 
 ##@ Measure
 .PHONY: bench bench-gpu bench-story bench-terraform
-bench: setup ## Preparation and training against the libraries by hand; writes docs/benchmarks.md (BENCH=name for one)
+bench: setup ## Preparation, training and serving against libraries by hand; writes their tables in docs (BENCH=name for one)
 	@$(DEV)/python -m benchmarks.report $(BENCH)
 
 bench-gpu: setup ## Training on a GPU against a plain PyTorch loop; writes docs/gpu-training.md's figures

@@ -1,4 +1,4 @@
-"""Runs the benchmarks of training and writes their tables into docs/benchmarks.md."""
+"""Runs the benchmarks of training and serving and writes their tables into their pages of docs."""
 
 from __future__ import annotations
 
@@ -19,15 +19,17 @@ PAGE = ROOT / "docs" / "benchmarks.md"
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A module of this package, the environment it runs in, and its arguments."""
+    """A module of this package, the environment it runs in, its arguments, and the page with its section."""
 
     environment: str
     arguments: tuple[str, ...] = ()
+    page: Path = PAGE
 
 
 BENCHMARKS = {
     "preparation": Benchmark("dev", ("--growth",)),
     "cpu_training": Benchmark("trainer"),
+    "serving": Benchmark("dev", page=ROOT / "docs" / "serving.md"),
 }
 
 
@@ -50,7 +52,7 @@ def insert(page: str, name: str, content: str) -> str:
     """
     pattern = re.compile(rf"(<!-- BEGIN {name} -->\n).*?(<!-- END {name} -->)", re.DOTALL)
     if not pattern.search(page):
-        raise ValueError(f"{PAGE}: no section {name!r}")
+        raise ValueError(f"the page has no section {name!r}")
     return pattern.sub(lambda found: f"{found[1]}{content}\n{found[2]}", page)
 
 
@@ -83,14 +85,14 @@ def main() -> int:
         parser.error(f"unknown benchmark {unknown[0]!r}: choose from {', '.join(BENCHMARKS)}")
     for name in names:
         print(f"{name}: running ...", file=sys.stderr, flush=True)
+        page = BENCHMARKS[name].page
         try:
             section = run(name)
         except subprocess.CalledProcessError as error:
-            print(
-                f"{name}: failed with exit code {error.returncode}; docs/benchmarks.md keeps the last", file=sys.stderr
-            )
+            kept = f"docs/{page.name} keeps the last"
+            print(f"{name}: failed with exit code {error.returncode}; {kept}", file=sys.stderr)
             return 1
-        PAGE.write_text(insert(PAGE.read_text(encoding="utf-8"), name, section), encoding="utf-8")
+        page.write_text(insert(page.read_text(encoding="utf-8"), name, section), encoding="utf-8")
         print(section, flush=True)
     return 0
 

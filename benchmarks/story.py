@@ -68,7 +68,7 @@ def render(run: story.RunReport, pods: list[dict[str, Any]], span: Interval) -> 
         "| task | wall s | pod s | overhead s |",
         "|---|---:|---:|---:|",
     ]
-    for task in run.tasks:
+    for task in [*run.tasks, *(run.deployed.tasks if run.deployed else [])]:
         if task.state != "success" or task.started_at is None or task.ended_at is None:
             continue
         # A waiting sensor started long before anything landed.

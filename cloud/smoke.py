@@ -12,6 +12,7 @@ import botocore.exceptions
 from cloud.environments import Environment
 
 Outputs = dict[str, Any]
+DAGS = {"train_model", "deploy_model", "rollback_model", "monitor_model"}
 
 
 @dataclass(frozen=True)
@@ -74,8 +75,10 @@ def _dags(environment: Environment, outputs: Outputs) -> str:
     if errors:
         raise _NotYet(f"{len(errors)} DAG files cannot be imported, first {errors[0]['filename']}")
     names = sorted(dag["dag_id"] for dag in get("/dags")["dags"])
-    if "train_model" not in names:
-        raise _NotYet(f"train_model is not there ({', '.join(names) or 'no DAG'}): run `make push-dags`, wait a minute")
+    if missing := sorted(DAGS - set(names)):
+        raise _NotYet(
+            f"{', '.join(missing)} is not there ({', '.join(names) or 'no DAG'}): run `make push-dags`, wait a minute"
+        )
     return ", ".join(names)
 
 

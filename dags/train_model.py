@@ -1,4 +1,4 @@
-"""Train, compare and deploy a model whenever data lands. Wiring only; the work is in ``mlplatform``."""
+"""Train a model whenever data lands, compare it and have it approved. Wiring only; the work is in ``mlplatform``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from typing import Any
 from airflow.sdk import Param, TaskGroup, TriggerRule, chain, dag, task
 
 from mlplatform import callbacks, families, pipeline, placement
+from mlplatform.assets import APPROVED_MODELS
 from mlplatform.config import load_settings, model_names
+from mlplatform.hitl import FORM, ApproveInAirflowOrMlflow
 from mlplatform.jobs import training_operator
 from mlplatform.liveness import is_live
 from mlplatform.pods import StepPodOperator, step_arguments, step_options
@@ -18,16 +20,19 @@ from mlplatform.sensors import LandingSensor
 
 SETTINGS = load_settings()
 ORCHESTRATION, TRAINING = SETTINGS.orchestration, SETTINGS.training
+LONGEST_HOURS = ORCHESTRATION.landing_timeout_hours + ORCHESTRATION.run_timeout_hours + SETTINGS.approval.deadline_hours
 
 PREFIX = "{{ ti.xcom_pull(task_ids='ingest.resolve_inputs', key='prefix') }}"
+QUESTION = "ti.xcom_pull(task_ids='promotion.decide', key='question')"
 RUN_KEY = "{{ ti.xcom_pull(task_ids='ingest.resolve_inputs', key='run_key') }}"
 
 DOC = """
-### Train, compare and deploy a model
+### Train, compare and approve a model
 
 Waits for data in the landing bucket, validates and prepares it, trains several trials in pods (with a GPU where the
 model family can use one), registers the best one, scores it and the live model (the *champion*) on the same held-out
-rows, and deploys it if the gate lets it pass. What is live stays live in every other case.
+rows. If the gate lets it pass, it is approved: by the policy, or by a person who is asked here. The approval starts
+*Deploy model*. What is live stays live in every other case.
 
 | You want to | Do |
 |---|---|
@@ -37,6 +42,7 @@ rows, and deploys it if the gate lets it pass. What is live stays live in every 
 | train without a GPU, or only with one | `device` `cpu` or `cuda` |
 | see all trials of a run beside one another | MLflow: the run `search-<run key>` in the dataset's experiment |
 | see how good the data is, or the model | button *Report* of `data.validate` or `promotion.evaluate` |
+| approve or reject a model | *Required actions* of the task `approval.ask`; docs/approval.md |
 | know why a model was not deployed | log of `promotion.decide`, or `decision.json` under the run's prefix |
 | know why files were refused | log of `data.validate`, or `quarantine/` in the landing bucket |
 | try a failed run again | clear the failed task: steps with a result are not done again |
@@ -87,7 +93,13 @@ PARAMS = {
     "minimum_improvement": Param(
         None,
         type=["null", "number"],
-        description="Instead of policy.minimum_improvement of the dataset, for this run only.",
+        description="Instead of policy.comparison of the dataset, for this run only: how much better than the champion "
+        "the model must be; below 0, how much worse it may be.",
+    ),
+    "ask_a_person": Param(
+        False,
+        type="boolean",
+        description="Have a person approve what passes the gate, also where the policy asks nobody.",
     ),
 }
 
@@ -108,15 +120,22 @@ def place(params: Any) -> dict[str, Any]:
     return placement.of_params(SETTINGS, params)
 
 
+def _said(ti: Any) -> str:
+    answer = ti.xcom_pull(task_ids="approval.record_approval", key="answer")
+    message = f"{answer['outcome']} by {answer['by']}: {answer['reason']}"
+    print(message)
+    return message
+
+
 @dag(
     dag_id="train_model",
     dag_display_name="Train model",
-    description="Data lands, a model is trained, compared with the live one, and deployed if it is better.",
+    description="Data lands, a model is trained, compared with the live one, and approved if it is better.",
     doc_md=DOC,
     schedule=ORCHESTRATION.schedule,
     catchup=False,
     max_active_runs=ORCHESTRATION.max_active_runs,
-    dagrun_timeout=timedelta(hours=ORCHESTRATION.landing_timeout_hours + ORCHESTRATION.run_timeout_hours),
+    dagrun_timeout=timedelta(hours=LONGEST_HOURS),
     tags=["ml-platform", "training", SETTINGS.environment],
     params=PARAMS,
     user_defined_macros={"awaited_key": awaited_key, "placement": place},
@@ -237,17 +256,15 @@ def train_model() -> None:
         def decide(prefix: str, ti: Any = None) -> str:
             decision = pipeline.decide(SETTINGS, prefix)
             ti.xcom_push(key="decision", value=decision.model_dump(mode="json"))
-            return "promotion.deploy" if decision.outcome == "promote" else "promotion.skip_deployment"
+            if decision.outcome == "needs-approval":
+                ti.xcom_push(key="question", value=pipeline.ask(SETTINGS, prefix))
+            return {
+                "promote": "approval.approve_automatically",
+                "needs-approval": "approval.ask",
+                "reject": "promotion.skip_deployment",
+            }[decision.outcome]
 
         decided = decide(PREFIX)
-        deploy = StepPodOperator(
-            task_id="deploy",
-            arguments=step_arguments(
-                "deploy", f"{PREFIX}/deploy/config.json", f"{PREFIX}/evaluate", f"{PREFIX}/deploy"
-            ),
-            doc_md="Puts the version on the endpoint, tries it, then calls it `champion`; or restores the old one.",
-            **step_options(SETTINGS, "deploy", RUN_KEY),
-        )
 
         @task(doc_md="The candidate was not good enough; the log says why. What is live stays live.")
         def skip_deployment(ti: Any = None) -> list[str]:
@@ -256,6 +273,55 @@ def train_model() -> None:
             return list(decision["reasons"])
 
         skipped = skip_deployment()
+
+    with TaskGroup("approval", tooltip="Who says that it may be deployed?"):
+
+        @task(doc_md="The policy asks nobody: what passed the gate is approved.")
+        @no_retry_when_refused
+        def approve_automatically(prefix: str) -> dict[str, Any]:
+            return pipeline.approve_automatically(SETTINGS, prefix).model_dump(mode="json")
+
+        approved = approve_automatically(PREFIX)
+        ask = ApproveInAirflowOrMlflow(
+            task_id="ask",
+            settings=SETTINGS,
+            prefix=PREFIX,
+            params=FORM,
+            subject=f"{{{{ {QUESTION}['subject'] }}}}",
+            body=f"{{{{ {QUESTION}['body'] }}}}",
+            doc_md="Waits, without a worker, for a person to answer here or in MLflow; no answer in time is one too.",
+        )
+
+        @task.branch(
+            trigger_rule=TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS,
+            doc_md="Verifies that the answer still holds, and writes it down: the first one counts.",
+        )
+        @no_retry_when_refused
+        def record_approval(prefix: str, ti: Any = None, run_id: Any = None) -> str:
+            given = ti.xcom_pull(task_ids="approval.approve_automatically") or ti.xcom_pull(task_ids="approval.ask")
+            held = pipeline.record_approval(SETTINGS, prefix, given, f"train_model/{run_id}")
+            ti.xcom_push(key="answer", value=held.answer.model_dump(mode="json"))
+            if held.answer.outcome == "approved":
+                ti.xcom_push(key="model", value=held.approved_model().model_dump(mode="json"))
+            return {"approved": "approval.publish", "rejected": "approval.reject", "expired": "approval.expire"}[
+                held.answer.outcome
+            ]
+
+        recorded = record_approval(PREFIX)
+
+        @task(outlets=[APPROVED_MODELS], doc_md="Raises the event that starts `deploy_model`.")
+        def publish(ti: Any = None, outlet_events: Any = None) -> None:
+            outlet_events[APPROVED_MODELS].extra = ti.xcom_pull(task_ids="approval.record_approval", key="model")
+
+        @task(doc_md="A person said no. What is live stays live.")
+        def reject(ti: Any = None) -> str:
+            return _said(ti)
+
+        @task(doc_md="Nobody answered in time. What is live stays live; clear `approval.ask` to ask again.")
+        def expire(ti: Any = None) -> str:
+            return _said(ti)
+
+        ways = [publish(), reject(), expire()]
 
     @task(doc_md="The same data, configuration and images were done before, or are being done by another run.")
     def nothing_to_do(ti: Any = None) -> str:
@@ -267,11 +333,12 @@ def train_model() -> None:
 
     @task(
         trigger_rule=TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS,
-        doc_md="Closes the run's record and tells people: deployed, rejected and why, or nothing to do.",
+        doc_md="Closes the run's record and tells people: approved, rejected and why, expired, or nothing to do.",
     )
     @no_retry_when_refused
     def notify(prefix: str, ti: Any = None, run_id: Any = None) -> str:
-        message = pipeline.conclude(SETTINGS, prefix, run_id, ti.xcom_pull(task_ids="nothing_to_do"))
+        answer = ti.xcom_pull(task_ids="approval.record_approval", key="answer")
+        message = pipeline.conclude(SETTINGS, prefix, run_id, ti.xcom_pull(task_ids="nothing_to_do"), answer)
         pipeline.notifications.send(SETTINGS, message)
         return message.text
 
@@ -280,7 +347,8 @@ def train_model() -> None:
     # These two run even if all pods before them failed, but not if there were none: hence one sure success upstream.
     resolved >> settled
     trials >> selected
-    chain(decided, [deploy, skipped], notified := notify(PREFIX))
+    chain(decided, [approved, ask], recorded, ways, notified := notify(PREFIX))
+    chain(decided, skipped, notified)
     chain(resolved, idle, notified)
 
 

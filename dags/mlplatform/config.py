@@ -17,8 +17,9 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
@@ -27,6 +28,8 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, Validatio
 BUNDLE = Path(__file__).parent.parent
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,39}$")]
+# Folders of the landing bucket beside the datasets': late labels, and refused files.
+RESERVED_NAMES = ("labels", "quarantine")
 ColumnType = Literal["integer", "number", "string", "boolean", "timestamp"]
 TaskKind = Literal["binary", "multiclass", "regression"]
 Metric = Literal["roc_auc", "average_precision", "log_loss", "brier_score", "accuracy", "macro_f1", "rmse", "mae", "r2"]
@@ -49,6 +52,148 @@ class Strict(BaseModel):
     """Base of every schema here: unknown keys are refused, values do not change after loading."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+# --- How a model is judged: see mlplatform.gate and docs/promotion.md -------------------------
+
+ApprovalKind = Literal["automatic", "manual"]
+Tolerance = Literal["allow", "reject"]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+# Beyond 99 % the bounds hang on a handful of the thousand resamples.
+Level = Annotated[float, Field(ge=0.8, le=0.99)]
+MINIMUM_SLICE_ROWS = 50
+"""The evaluation scores no category with fewer held-out rows."""
+
+
+class Comparison(Strict):
+    """How a candidate must compare with the champion on the same held-out rows."""
+
+    kind: Literal["improvement", "non-inferiority"] = Field(
+        default="improvement",
+        description="`improvement`: better by at least the margin. `non-inferiority`: at most the margin worse.",
+    )
+    margin: NotNegative = Field(default=0.0, description="In the metric's unit. An improvement of 0 is still above 0.")
+    judged_on: Literal["interval", "point"] = Field(
+        default="interval",
+        description="`interval`: the whole confidence interval must be beyond the margin. `point`: the difference "
+        "itself, however much of it is chance.",
+    )
+    level: Level = Field(
+        default=0.95, description="Of the interval, two-sided: chance promotes wrongly in at most half of the rest."
+    )
+    minimum_rows: Annotated[int, Field(ge=2)] = Field(default=100, description="Of fewer held-out rows none is judged.")
+
+    @property
+    def bound(self) -> float:
+        """What the improvement must at least be, in the metric's unit; negative where a loss is allowed."""
+        return self.margin if self.kind == "improvement" else -self.margin
+
+
+class ColdStart(Strict):
+    """The first model of a dataset, that has no champion to be compared with."""
+
+    minimum_quality: Finite | None = Field(default=None, description="Instead of the policy's own.")
+    approval: ApprovalKind = "manual"
+    minimum_rows: Annotated[int, Field(ge=1)] = Field(default=50, description="Of fewer held-out rows none is judged.")
+
+
+class SliceLimits(Strict):
+    """No category of the dataset's `slices` may get worse than allowed, as far as noise can be told from loss."""
+
+    maximum_loss: NotNegative | None = Field(
+        default=None,
+        description="Against the champion, in the metric's unit; else what non-inferiority allows the whole, or 0.",
+    )
+    level: Level = Field(
+        default=0.95, description="Chance that a model as good as the champion is blocked by none of its categories."
+    )
+    minimum_rows: Annotated[int, Field(ge=MINIMUM_SLICE_ROWS)] = Field(
+        default=MINIMUM_SLICE_ROWS, description="Categories with fewer held-out rows are not judged."
+    )
+
+
+class CalibrationLimit(Strict):
+    """Of binary tasks: how far predicted probabilities may be from what happens."""
+
+    maximum_error: Annotated[float, Field(gt=0, lt=1)] = 0.15
+
+
+class LatencyLimits(Strict):
+    """How long a prediction may take within the evaluation's process, without network or server."""
+
+    maximum_single_ms: Positive = Field(default=100, description="For one row alone.")
+    maximum_batch_ms: Positive = Field(default=5, description="Per row, of 1,000 at once.")
+
+
+class DataQuality(Strict):
+    """What becomes of a model whose data passed validation with warnings."""
+
+    warnings: Tolerance = "allow"
+    drift: Tolerance = Field(default="allow", description="Of warnings about drift, which do not count as others.")
+
+
+class Guards(Strict):
+    """What a policy has a default for, and an environment may say for all datasets; None leaves a guard out."""
+
+    approval: ApprovalKind = Field(
+        default="manual", description="Whether a person must agree once all guards have passed, with a champion."
+    )
+    comparison: Comparison = Comparison()
+    cold_start: ColdStart = ColdStart()
+    slices: SliceLimits | None = SliceLimits()
+    calibration: CalibrationLimit | None = CalibrationLimit()
+    latency: LatencyLimits | None = LatencyLimits()
+    maximum_model_mib: Positive | None = Field(default=512, description="Size of the saved model's files.")
+    data_quality: DataQuality = DataQuality()
+
+
+class Policy(Guards):
+    """When a candidate may replace the champion."""
+
+    minimum_quality: Finite = Field(description="The candidate's metric on held-out data must be at least this good.")
+
+    @property
+    def maximum_slice_loss(self) -> float:
+        """What a category may lose against the champion, in the metric's unit."""
+        if self.slices is not None and self.slices.maximum_loss is not None:
+            return self.slices.maximum_loss
+        return max(0.0, -self.comparison.bound)
+
+    def check(self, metric: str) -> None:
+        """Refuse what contradicts itself, or what no model can pass.
+
+        Raises:
+            ValueError: the message begins with the key.
+        """
+        lower = metric in LOWER_IS_BETTER
+        best, beyond = (0.0, "below") if lower else (1.0, "above")
+        first = self.cold_start.minimum_quality
+        for key, value in (("minimum_quality", self.minimum_quality), ("cold_start.minimum_quality", first)):
+            if value is not None and (value < best if lower else value > best):
+                raise ValueError(f"{key}: no model can pass: {metric} is never {beyond} {best:g} (got {value:g})")
+        if first is not None and (first > self.minimum_quality if lower else first < self.minimum_quality):
+            raise ValueError(
+                f"cold_start.minimum_quality: a first model of {first:g} would not be as good as minimum_quality "
+                f"({self.minimum_quality:g}) asks of every later one"
+            )
+        room = abs(best - self.minimum_quality)
+        if self.comparison.bound > room:
+            raise ValueError(
+                f"comparison.margin: no model can pass: {metric} is never {beyond} {best:g}, so nothing is better by "
+                f"{self.comparison.margin:g} than a champion of minimum_quality ({self.minimum_quality:g})"
+            )
+        if self.slices is not None and self.maximum_slice_loss < -self.comparison.bound:
+            raise ValueError(
+                f"slices.maximum_loss: {self.maximum_slice_loss:g} allows a category less than comparison.margin "
+                f"({self.comparison.margin:g}) allows the whole"
+            )
+        if self.cold_start.approval == "automatic" and self.approval == "manual":
+            raise ValueError(
+                "cold_start.approval: automatic, while approval is manual: the model with nothing to compare with "
+                "would be the only one that nobody looks at"
+            )
 
 
 # --- Settings of an environment ---------------------------------------------------------------
@@ -110,6 +255,43 @@ class Mlflow(Strict):
     tracking_uri: str
 
 
+class Rollout(Strict):
+    """How requests move from the live model to a new one; see docs/deployment.md."""
+
+    strategy: Literal["all-at-once", "canary", "linear"] = Field(
+        default="all-at-once", description="The other two need two instances, and else become this one."
+    )
+    canary_percent: Annotated[int, Field(ge=1, le=50)] = Field(
+        default=10, description="Share of the instances that a canary is, at least one of them."
+    )
+    step_percent: Annotated[int, Field(ge=10, le=50)] = Field(
+        default=25, description="Share of the instances that a step of a linear rollout adds, at least one of them."
+    )
+    bake_seconds: Annotated[int, Field(ge=0, le=3600)] = Field(
+        default=300, description="How long the alarms are watched after each step; a red one rolls back."
+    )
+    maximum_seconds: Annotated[int, Field(ge=600, le=28800)] = Field(
+        default=3600, description="SageMaker rolls back what takes longer."
+    )
+
+
+class Capture(Strict):
+    """The sample of requests and answers that is kept."""
+
+    percentage: Annotated[int, Field(ge=0, le=100)] = Field(default=10, description="Of the requests; 0 keeps none.")
+    uri: str | None = Field(
+        default=None,
+        description="Where; `{dataset}` stands for the dataset's name. Else `capture/<endpoint>` in the data bucket.",
+    )
+
+
+class Vpc(Strict):
+    """The network that a model's containers are attached to."""
+
+    subnets: Annotated[list[str], Field(min_length=1)]
+    security_groups: Annotated[list[str], Field(min_length=1)]
+
+
 class Serving(Strict):
     """The endpoint and what it runs on."""
 
@@ -118,12 +300,91 @@ class Serving(Strict):
     instance_type: str
     instance_count: Annotated[int, Field(ge=1)]
     startup_timeout_seconds: Annotated[int, Field(ge=60, le=3600)] = 600
+    kms_key_arn: str | None = Field(default=None, description="Encrypts captured data and the instances' volumes.")
+    local_disk_types: str | None = Field(
+        default=None,
+        description="Regular expression of the instance types that encrypt their disks themselves: no key for these.",
+    )
+    capture: Capture = Capture()
+    network_isolation: bool = Field(default=True, description="Whether a model's container is without any network.")
+    vpc: Vpc | None = None
+    alarms: dict[str, Annotated[list[str], Field(max_length=10)]] = Field(
+        default={}, description="By dataset: names of the alarms that roll a deployment back."
+    )
+    rollout: Rollout = Rollout()
+    kept_configurations: Annotated[int, Field(ge=1, le=100)] = Field(
+        default=5, description="So many of an endpoint's newest configurations are kept, and their models."
+    )
+
+
+NotificationEvent = Literal[
+    "approval-wanted",
+    "approved",
+    "rejected",
+    "expired",
+    "nothing-to-do",
+    "deployed",
+    "rolled-back",
+    "failed",
+    "monitoring",
+]
+
+
+class Slack(Strict):
+    """A Slack channel, through an incoming webhook."""
+
+    connection: str = Field(description="Airflow connection of the webhook; its address is a secret.")
+    events: list[NotificationEvent]
+
+
+class Email(Strict):
+    """Mail through an SMTP server."""
+
+    connection: str = Field(description="Airflow connection of the server; sender and password are in it.")
+    recipients: Annotated[list[str], Field(min_length=1)]
+    events: list[NotificationEvent]
 
 
 class Notifications(Strict):
-    """Where messages to people go; nowhere without a topic."""
+    """Who is told what; nowhere without a topic, a Slack channel or recipients. Secrets are in Airflow connections."""
 
     topic_arn: str | None = None
+    topic_events: list[NotificationEvent] = Field(
+        default=list(get_args(NotificationEvent)), description="What is published to the topic; all unless said."
+    )
+    slack: Slack | None = None
+    email: Email | None = None
+    timeout_seconds: Annotated[float, Field(gt=0, le=60)] = Field(
+        default=15, description="How long a message may take on each way; then it is given up."
+    )
+
+
+class Approver(Strict):
+    """A person, as Airflow's sign-in knows them."""
+
+    id: str
+    name: str
+
+
+class Approval(Strict):
+    """How people approve what the gate leaves to them; see docs/approval.md."""
+
+    deadline_hours: Annotated[float, Field(gt=0, le=168)] = Field(
+        default=20, description="From the question on; without an answer until then the candidate is not deployed."
+    )
+    approvers: list[Approver] = Field(
+        default=[], description="Who may answer; without any, everyone whose role in Airflow allows it."
+    )
+    from_mlflow: bool = Field(
+        default=True,
+        description="Whether tags on the model version answer too. Who may write tags can then sign with any name.",
+    )
+    poll_seconds: Annotated[float, Field(gt=0, le=3600)] = Field(
+        default=300, description="How often the tags are looked at while a person is waited for."
+    )
+    allow_force: bool = Field(
+        default=False, description="Whether a version without approval may be deployed by hand, with a reason."
+    )
 
 
 class Step(Strict):
@@ -157,6 +418,7 @@ class Steps(Strict):
     train: Step
     evaluate: Step
     deploy: Step
+    monitor: Step = Step(service_account="monitor", cpu="1", memory="4Gi", timeout_minutes=60)
 
 
 class Orchestration(Strict):
@@ -258,6 +520,45 @@ class Preparation(Strict):
     spark: Spark | None = None
 
 
+class Monitoring(Strict):
+    """How live models are watched, and what becomes of an alarm; see docs/monitoring.md."""
+
+    schedule: str | None = Field(default=None, description="Of monitor_model: cron or a preset; null: by hand only.")
+    window_hours: Annotated[float, Field(gt=0, le=744)] = Field(
+        default=24, description="Requests of so many hours are compared with the training data."
+    )
+    settle_minutes: Annotated[float, Field(ge=0, le=1440)] = Field(
+        default=15, description="The window ends so long before the run: captured requests are written with a delay."
+    )
+    label_hours: Annotated[float, Field(gt=0, le=2208)] = Field(
+        default=168, description="Quality is measured on the requests of so many hours whose labels have landed."
+    )
+    minimum_rows: Annotated[int, Field(ge=2)] = Field(
+        default=200, description="Rows that a version must have answered; of fewer no drift is judged."
+    )
+    minimum_labels: Annotated[int, Field(ge=2)] = Field(
+        default=100, description="Answered rows with a label that a version must have; of fewer no quality is judged."
+    )
+    maximum_feature_psi: Positive = 0.25
+    maximum_prediction_psi: Positive = 0.25
+    maximum_quality_loss: Positive = Field(
+        default=0.1, description="Share of the evaluation's metric that may be lost, such as 0.1 of 0.80 or of 12 min."
+    )
+    level: Level = Field(
+        default=0.99, description="Chance that a version with nothing wrong is called drifted on no feature at all."
+    )
+    action: Literal["alarm", "retrain"] = "alarm"
+    cool_down_hours: Annotated[float, Field(ge=0, le=2208)] = Field(
+        default=72, description="After a retraining was asked for, none is for so long."
+    )
+
+    @model_validator(mode="after")
+    def _labels_cover_the_window(self) -> Self:
+        if self.label_hours < self.window_hours:
+            raise ValueError(f"label_hours: {self.label_hours:g} is less than window_hours ({self.window_hours:g})")
+        return self
+
+
 class Settings(Strict):
     """Everything the pipeline needs to know about the environment it runs in."""
 
@@ -270,9 +571,12 @@ class Settings(Strict):
     mlflow: Mlflow
     serving: Serving
     notifications: Notifications
+    approval: Approval = Approval()
     orchestration: Orchestration
     training: Training
     preparation: Preparation = Preparation()
+    monitoring: Monitoring = Monitoring()
+    policy: Guards = Field(default=Guards(), description="Laid over the policy of each dataset, key by key.")
     steps: Steps
 
     @model_validator(mode="after")
@@ -484,15 +788,6 @@ class FamilyConfig(Strict):
     search: SearchSpace | None = Field(default=None, description="Instead of the family's own search space.")
 
 
-class Policy(Strict):
-    """When a candidate may replace the champion; see ``mlplatform.gate``."""
-
-    minimum_quality: float = Field(description="The candidate's metric on held-out data must be at least this good.")
-    minimum_improvement: float = Field(
-        default=0.0, description="How much better than the champion it must be; negative allows a small loss."
-    )
-
-
 class LabelBalance(Strict):
     """How rare the rarest class may be among the examples that the query makes of a run's files."""
 
@@ -542,6 +837,10 @@ class ModelConfig(Strict):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        if self.name in RESERVED_NAMES:
+            raise ValueError(
+                f"name: {self.name!r} is a folder of the landing bucket that is no dataset's; choose another"
+            )
         if self.metric not in METRICS[self.task]:
             raise ValueError(
                 f"metric: a {self.task} task has no {self.metric!r}: choose from {', '.join(METRICS[self.task])}"
@@ -565,6 +864,10 @@ class ModelConfig(Strict):
             raise ValueError("features: at least one is needed")
         if not self.families:
             raise ValueError("families: at least one is needed")
+        try:
+            self.policy.check(self.metric)
+        except ValueError as error:
+            raise ValueError(f"policy.{error}") from None
         return self
 
     @property
@@ -617,9 +920,25 @@ class Candidate(Strict):
     model_digest: str = Field(description="SHA-256 of the saved model's files, see `modelformat`.")
 
 
+class Experiment(Strict):
+    """A second model version that answers a share of the requests, as the variant `challenger` (A/B test)."""
+
+    version: str
+    run_id: str
+    model_digest: str
+    weight: Annotated[float, Field(gt=0, lt=1)] = Field(description="Share of the requests that it answers.")
+    examples_uri: str | None = Field(
+        default=None, description="Its held-out examples; without them its answers are compared in form only."
+    )
+
+
 class Deployment(Strict):
     """What the deployer is asked to put live."""
 
+    purpose: Literal["deploy", "rollback"] = Field(
+        default="deploy",
+        description="`rollback` puts the version of the alias `previous` back, which is the candidate.",
+    )
     endpoint_name: str
     serving_image: str
     execution_role_arn: str
@@ -627,7 +946,69 @@ class Deployment(Strict):
     instance_count: int
     startup_timeout_seconds: int
     artifacts_bucket: str
-    examples_uri: str = Field(description="Held-out examples with the predictions expected of them.")
+    examples_uri: str = Field(description="The candidate's held-out examples, with the predictions expected of them.")
+    kms_key_arn: str | None = None
+    encrypt_volumes: bool = Field(default=True, description="With the key; not where local disks encrypt themselves.")
+    capture: Capture = Capture()
+    network_isolation: bool = True
+    vpc: Vpc | None = None
+    alarms: list[str] = []
+    rollout: Rollout = Rollout()
+    kept_configurations: int = 5
+    experiment: Experiment | None = None
+
+    @classmethod
+    def of(
+        cls,
+        settings: Settings,
+        dataset: str,
+        examples_uri: str,
+        *,
+        purpose: Literal["deploy", "rollback"] = "deploy",
+        experiment: Experiment | None = None,
+    ) -> Self:
+        """Return what an environment's settings say of a dataset's endpoint."""
+        serving = settings.serving
+        own_encryption = serving.local_disk_types and re.match(serving.local_disk_types, serving.instance_type)
+        endpoint = serving.endpoint_name.format(dataset=dataset)
+        uri = serving.capture.uri or f"s3://{settings.buckets.data}/capture/{endpoint}"
+        return cls(
+            purpose=purpose,
+            endpoint_name=endpoint,
+            serving_image=settings.images.serving,
+            execution_role_arn=serving.execution_role_arn,
+            instance_type=serving.instance_type,
+            instance_count=serving.instance_count,
+            startup_timeout_seconds=serving.startup_timeout_seconds,
+            artifacts_bucket=settings.buckets.artifacts,
+            examples_uri=examples_uri,
+            kms_key_arn=serving.kms_key_arn,
+            encrypt_volumes=not own_encryption,
+            capture=Capture(percentage=serving.capture.percentage, uri=uri.format(dataset=dataset)),
+            network_isolation=serving.network_isolation,
+            vpc=serving.vpc,
+            alarms=serving.alarms.get(dataset, []),
+            rollout=serving.rollout,
+            kept_configurations=serving.kept_configurations,
+            experiment=experiment,
+        )
+
+
+class Watch(Strict):
+    """What the step `monitor` looks at: the requests of a window, start inclusive, end exclusive, UTC."""
+
+    endpoint_name: str
+    capture_uri: str
+    labels_uri: str
+    start: datetime
+    labels_start: datetime = Field(description="Quality is measured from here on.")
+    end: datetime
+    unnamed_version: str | None = Field(
+        default=None,
+        description="Version of answers that name none (CSV); None where several were live, or nobody knows.",
+    )
+    environment: str
+    limits: Monitoring
 
 
 class RunConfig(Strict):
@@ -651,6 +1032,7 @@ class RunConfig(Strict):
     trials: list[Trial] = Field(default=[], description="What one training pod does; several run together.")
     candidate: Candidate | None = None
     deployment: Deployment | None = None
+    monitoring: Watch | None = None
 
 
 # --- Loading ----------------------------------------------------------------------------------
@@ -755,6 +1137,8 @@ def load_model(name: str, bundle: Path = BUNDLE) -> ModelConfig:
     model = read_document(bundle / source, source, ModelConfig)
     if model.name != name:
         raise ConfigError(f"{source}: name: must be {name!r} as the file's (got {model.name!r})")
+    if model.task != "binary" and "calibration" in model.policy.model_fields_set and model.policy.calibration:
+        raise ConfigError(f"{source}: policy.calibration: only a binary task has a calibration error")
     from mlplatform import families  # the catalogue's schema is here
 
     families.check_model(model, bundle)

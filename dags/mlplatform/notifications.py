@@ -1,4 +1,4 @@
-"""Messages to people, through SNS. No Airflow import.
+"""Messages to people: what is said, and to whom. No Airflow import; the ways are in ``mlplatform.channels``.
 
 A message that cannot be sent is logged and forgotten: a dead notifier never fails a run.
 """
@@ -6,22 +6,19 @@ A message that cannot be sent is logged and forgotten: a dead notifier never fai
 from __future__ import annotations
 
 import logging
-from typing import Literal
+import threading
+from collections.abc import Callable
 
-from mlplatform.config import Settings, Strict
+from mlplatform import channels
+from mlplatform.config import NotificationEvent, Settings, Strict
 
 log = logging.getLogger(__name__)
-
-# SNS: "must be ASCII text that begins with a letter, number, or punctuation mark … less than 100 characters".
-_SUBJECT_LIMIT = 99
-
-Event = Literal["deployed", "rejected", "nothing-to-do", "failed"]
 
 
 class Message(Strict):
     """What people are told."""
 
-    event: Event
+    event: NotificationEvent
     subject: str
     lines: list[str]
 
@@ -31,21 +28,65 @@ class Message(Strict):
         return "\n".join(self.lines)
 
 
-def deployed(dataset: str, version: str, reasons: list[str], endpoint: str, links: list[str]) -> Message:
-    """A candidate passed the gate and is live."""
+def approval_wanted(dataset: str, version: str, reasons: list[str], hours: float, links: list[str]) -> Message:
+    """The gate leaves a candidate to a person."""
     return Message(
-        event="deployed",
-        subject=f"{dataset}: version {version} is live",
+        event="approval-wanted",
+        subject=f"{dataset}: version {version} waits for approval",
         lines=[
-            f"Version {version} of {dataset} passed the gate and serves on the endpoint {endpoint}.",
+            f"Version {version} of {dataset} may be deployed if somebody approves it within {hours:g} h.",
             *(f"- {reason}" for reason in reasons),
             *links,
         ],
     )
 
 
+def approved(dataset: str, version: str, by: str, reason: str, reasons: list[str], links: list[str]) -> Message:
+    """A candidate was approved; its deployment is another DAG's."""
+    return Message(
+        event="approved",
+        subject=f"{dataset}: version {version} was approved",
+        lines=[
+            f"Version {version} of {dataset} was approved by {by} ({reason}); deploy_model puts it live.",
+            *(f"- {reason}" for reason in reasons),
+            *links,
+        ],
+    )
+
+
+def deployed(
+    dataset: str, version: str, endpoint: str, by: str, reason: str, before: str | None, links: list[str]
+) -> Message:
+    """A version is live."""
+    return Message(
+        event="deployed",
+        subject=f"{dataset}: version {version} is live",
+        lines=[
+            f"Version {version} of {dataset} serves on the endpoint {endpoint}"
+            + (f"; it was version {before} before." if before not in (None, version) else "."),
+            f"Approved by {by}: {reason}" if by else reason,
+            *links,
+        ],
+    )
+
+
+def rolled_back(
+    dataset: str, version: str, endpoint: str, by: str, reason: str, before: str | None, links: list[str]
+) -> Message:
+    """The version before is live again."""
+    return Message(
+        event="rolled-back",
+        subject=f"{dataset}: back to version {version}",
+        lines=[
+            f"{by} took {dataset} back from version {before} to version {version} on the endpoint {endpoint}.",
+            reason,
+            *links,
+        ],
+    )
+
+
 def rejected(dataset: str, version: str, reasons: list[str], links: list[str]) -> Message:
-    """A candidate did not pass the gate."""
+    """A candidate did not pass the gate, or a person said no."""
     return Message(
         event="rejected",
         subject=f"{dataset}: version {version} was rejected",
@@ -57,52 +98,96 @@ def rejected(dataset: str, version: str, reasons: list[str], links: list[str]) -
     )
 
 
+def expired(dataset: str, version: str, reason: str, links: list[str]) -> Message:
+    """Nobody answered in time."""
+    return Message(
+        event="expired",
+        subject=f"{dataset}: nobody approved version {version}",
+        lines=[
+            f"Version {version} of {dataset} was not deployed: {reason}. What was live stays live.",
+            "To ask again, clear the task approval.ask of the run.",
+            *links,
+        ],
+    )
+
+
 def nothing_to_do(dataset: str, why: str) -> Message:
     """The run had nothing to train."""
     return Message(event="nothing-to-do", subject=f"{dataset}: nothing to do", lines=[why])
 
 
-def failed(dataset: str, run_id: str, task: str | None, reason: str, log_url: str | None) -> Message:
+def failed(
+    dataset: str, run_id: str, task: str | None, reason: str, log_url: str | None, dag_id: str = "train_model"
+) -> Message:
     """A run ended without a result."""
     where = f" in {task}" if task else ""
+    what = "training" if dag_id == "train_model" else dag_id
     return Message(
         event="failed",
-        subject=f"{dataset}: training failed{where}",
+        subject=f"{dataset}: {what} failed{where}",
         lines=[
-            f"The run {run_id} of train_model failed{where}. What was live stays live.",
+            f"The run {run_id} of {dag_id} failed{where}. What was live stays live.",
             reason,
             *([f"Log: {log_url}"] if log_url else []),
         ],
     )
 
 
+def deployment_failed(
+    dataset: str, version: str, purpose: str, dag_run: str, reason: str, log_url: str | None
+) -> Message:
+    """A version did not go live."""
+    what = "deployment of" if purpose == "deploy" else "step back to"
+    return Message(
+        event="failed",
+        subject=f"{dataset}: {what} version {version} failed",
+        lines=[f"{dag_run} failed.", reason, *([f"Log: {log_url}"] if log_url else [])],
+    )
+
+
 def send(settings: Settings, message: Message) -> bool:
-    """Publish a message to the environment's topic; never raises.
+    """Tell people, on every way that is configured for the kind of event; never raises.
 
     Returns:
-        Whether it was handed to SNS; False too when no topic is configured.
+        Whether some way took it; False too when none is configured.
     """
     log.info("%s\n%s", message.subject, message.text)
-    topic = settings.notifications.topic_arn
-    if topic is None:
-        return False
-    try:
-        import boto3
-        from botocore.config import Config
+    subject = f"[{settings.environment}] {message.subject}"
+    attributes = {"event": message.event, "environment": settings.environment}
+    told = settings.notifications
+    ways: dict[str, Callable[[], None]] = {}
+    if told.topic_arn is not None and message.event in told.topic_events:
+        topic, region = told.topic_arn, settings.aws.region
+        ways[topic] = lambda: channels.publish(topic, region, subject, message.text, attributes)
+    if told.slack is not None and message.event in told.slack.events:
+        slack = told.slack
+        ways["Slack"] = lambda: channels.post(slack, told.timeout_seconds, subject, message.text)
+    if told.email is not None and message.event in told.email.events:
+        email = told.email
+        ways["e-mail"] = lambda: channels.mail(email, subject, message.text)
+    taken = [_in_time(way, message.subject, told.timeout_seconds, do) for way, do in ways.items()]
+    return any(taken)
 
-        # Short: nobody should wait for a notifier that does not answer.
-        limits = Config(connect_timeout=3, read_timeout=5, retries={"mode": "standard", "max_attempts": 2})
-        subject = f"[{settings.environment}] {message.subject}".encode("ascii", "replace").decode()
-        boto3.client("sns", region_name=settings.aws.region, config=limits).publish(
-            TopicArn=topic,
-            Subject=subject if len(subject) <= _SUBJECT_LIMIT else subject[: _SUBJECT_LIMIT - 3] + "...",
-            Message=message.text,
-            MessageAttributes={
-                "event": {"DataType": "String", "StringValue": message.event},
-                "environment": {"DataType": "String", "StringValue": settings.environment},
-            },
-        )
-    except Exception:
-        log.warning("the notification %r could not be sent to %s", message.subject, topic, exc_info=True)
+
+def _in_time(way: str, subject: str, seconds: float, do: Callable[[], None]) -> bool:
+    """Do it, but wait no longer than so many seconds: libraries have timeouts for each read, and try again."""
+    outcome: list[BaseException | None] = []
+
+    def attempt() -> None:
+        try:
+            do()
+        except BaseException as error:  # libraries exit, too
+            outcome.append(error)
+        else:
+            outcome.append(None)
+
+    thread = threading.Thread(target=attempt, name=f"notify {way}", daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if not outcome:
+        log.warning("the notification %r could not be sent by %s: no answer in %g s", subject, way, seconds)
+        return False
+    if outcome[0] is not None:
+        log.warning("the notification %r could not be sent by %s: %r", subject, way, outcome[0])
         return False
     return True

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any, cast
 
 from mlplatform import (
+    approval,
     families,
     gate,
     landing,
@@ -23,11 +24,12 @@ from mlplatform import (
     storage,
     tracking,
 )
-from mlplatform.config import Candidate, Deployment, InputManifest, RunConfig, Settings, Trial, digest
+from mlplatform.config import Candidate, InputManifest, RunConfig, Settings, Trial, digest
 from mlplatform.request import Checked, check_request
 from mlplatform.results import (
     DeployResult,
     EvaluateResult,
+    MonitorResult,
     PrepareResult,
     StepFailure,
     StepResult,
@@ -47,6 +49,7 @@ RESULTS: dict[str, type[StepResult]] = {
     "train": TrainResult,
     "evaluate": EvaluateResult,
     "deploy": DeployResult,
+    "monitor": MonitorResult,
 }
 _PARALLEL = 16
 
@@ -110,7 +113,7 @@ def _decisive(settings: Settings, checked: Checked) -> dict[str, Any]:
     return {
         "model": checked.model.model_dump(mode="json"),
         "family": checked.family.model_dump(mode="json"),
-        "policy": request.policy(checked.model).model_dump(mode="json"),
+        "policy": checked.policy.model_dump(mode="json"),
         "search": checked.search.model_dump(mode="json", exclude={"maximum_trials"}),  # that only limits the next
         "trials": request.trials,
         "device": request.device,
@@ -122,7 +125,7 @@ def _decisive(settings: Settings, checked: Checked) -> dict[str, Any]:
 
 def _run_config(settings: Settings, checked: Checked, key: str, lineage: Mapping[str, str]) -> RunConfig:
     request, model = checked.request, checked.model
-    policy = request.policy(model)
+    policy = checked.policy
     chosen = [part.model_dump(mode="json") for part in (model, checked.family, policy, checked.search)]
     return RunConfig(
         run_key=key,
@@ -294,10 +297,10 @@ def register(settings: Settings, prefix: str) -> dict[str, str]:
 
 
 def decide(settings: Settings, prefix: str) -> gate.Decision:
-    """Let the gate judge the evaluation; write the decision down, and the deployment if there is one.
+    """Let the gate judge the evaluation, and write the decision down.
 
     Raises:
-        Refused: the evaluation is not of this candidate, or not against the present champion.
+        Refused: the evaluation is not of this candidate, not as it was written, or not against the present champion.
     """
     paths = _claimed(prefix)
     config = storage.read_document(paths.step("evaluate", "config.json"), RunConfig)
@@ -309,6 +312,11 @@ def decide(settings: Settings, prefix: str) -> gate.Decision:
             f"{paths.step('evaluate', RESULT)} is about version {evaluation.candidate.model_version} of {name}, "
             f"not about the candidate, version {candidate.version}; clear the task register and all after it"
         )
+    if evaluation.evaluation_digest != evaluation.digest_of(name, candidate.model_digest):
+        raise Refused(
+            f"{paths.step('evaluate', RESULT)}: its numbers do not have the digest {evaluation.evaluation_digest} "
+            "that it was written with, so it was changed since; delete it and clear the task evaluate"
+        )
     compared = evaluation.champion.model_version if evaluation.champion else None
     present = registry.version_with_alias(settings.mlflow.tracking_uri, name, registry.CHAMPION)
     if present not in (compared, candidate.version):
@@ -316,9 +324,8 @@ def decide(settings: Settings, prefix: str) -> gate.Decision:
             f"{name}: the champion is now version {present}, but the evaluation compared with "
             f"{f'version {compared}' if compared else 'none'}; clear the task register and all after it"
         )
-    decision = gate.decide(
-        evaluation.candidate, evaluation.champion, config.policy, config.model.metric, evaluation.evaluation_digest
-    )
+    validation = storage.try_read_document(paths.step("validate", RESULT), ValidateResult)
+    decision = gate.decide(evaluation, validation, config.policy, config.model.task, config.model.metric)
     storage.write_document(paths.decision, decision)
     registry.tag_version(
         settings.mlflow.tracking_uri,
@@ -331,26 +338,79 @@ def decide(settings: Settings, prefix: str) -> gate.Decision:
             "evaluation_report": evaluation.report_uri,
         },
     )
-    if decision.outcome == "promote":
-        serving = settings.serving
-        deployment = Deployment(
-            endpoint_name=serving.endpoint_name.format(dataset=config.model.name),
-            serving_image=settings.images.serving,
-            execution_role_arn=serving.execution_role_arn,
-            instance_type=serving.instance_type,
-            instance_count=serving.instance_count,
-            startup_timeout_seconds=serving.startup_timeout_seconds,
-            artifacts_bucket=settings.buckets.artifacts,
-            examples_uri=evaluation.examples_uri,
-        )
-        storage.write_document(
-            paths.step("deploy", "config.json"), config.model_copy(update={"deployment": deployment})
-        )
     log.info("%s: %s", decision.outcome, "; ".join(decision.reasons))
     return decision
 
 
-def conclude(settings: Settings, prefix: str, owner: str, nothing_to_do: str | None) -> notifications.Message:
+def question(settings: Settings, prefix: str) -> approval.Question:
+    """Return what an approval of a run's candidate is about."""
+    paths = _claimed(prefix)
+    config = storage.read_document(paths.step("evaluate", "config.json"), RunConfig)
+    decision = storage.read_document(paths.decision, gate.Decision)
+    candidate = cast("Candidate", config.candidate)
+    return approval.Question(
+        dataset=config.model.name,
+        registered_model=config.model.registered_model,
+        version=candidate.version,
+        run_id=candidate.run_id,
+        model_digest=candidate.model_digest,
+        evaluation_digest=decision.evaluation_digest,
+        champion_version=decision.champion_version,
+        prefix=prefix,
+    )
+
+
+def ask(settings: Settings, prefix: str) -> dict[str, str]:
+    """Return ``subject`` and ``body`` of the question that a person is asked, in Markdown."""
+    paths, asked = _claimed(prefix), question(settings, prefix)
+    evaluation = storage.read_document(paths.step("evaluate", RESULT), EvaluateResult)
+    decision = storage.read_document(paths.decision, gate.Decision)
+    report, page = reports.page(evaluation.report_uri), _page(settings, asked)
+    champion = f"instead of version {asked.champion_version}" if asked.champion_version else "as the first model"
+    return {
+        "subject": f"Deploy version {asked.version} of {asked.dataset} {champion}?",
+        "body": approval.body(asked, decision, evaluation, report, page),
+    }
+
+
+def tell_that_approval_is_wanted(settings: Settings, prefix: str, link: str) -> None:
+    """Tell people that a candidate waits for one of them."""
+    asked = question(settings, prefix)
+    decision = storage.read_document(_claimed(prefix).decision, gate.Decision)
+    links = [f"Answer: {link}", *_links(settings, prefix, asked)]
+    hours = settings.approval.deadline_hours
+    message = notifications.approval_wanted(asked.dataset, asked.version, decision.reasons, hours, links)
+    notifications.send(settings, message)
+
+
+def approve_automatically(settings: Settings, prefix: str) -> approval.Answer:
+    """Return the policy's answer, which asks nobody.
+
+    Raises:
+        Refused: the gate did not leave it to the policy.
+    """
+    decision = storage.read_document(_claimed(prefix).decision, gate.Decision)
+    if decision.outcome != "promote":
+        raise Refused(f"the gate's outcome is {decision.outcome}: only promote needs no person")
+    return approval.by_policy(decision)
+
+
+def record_approval(settings: Settings, prefix: str, answer: Mapping[str, Any], dag_run: str) -> approval.Recorded:
+    """Verify an answer and make it the one that holds; see `mlplatform.approval.record`.
+
+    Raises:
+        Refused: the gate rejected the candidate, or the approval does not hold any more.
+    """
+    decision = storage.read_document(_claimed(prefix).decision, gate.Decision)
+    if decision.outcome == "reject":
+        raise Refused(f"the gate rejected version {decision.candidate_version}: nobody can approve it")
+    given = approval.Answer.model_validate(answer)
+    return approval.record(settings, question(settings, prefix), given, dag_run)
+
+
+def conclude(
+    settings: Settings, prefix: str, owner: str, nothing_to_do: str | None, answer: Mapping[str, Any] | None
+) -> notifications.Message:
     """Close a run's record and return what people shall be told.
 
     Args:
@@ -358,36 +418,51 @@ def conclude(settings: Settings, prefix: str, owner: str, nothing_to_do: str | N
         prefix: of the run.
         owner: the DAG run.
         nothing_to_do: why there was nothing to do, None if there was.
+        answer: that holds for the candidate; None if the gate rejected it.
     """
     paths = _claimed(prefix)
     dataset = prefix.rsplit("/", 2)[-2]
     if nothing_to_do is not None:
         return notifications.nothing_to_do(dataset, nothing_to_do)
-    config = storage.read_document(paths.step("evaluate", "config.json"), RunConfig)
     decision = storage.read_document(paths.decision, gate.Decision)
-    links = [
-        registry.page(settings.mlflow.tracking_uri, config.model.registered_model, decision.candidate_version),
-        f"Report: {reports.page(storage.read_document(paths.step('evaluate', RESULT), EvaluateResult).report_uri)}",
-    ]
-    reasons = [*decision.reasons, storage.read_document(paths.selection, Selection).summary]
-    promoted = decision.outcome == "promote"
-    if promoted:
-        live = storage.read_document(paths.step("deploy", RESULT), DeployResult)
-        message = notifications.deployed(dataset, live.model_version, reasons, live.endpoint_name, links)
+    asked = question(settings, prefix)
+    links = _links(settings, prefix, asked)
+    summary = storage.read_document(paths.selection, Selection).summary
+    said = approval.Answer.model_validate(answer) if answer is not None else None
+    reasons = decision.reasons
+    if said is None and decision.outcome != "reject":
+        raise Refused(f"the gate's outcome is {decision.outcome}, but nobody has answered; clear the tasks in approval")
+    if said is not None and said.outcome == "approved":
+        told = [*reasons, summary]
+        message = notifications.approved(dataset, asked.version, said.by, said.reason, told, links)
+    elif said is not None and said.outcome == "expired":
+        reasons = [said.reason]
+        message = notifications.expired(dataset, asked.version, said.reason, links)
     else:
-        message = notifications.rejected(dataset, decision.candidate_version, reasons, links)
+        reasons = [f"{said.by} said no: {said.reason}"] if said is not None else reasons
+        message = notifications.rejected(dataset, asked.version, [*reasons, summary], links)
     closed = runs.finish(
         paths,
         owner,
         state="finished",
-        outcome="promoted" if promoted else "rejected",
-        model_version=decision.candidate_version,
-        reasons=decision.reasons,
+        outcome="promoted" if message.event == "approved" else "rejected",
+        model_version=asked.version,
+        reasons=reasons,
         failed_task=None,
     )
     if closed is None:
         log.warning("%s belongs to another DAG run by now; it is left as it is", paths.record)
     return message
+
+
+def _page(settings: Settings, asked: approval.Question) -> str:
+    return registry.page(settings.mlflow.tracking_uri, asked.registered_model, asked.version)
+
+
+def _links(settings: Settings, prefix: str, asked: approval.Question) -> list[str]:
+    """Return where people read more."""
+    evaluation = storage.read_document(RunPaths(prefix).step("evaluate", RESULT), EvaluateResult)
+    return [_page(settings, asked), f"Report: {reports.page(evaluation.report_uri)}"]
 
 
 def _best(selected: Selection) -> TrialResult:

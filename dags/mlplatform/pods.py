@@ -28,7 +28,7 @@ from mlplatform.pipeline import RESULTS
 from mlplatform.results import StepFailure
 from mlplatform.steps import ERROR, EXIT_REFUSED, RESULT
 
-StepName = Literal["validate", "prepare", "train", "evaluate", "deploy"]
+StepName = Literal["validate", "prepare", "train", "evaluate", "deploy", "monitor"]
 
 # The images' own user (see the Dockerfiles), given again so that no image can run as root.
 USER_ID = 10001
@@ -294,7 +294,7 @@ def step_options(settings: Settings, name: StepName, run_key: str) -> dict[str, 
         "service_account_name": step.service_account,
         "automount_service_account_token": False,
         "image": {"train": _IMAGE_OF_TRAINING, "deploy": settings.images.deployer}.get(name, settings.images.trainer),
-        "has_report": name in ("validate", "evaluate"),
+        "has_report": name in ("validate", "evaluate", "monitor"),
         "kubernetes_conn_id": None,
         "in_cluster": False,
         "config_file": str(BUNDLE / kubernetes.kubeconfig),

@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
+
+from mlplatform.steps import Refused
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 CHALLENGER = "challenger"
 CHAMPION = "champion"
+PREVIOUS = "previous"
 
 # MLflow refuses longer tag values.
 TAG_LIMIT = 5000
+
+
+@dataclass(frozen=True)
+class Version:
+    """A model version: the run it comes from, and its tags."""
+
+    version: str
+    run_id: str
+    tags: Mapping[str, str]
 
 
 @cache
@@ -69,6 +82,23 @@ def version_with_alias(tracking_uri: str, name: str, alias: str) -> str | None:
         if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             return None
         raise
+
+
+def get_version(tracking_uri: str, name: str, version: str) -> Version:
+    """Return what the registry knows of a model version.
+
+    Raises:
+        Refused: there is no such version.
+    """
+    from mlflow.exceptions import MlflowException
+
+    try:
+        found = client(tracking_uri).get_model_version(name, version)
+    except MlflowException as error:
+        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            raise Refused(f"models:/{name}/{version}: no such version in the registry") from None
+        raise
+    return Version(version=str(found.version), run_id=str(found.run_id or ""), tags=dict(found.tags))
 
 
 def tag_version(tracking_uri: str, name: str, version: str, tags: Mapping[str, str]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from urllib.parse import quote, urlsplit
 
 from mlplatform import storage
-from mlplatform.results import EvaluateResult, StepResult, ValidateResult
+from mlplatform.results import EvaluateResult, MonitorResult, StepResult, ValidateResult
 
 NAME = "report.html"
 """A step's report, beside its result."""
@@ -13,7 +13,7 @@ NAME = "report.html"
 
 def report_of(result: StepResult | None) -> str | None:
     """Return the S3 address of the report of a step that has one."""
-    return result.report_uri if isinstance(result, ValidateResult | EvaluateResult) else None
+    return result.report_uri if isinstance(result, ValidateResult | EvaluateResult | MonitorResult) else None
 
 
 def page(uri: str) -> str:

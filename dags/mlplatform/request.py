@@ -13,6 +13,7 @@ from mlplatform.config import (
     ConfigError,
     Device,
     FamilySpec,
+    Finite,
     ModelConfig,
     Policy,
     Search,
@@ -21,6 +22,7 @@ from mlplatform.config import (
     Training,
     explain,
     load_model,
+    merge,
 )
 
 
@@ -34,8 +36,9 @@ class Request(Strict):
     device: Device
     seed: int
     wait_for_new_data: bool
-    minimum_quality: float | None = None
-    minimum_improvement: float | None = None
+    minimum_quality: Finite | None = None
+    minimum_improvement: Finite | None = None
+    ask_a_person: bool = False
 
     @classmethod
     def of(cls, params: Mapping[str, Any]) -> Request:
@@ -50,11 +53,6 @@ class Request(Strict):
         except ValidationError as error:
             raise explain("parameters of the run", error, chosen) from None
 
-    def policy(self, model: ModelConfig) -> Policy:
-        """Return the model's policy with the thresholds this run was given instead."""
-        chosen = {"minimum_quality": self.minimum_quality, "minimum_improvement": self.minimum_improvement}
-        return model.policy.model_copy(update={name: value for name, value in chosen.items() if value is not None})
-
 
 @dataclass(frozen=True)
 class Checked:
@@ -65,6 +63,8 @@ class Checked:
     family: FamilySpec
     search: Search
     """As the environment's settings have it, by the run's method."""
+    policy: Policy
+    """Of the dataset, under what the environment and the run say instead."""
 
 
 def check_request(settings: Settings, params: Mapping[str, Any]) -> Checked:
@@ -88,7 +88,38 @@ def check_request(settings: Settings, params: Mapping[str, Any]) -> Checked:
     _check_device(request, family, settings)
     if training.pods_per_trial > 1:
         _check_distributed(family, training)
-    return Checked(request, model, family, chosen)
+    return Checked(request, model, family, chosen, _policy(request, model, settings))
+
+
+def _policy(request: Request, model: ModelConfig, settings: Settings) -> Policy:
+    """Lay the environment's policy over the dataset's, and the run's thresholds over both.
+
+    `minimum_quality` holds for a first model too. `minimum_improvement` above 0 asks for an improvement, at 0 or below
+    it for non-inferiority: a tie is enough, or so much may be lost, by any category as well. A run can ask for a
+    person's approval where the policy does not, but not do without one.
+    """
+    source = f"config/models/{model.name}.yaml and config/{settings.environment}.yaml, with the run's parameters"
+    content = merge(model.policy.model_dump(exclude_unset=True), settings.policy.model_dump(exclude_unset=True))
+    if request.minimum_quality is not None:
+        chosen = {"minimum_quality": request.minimum_quality, "cold_start": {"minimum_quality": None}}
+        content = merge(content, chosen)
+    if (least := request.minimum_improvement) is not None:
+        kind = "improvement" if least > 0 else "non-inferiority"
+        content = merge(content, {"comparison": {"kind": kind, "margin": abs(least)}})
+        own = (content.get("slices") or {}).get("maximum_loss")
+        if own is not None and own < -least:
+            content = merge(content, {"slices": {"maximum_loss": None}})
+    if request.ask_a_person:
+        content = merge(content, {"approval": "manual", "cold_start": {"approval": "manual"}})
+    try:
+        policy = Policy.model_validate(content)
+    except ValidationError as error:
+        raise explain(f"{source}: policy", error, content) from None
+    try:
+        policy.check(model.metric)
+    except ValueError as error:
+        raise ConfigError(f"{source}: policy.{error}") from None
+    return policy
 
 
 def _check_search(request: Request, model: ModelConfig, family: FamilySpec, settings: Settings, chosen: Search) -> None:

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from mlplatform.config import Scalar, Strict
+from mlplatform.config import Scalar, Strict, digest
 
 
 class StepResult(Strict):
@@ -34,6 +34,8 @@ class ValidateResult(StepResult):
     step: Literal["validate"] = "validate"
     files: list[FileReport]
     warnings: list[str] = Field(default=[])
+    drift: list[str] = Field(default=[])
+    """Those of the warnings that are about drift."""
     report_uri: str
     """The readable report, HTML."""
     profile_uri: str
@@ -148,6 +150,8 @@ class SliceScore(Strict):
     rows: int
     candidate: float | None
     champion: float | None
+    deviation: float | None = None
+    """Standard error of the difference of both; None where there is none or it cannot be estimated."""
 
 
 class EvaluateResult(StepResult):
@@ -162,11 +166,26 @@ class EvaluateResult(StepResult):
     slices: list[SliceScore] = Field(default=[])
     """By `ModelConfig.slices`, each with its largest categories first; categories of few rows are left out."""
     test_uris: list[str]
+    test_digest: str
+    """Identity of the test rows: of the bytes of their files."""
     evaluation_digest: str
-    """Covers versions, the test rows and all numbers but the latency, which is another at each measurement."""
+    """See `digest_of`; what a decision and an approval are bound to."""
     examples_uri: str
     report_uri: str
     """The evaluation report, HTML."""
+
+    def digest_of(self, registered_model: str, model_digest: str) -> str:
+        """Return the digest of all that the gate judges, and of what it is about.
+
+        The latency is among it: an evaluation done again measures another one, so that it is another evaluation, and
+        what was decided on the first does not hold for it.
+
+        Args:
+            registered_model: name that the versions are of.
+            model_digest: of the candidate's files.
+        """
+        judged = {"candidate", "champion", "rows", "improvement", "slices", "test_digest"}
+        return digest(registered_model, model_digest, self.model_dump(mode="json", include=judged))
 
 
 class Example(Strict):
@@ -186,16 +205,149 @@ class Examples(Strict):
     examples: list[Example]
 
 
+class LiveVariant(Strict):
+    """A model version on an endpoint, and the share of the requests that it answers."""
+
+    model_version: str
+    share: float
+    smoke_rows: int
+    smoke_max_difference: float | None
+    """Largest difference between a prediction and the expected one; None where none were expected."""
+
+
 class DeployResult(StepResult):
     """What is live now, and what was before."""
 
     step: Literal["deploy"] = "deploy"
+    purpose: Literal["deploy", "rollback"] = "deploy"
     endpoint_name: str
     endpoint_config_name: str
+    previous_endpoint_config_name: str | None = None
+    """None where there was no endpoint, or where it ran this configuration already."""
     model_version: str
     previous_version: str | None
+    """Champion before; None where there was none, or where it was this version."""
+    strategy: str = "all-at-once"
+    """How requests moved: ``all-at-once``, ``canary``, ``linear``, ``create``, ``weights`` or ``none``."""
+    strategy_reason: str = ""
+    """Why, where that is not what the configuration asks for."""
+    seconds: float = 0.0
+    """From the first change of the endpoint until it was verified; 0 where nothing was changed."""
+    alarms: list[str] = Field(default=[])
+    """Those that would have rolled it back."""
+    checks: list[str] = Field(default=[])
+    """What was looked at afterwards, and found to be right."""
+    variants: dict[str, LiveVariant] = Field(default={})
+    """By name: ``primary``, and in an experiment ``challenger``."""
     smoke_rows: int
     smoke_max_difference: float
+
+
+class Drifted(Strict):
+    """How far a feature, or the prediction, has moved; see `mlplatform.drift`."""
+
+    psi: float
+    bins: int
+    """Bins compared that either side has rows in."""
+    most: str
+    """The bin that moved most, its share before and now."""
+    before: float
+    now: float
+    missing: float
+    """Share of the rows without a value."""
+    unknown: float | None = None
+    """Share of the rows with a category that training did not know; None of a number."""
+
+
+class LiveQuality(Strict):
+    """The configured metric on answers whose labels have landed, and the same metric of the evaluation."""
+
+    metric: str
+    rows: int
+    value: float | None
+    interval: Interval | None
+    evaluated: float | None
+    evaluated_interval: Interval | None = None
+
+
+class WatchedVersion(Strict):
+    """One model version in the window."""
+
+    model_version: str
+    requests: int
+    rows: int
+    reference_rows: int = 0
+    """Of the train split."""
+    test_rows: int = 0
+    """Of the test split, whose predictions are compared with."""
+    features: dict[str, Drifted] = Field(default={})
+    prediction: Drifted | None = None
+    quality: LiveQuality | None = None
+    note: str | None = None
+    """Why it is not compared with anything."""
+
+
+class LabelCounts(Strict):
+    """What became of the labels that have landed."""
+
+    files: int = 0
+    labels: int = 0
+    matched: int = 0
+    duplicated: int = 0
+    """Landed more than once with the same value; used once."""
+    contradictory: int = 0
+    """Ids and rows that landed with different values; not used."""
+    unknown: int = 0
+    """For no captured answer of the window."""
+    unusable: int = 0
+    """Without an id or a value, or with a class that the model does not know."""
+    refused_files: list[str] = Field(default=[])
+    """Files that are not as the contract says, each with the reason; not used."""
+
+
+class VariantErrors(Strict):
+    """What CloudWatch counted for a variant in the window; captured requests are only those answered well."""
+
+    invocations: float
+    client_errors: float
+    server_errors: float
+
+    @property
+    def error_free_share(self) -> float | None:
+        """Share answered well; None without any request."""
+        bad = self.client_errors + self.server_errors
+        return max(0.0, 1 - bad / self.invocations) if self.invocations else None
+
+
+class Verdict(Strict):
+    """What the measurements mean, and why."""
+
+    outcome: Literal["ok", "drifted", "degraded", "too-few"]
+    reasons: list[str]
+    versions: dict[str, Literal["ok", "drifted", "degraded", "too-few"]] = Field(default={})
+
+
+class MonitorResult(StepResult):
+    """How the live versions of a dataset did in a window."""
+
+    step: Literal["monitor"] = "monitor"
+    endpoint_name: str
+    start: datetime
+    labels_start: datetime
+    end: datetime
+    requests: int
+    rows: int
+    malformed: int
+    """Captured lines or bodies that cannot be read; left out."""
+    malformed_examples: list[str] = Field(default=[])
+    unattributed: int = 0
+    """Readable requests whose answer names no model version; left out."""
+    versions: list[WatchedVersion]
+    labels: LabelCounts = LabelCounts()
+    errors: dict[str, VariantErrors] = Field(default={})
+    """By variant; empty where CloudWatch could not be asked."""
+    verdict: Verdict
+    report_uri: str
 
 
 class StepFailure(Strict):

@@ -31,7 +31,26 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--startup-seconds", type=float, default=30.0, help="time to a healthy /ping where the variant sets none"
     )
+    parser.add_argument(
+        "--time-scale",
+        type=_positive,
+        default=1.0,
+        help="how many seconds of a deployment's waits and of alarm periods pass in one second (60: a minute in one)",
+    )
+    parser.add_argument(
+        "--capture-seconds", type=_positive, default=5.0, help="longest time that captured data waits to be written"
+    )
     return parser.parse_args()
+
+
+def _positive(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number greater than 0")
+    return number
 
 
 def main() -> None:
@@ -58,6 +77,8 @@ def main() -> None:
         account=args.account,
         min_state_seconds=args.min_state_seconds,
         startup_seconds=args.startup_seconds,
+        time_scale=args.time_scale,
+        capture_seconds=args.capture_seconds,
         s3_endpoint=args.s3_endpoint,
         access_log=_access_log(args.access_log, args.state_dir),
     )

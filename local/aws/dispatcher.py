@@ -17,7 +17,7 @@ from local.aws.sagemaker.runtime import Runtime
 HEALTH = "/_local/health"
 FAULTS = "/_local/faults"
 SERVICES = (
-    *("s3", "sqs", "sns", "sts", "secretsmanager"),
+    *("s3", "sqs", "sns", "sts", "secretsmanager", "cloudwatch"),
     *("sagemaker", "sagemaker-runtime", "application-autoscaling"),
 )
 

@@ -69,6 +69,31 @@ class AirflowClient:
         description: dict[str, Any] = self._get(f"dags/{dag_id}/dagRuns/{run_id}")
         return description
 
+    def runs(self, dag_id: str) -> list[str]:
+        """Return the ids of a DAG's runs, oldest first."""
+        return [run["dag_run_id"] for run in self._get(f"dags/{dag_id}/dagRuns", order_by="run_after")["dag_runs"]]
+
+    def started_by(self, dag_id: str, run_id: str) -> list[tuple[str, str]]:
+        """Return the DAG and the id of each run that the asset events of a run have started so far."""
+        events = self._get("assets/events", source_dag_id=dag_id, source_run_id=run_id)["asset_events"]
+        return [(made["dag_id"], made["run_id"]) for event in events for made in event["created_dagruns"]]
+
+    def answer(self, dag_id: str, run_id: str, task_id: str, option: str, **form: Any) -> None:
+        """Answer, as a person, the question that a task waits with.
+
+        Args:
+            dag_id: of the run.
+            run_id: of the run.
+            task_id: that asks.
+            option: that is chosen.
+            form: what is filled in besides.
+
+        Raises:
+            httpx.HTTPStatusError: there is no such question, or it was answered before (409).
+        """
+        path = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/-1/hitlDetails"
+        self._http.patch(path, json={"chosen_options": [option], "params_input": form}).raise_for_status()
+
     def tasks(self, dag_id: str, run_id: str) -> list[TaskInstance]:
         """Return the run's task instances, in the order they started; those not started last."""
         found: list[TaskInstance] = []

@@ -11,7 +11,7 @@ from local import bootstrap
 from local.cli import HomeOption, app, up
 from local.datasets import DATASETS, load
 from local.pipeline.attached import AttachedPlatform
-from local.pipeline.demo import DemoFailed, tell
+from local.pipeline.demo import STORY, DemoFailed, tell
 from local.platform.home import ROOT, Home, PlatformError, use_dag_library
 from local.platform.images import RECIPES
 
@@ -23,9 +23,11 @@ def demo(
     model: Annotated[
         str | None, typer.Option("--model", help="Model family: a file in config/families. Default: the platform's.")
     ] = None,
-    batches: Annotated[int, typer.Option("--batches", min=1, max=2, help="How many batches of data land.")] = 2,
+    acts: Annotated[int, typer.Option("--acts", min=1, max=len(STORY), help="How many acts, from the first.")] = len(
+        STORY
+    ),
 ) -> None:
-    """Tell the whole story: start an empty platform, land data, train, compare, deploy, predict.
+    """Tell the whole story: start an empty platform, land data, train, compare, approve, deploy, go back.
 
     A platform that runs already is replaced. The new one stays up afterwards.
     """
@@ -39,7 +41,7 @@ def demo(
         raise typer.Exit(2) from None
     up(home=home, fresh=True)
     try:
-        tell(AttachedPlatform(Home.resolve(home)), console, load(dataset), model, batches)
+        tell(AttachedPlatform(Home.resolve(home)), console, load(dataset), model, acts)
     except KeyboardInterrupt:
         console.print("\ninterrupted; the platform stays up: `make local-status` shows it, `make local-down` stops it")
         raise typer.Exit(130) from None

@@ -6,14 +6,41 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from local.pipeline.airflow_client import TaskInstance
 from local.pipeline.attached import AttachedPlatform
 
 DAG = "train_model"
+DEPLOY, ROLLBACK, MONITOR = "deploy_model", "rollback_model", "monitor_model"
 WAITING_TASK = "ingest.wait_for_data"
+ASKING_TASK = "approval.ask"
+PUBLISHING_TASK = "approval.publish"
+DEPLOYMENT_STARTS_SECONDS = 60.0
+"""How long Airflow may take to start a deployment once it was approved."""
 OnChange = Callable[[str, list[TaskInstance]], None]
+
+
+@dataclass(frozen=True)
+class DeploymentReport:
+    """What a run of ``deploy_model`` or ``rollback_model`` did."""
+
+    dag_id: str
+    run_id: str
+    state: str
+    tasks: list[TaskInstance]
+    prefix: str | None
+    """Key prefix of the deployment's documents in the data bucket; None when it did not come that far."""
+    request: dict[str, Any] | None
+    result: dict[str, Any] | None
+    """What the deployer reported; None when nothing was deployed."""
+    failure: str | None
+    """Why not, in the words of the step that found it; None when it ended well, or without a word."""
+
+    @property
+    def failed_tasks(self) -> list[TaskInstance]:
+        """Tasks that failed themselves, not for another's failure."""
+        return [task for task in self.tasks if task.state == "failed"]
 
 
 @dataclass(frozen=True)
@@ -30,8 +57,15 @@ class RunReport:
     trials: list[dict[str, Any]]
     selection: dict[str, Any] | None
     """Which trial was best, and how many succeeded."""
-    deployment: dict[str, Any] | None
-    """What the deployer reported; None when nothing was deployed."""
+    approval: dict[str, Any] | None = None
+    """Who answered what, and why; None when nobody was to answer."""
+    deployed: DeploymentReport | None = None
+    """The deployment that the approval started; None when there was none."""
+
+    @property
+    def deployment(self) -> dict[str, Any] | None:
+        """What the deployer reported; None when nothing was deployed."""
+        return self.deployed.result if self.deployed else None
 
     @property
     def run_key(self) -> str:
@@ -78,6 +112,11 @@ def trigger(platform: AttachedPlatform, run_id: str, **params: Any) -> None:
     platform.airflow.trigger(DAG, run_id, params)
 
 
+def answer(platform: AttachedPlatform, run_id: str, choice: Literal["Approve", "Reject"], reason: str) -> None:
+    """Answer, through Airflow's API, whether a run's candidate may be deployed."""
+    platform.airflow.answer(DAG, run_id, ASKING_TASK, choice, reason=reason)
+
+
 def wait_until_waiting(platform: AttachedPlatform, run_id: str, timeout: float = 120) -> None:
     """Return once the run waits in Airflow's triggerer for data to land.
 
@@ -96,12 +135,36 @@ def wait_until_waiting(platform: AttachedPlatform, run_id: str, timeout: float =
         )
 
 
+def is_asked(platform: AttachedPlatform, run_id: str, timeout: float = 900, on_change: OnChange | None = None) -> bool:
+    """Wait until a person is asked about the run's candidate, and return True, or until it ended without."""
+
+    def asks(_: str, tasks: list[TaskInstance]) -> bool:
+        return any(task.task_id == ASKING_TASK and task.state == "deferred" for task in tasks)
+
+    state = platform.airflow.wait(DAG, run_id, timeout, until=asks, on_change=on_change)
+    return asks(state, platform.airflow.tasks(DAG, run_id))
+
+
 def follow(
     platform: AttachedPlatform, run_id: str, timeout: float = 900, on_change: OnChange | None = None
 ) -> RunReport:
-    """Follow a run to its end and report on it."""
+    """Follow a run to its end, and the deployment that it may have started to its own, and report on both.
+
+    Raises:
+        TimeoutError: one of them does not end, or an approved model's deployment does not start.
+    """
     state = platform.airflow.wait(DAG, run_id, timeout, on_change=on_change)
+    if _is_published(platform.airflow.tasks(DAG, run_id)):
+        follow_deployment(platform, *_deployment_of(platform, run_id), timeout, on_change)
     return report(platform, run_id, state)
+
+
+def follow_deployment(
+    platform: AttachedPlatform, dag_id: str, run_id: str, timeout: float = 900, on_change: OnChange | None = None
+) -> DeploymentReport:
+    """Follow a run of ``deploy_model`` or ``rollback_model`` to its end and report on it."""
+    platform.airflow.wait(dag_id, run_id, timeout, on_change=on_change)
+    return report_deployment(platform, dag_id, run_id)
 
 
 def report(platform: AttachedPlatform, run_id: str, state: str) -> RunReport:
@@ -109,10 +172,11 @@ def report(platform: AttachedPlatform, run_id: str, state: str) -> RunReport:
     claimed = platform.airflow.xcom(DAG, run_id, "ingest.resolve_inputs", key="prefix")
     prefix = claimed.removeprefix(f"s3://{platform.data}/") if claimed else None
     pods = [key for key in platform.keys(f"{prefix}/train/") if key.endswith("/result.json")] if prefix else []
+    tasks = platform.airflow.tasks(DAG, run_id)
     return RunReport(
         run_id=run_id,
         state=state,
-        tasks=platform.airflow.tasks(DAG, run_id),
+        tasks=tasks,
         prefix=prefix,
         record=platform.read_json(f"{prefix}/run.json") if prefix else None,
         decision=platform.read_json(f"{prefix}/decision.json") if prefix else None,
@@ -121,8 +185,48 @@ def report(platform: AttachedPlatform, run_id: str, state: str) -> RunReport:
             key=lambda trial: int(trial["trial"]),
         ),
         selection=platform.read_json(f"{prefix}/selection.json") if prefix else None,
-        deployment=platform.read_json(f"{prefix}/deploy/result.json") if prefix else None,
+        approval=platform.airflow.xcom(DAG, run_id, "approval.record_approval", key="answer"),
+        deployed=report_deployment(platform, *_deployment_of(platform, run_id)) if _is_published(tasks) else None,
     )
+
+
+def report_deployment(platform: AttachedPlatform, dag_id: str, run_id: str) -> DeploymentReport:
+    """Gather what a run of ``deploy_model`` or ``rollback_model`` did; of several deployments in it, the first."""
+    claimed = platform.airflow.xcom(dag_id, run_id, "resolve_request")
+    uri = claimed[0] if isinstance(claimed, list) and claimed else claimed
+    prefix = uri.removeprefix(f"s3://{platform.data}/") if uri else None
+    failure = platform.read_json(f"{prefix}/error.json") if prefix else None
+    return DeploymentReport(
+        dag_id=dag_id,
+        run_id=run_id,
+        state=platform.airflow.run(dag_id, run_id)["state"],
+        tasks=platform.airflow.tasks(dag_id, run_id),
+        prefix=prefix,
+        request=platform.read_json(f"{prefix}/request.json") if prefix else None,
+        result=platform.read_json(f"{prefix}/result.json") if prefix else None,
+        failure=failure["message"] if failure else None,
+    )
+
+
+def _is_published(tasks: list[TaskInstance]) -> bool:
+    return any(task.task_id == PUBLISHING_TASK and task.state == "success" for task in tasks)
+
+
+def _deployment_of(platform: AttachedPlatform, run_id: str) -> tuple[str, str]:
+    """Return DAG and run that a run's approval has started.
+
+    Raises:
+        TimeoutError: Airflow does not start it.
+    """
+    deadline = time.monotonic() + DEPLOYMENT_STARTS_SECONDS
+    while not (started := platform.airflow.started_by(DAG, run_id)):
+        if time.monotonic() > deadline:
+            raise TimeoutError(
+                f"the approval of run {run_id} has started no deployment in {DEPLOYMENT_STARTS_SECONDS:.0f} s; is "
+                f"{DEPLOY} paused?"
+            )
+        time.sleep(0.5)
+    return started[0]
 
 
 def invoke(platform: AttachedPlatform, endpoint: str, instances: list[dict[str, Any]]) -> dict[str, Any]:
@@ -137,19 +241,31 @@ def invoke(platform: AttachedPlatform, endpoint: str, instances: list[dict[str, 
     return reply
 
 
+def held_out(platform: AttachedPlatform, run: RunReport, count: int) -> list[dict[str, Any]]:
+    """Return examples that the run's model never saw, as the evaluation wrote them."""
+    evaluation = platform.read_json(f"{run.prefix}/evaluate/result.json")
+    key = evaluation["examples_uri"].removeprefix(f"s3://{platform.data}/")
+    examples: list[dict[str, Any]] = platform.read_json(key)["examples"][:count]
+    return examples
+
+
 def predict_held_out(
     platform: AttachedPlatform, run: RunReport, endpoint: str, count: int
 ) -> tuple[list[Prediction], dict[str, Any]]:
     """Send examples the model never saw to the endpoint; return its answers beside the truth, and its whole reply."""
-    evaluation = platform.read_json(f"{run.prefix}/evaluate/result.json")
-    key = evaluation["examples_uri"].removeprefix(f"s3://{platform.data}/")
-    examples = platform.read_json(key)["examples"][:count]
+    examples = held_out(platform, run, count)
     reply = invoke(platform, endpoint, [example["features"] for example in examples])
     predictions = [
         Prediction(example["references"], example["features"], answer, example["target"])
         for example, answer in zip(examples, reply["predictions"], strict=True)
     ]
     return predictions, reply
+
+
+def audit_log(platform: AttachedPlatform, dataset: str) -> list[dict[str, Any]]:
+    """Return the entries of a dataset's audit log, oldest first."""
+    keys = platform.keys(f"audit/{dataset}/", platform.artifacts)
+    return [platform.read_json(key, platform.artifacts) for key in keys]
 
 
 def unique_run_id(label: str) -> str:

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from local.pipeline.airflow_client import TaskInstance
-from local.pipeline.story import Prediction, RunReport
+from local.pipeline.story import DeploymentReport, Prediction, RunReport
 
 COLOURS = {
     "success": "green",
@@ -78,9 +78,51 @@ def decision_text(run: RunReport) -> RenderableType:
     outcome = run.decision["outcome"]
     title = Text.assemble(
         f"Decision of {run.run_id}: version {run.decision['candidate_version']} ",
-        (outcome, "bold green" if outcome == "promote" else "bold yellow"),
+        (outcome, "bold yellow" if outcome == "reject" else "bold green"),
     )
-    return Group(title, *(Text(f"  - {reason}") for reason in run.decision["reasons"]))
+    lines = [Text(f"  - {reason}") for reason in run.decision["reasons"]]
+    if run.approval is not None:
+        said = run.approval
+        # The policy's reasons are the decision's, which stand above.
+        why = "" if said["source"] == "policy" else f" ({said['source']}): {said['reason']}"
+        lines.append(Text(f"  {said['outcome']} by {said['by']}{why}", style="bold"))
+    return Group(title, *lines)
+
+
+def deployments_table(deployments: list[DeploymentReport]) -> Table:
+    """Each deployment and each step back: what was wanted, how it went, and why it went back where it did."""
+    table = Table(title="Deployments", title_justify="left")
+    for column in ("run", "version", "purpose", "how"):
+        table.add_column(column)
+    table.add_column("seconds", justify="right")
+    table.add_column("outcome")
+    for one in deployments:
+        request, result = one.request or {}, one.result or {}
+        table.add_row(
+            one.run_id,
+            request.get("model", {}).get("version", "?"),
+            request.get("purpose", "?"),
+            result.get("strategy", ""),
+            f"{result['seconds']:.1f}" if result else "",
+            Text("live", style="green") if result else Text(one.failure or one.state, style="bold yellow"),
+        )
+    return table
+
+
+def audit_table(entries: list[dict[str, Any]]) -> Table:
+    """Who decided what, and what became of it: the audit log."""
+    table = Table(title="Audit log", title_justify="left")
+    for column in ("at (UTC)", "what", "version", "by", "reason"):
+        table.add_column(column)
+    for entry in entries:
+        moment = str(entry["at"])[:19].replace("T", " ")
+        reason = _shortened(entry["reason"])
+        table.add_row(moment, entry["kind"], entry["model_version"], entry["by"], reason)
+    return table
+
+
+def _shortened(text: str, length: int = 100) -> str:
+    return text if len(text) <= length else f"{text[: length - 1]}…"
 
 
 def predictions_table(predictions: list[Prediction], classes: list[str] | None) -> Table:
@@ -130,7 +172,7 @@ class ProgressLines:
         from time import monotonic
 
         for task in tasks:
-            if task.state in ("none", "scheduled", "queued") or self._shown.get(task.label) == task.state:
+            if task.state in ("none", "scheduled", "queued", "skipped") or self._shown.get(task.label) == task.state:
                 continue
             self._shown[task.label] = task.state
             text = Text.assemble(f"  {monotonic() - self._started:6.1f} s  {task.label:<32} ", state_text(task.state))

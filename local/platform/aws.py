@@ -1,4 +1,4 @@
-"""The AWS API on this machine, and the buckets, topic and queue that Terraform makes in the cloud."""
+"""The AWS API on this machine, and the buckets, topic, queue and alarms that Terraform makes in the cloud."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ import json
 import sys
 from typing import Any
 
+from local.platform.alarms import endpoints, rollback_alarms
 from local.platform.facts import ACCOUNT, BUCKETS, QUEUE, REGION, STUDIES, STUDIES_SECRET, TOPIC, Facts
 from local.platform.home import ROOT
 from local.platform.probes import get
 from local.platform.service import Command, Service
+
+TIME_SCALE = 60  # a minute of a deployment's waits, and of the alarms that are watched meanwhile, takes a second
 
 
 def service(facts: Facts) -> Service:
@@ -22,6 +25,7 @@ def service(facts: Facts) -> Service:
             *("--state-dir", str(facts.home.folder("aws"))),
             *("--images", str(facts.home.images_file)),
             *("--region", REGION, "--account", ACCOUNT),
+            *("--time-scale", str(TIME_SCALE)),
         ]
         return Command(argv, facts.base_environment, ROOT)
 
@@ -51,7 +55,7 @@ def clients(facts: Facts, *services: str) -> list[Any]:
 
 
 def seed(facts: Facts) -> None:
-    """Create what the pipeline expects: versioned buckets, a topic with a queue that keeps its messages, a secret."""
+    """Create what the pipeline expects: buckets, a topic with a queue that keeps its messages, a secret, alarms."""
     s3, sns, sqs, secretsmanager = clients(facts, "s3", "sns", "sqs", "secretsmanager")
     secretsmanager.create_secret(
         Name=STUDIES_SECRET,
@@ -77,3 +81,14 @@ def seed(facts: Facts) -> None:
     }
     sqs.set_queue_attributes(QueueUrl=queue_url, Attributes={"Policy": json.dumps(allow_topic)})
     sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=queue, Attributes={"RawMessageDelivery": "true"})
+    seed_alarms(facts)
+
+
+def seed_alarms(facts: Facts) -> None:
+    """Create the rollback alarms that are not there yet, of all datasets."""
+    (cloudwatch,) = clients(facts, "cloudwatch")
+    known = {alarm["AlarmName"] for alarm in cloudwatch.describe_alarms()["MetricAlarms"]}
+    for endpoint in endpoints().values():
+        for alarm in rollback_alarms(endpoint):
+            if alarm["AlarmName"] not in known:
+                cloudwatch.put_metric_alarm(**alarm)

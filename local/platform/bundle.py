@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from local.images import write_images
+from local.platform.alarms import endpoints, rollback_alarm_names
 from local.platform.facts import ACCOUNT, BUCKETS, REGION, STUDIES, STUDIES_SECRET, Facts
 from local.platform.home import ROOT, Home, PlatformError, use_dag_library
 from local.platform.images import image_if_set_up, references
@@ -24,7 +25,10 @@ def platform_facts(facts: Facts, images: dict[str, str]) -> dict[str, Any]:
         "kubernetes": {"kubeconfig": "kubeconfig", "context": "local"},
         "images": images,
         "mlflow": {"tracking_uri": facts.mlflow_url},
-        "serving": {"execution_role_arn": facts.execution_role_arn},
+        "serving": {
+            "execution_role_arn": facts.execution_role_arn,
+            "alarms": {dataset: rollback_alarm_names(endpoint) for dataset, endpoint in endpoints().items()},
+        },
         "notifications": {"topic_arn": facts.topic_arn},
         "training": {
             "study_database": {

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from pydantic import BaseModel, ValidationError
 
-from local.platform import bundle, processes
+from local.platform import aws, bundle, processes
 from local.platform.facts import Facts, Secrets
 from local.platform.home import ROOT, Home
 from local.platform.service import NotReady, StartError
@@ -171,9 +171,11 @@ def _ask(home: Home, state: PlatformState) -> dict[str, str]:
 
 
 def refresh(home: Home, state: PlatformState) -> None:
-    """Bring a running platform's bundle and images up to date with the project's files."""
-    bundle.assemble(load_facts(home, state))
+    """Bring a running platform's bundle, images and alarms up to date with the project's files."""
+    facts = load_facts(home, state)
+    bundle.assemble(facts)
     bundle.check_settings(home.bundle)
+    aws.seed_alarms(facts)
 
 
 def failure(home: Home, state: PlatformState | None, lines: int = 25) -> tuple[str, str]:

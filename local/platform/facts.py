@@ -26,7 +26,7 @@ QUEUE = "ml-platform-local-notifications"  # subscribed to the topic, so that wh
 TRAINING_NAMESPACE = "ml-training"
 DEPLOYMENT_NAMESPACE = "ml-deployment"
 SERVICE_ACCOUNTS = (
-    *(f"{TRAINING_NAMESPACE}/{step}" for step in ("validator", "preparer", "trainer", "evaluator")),
+    *(f"{TRAINING_NAMESPACE}/{step}" for step in ("validator", "preparer", "trainer", "evaluator", "monitor")),
     f"{DEPLOYMENT_NAMESPACE}/deployer",
 )
 

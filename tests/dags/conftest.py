@@ -80,10 +80,16 @@ def bundle() -> Path:
 
 
 @pytest.fixture(scope="session")
-def dag(bundle: Path) -> Any:
-    """`train_model`, imported as a DAG processor would."""
+def dags(bundle: Path) -> dict[str, Any]:
+    """All DAGs, imported as a DAG processor would."""
     from airflow.dag_processing.dagbag import DagBag
 
     bag = DagBag(str(bundle))
     assert bag.import_errors == {}
-    return bag.dags["train_model"]
+    return dict(bag.dags)
+
+
+@pytest.fixture(scope="session")
+def dag(dags: dict[str, Any]) -> Any:
+    """`train_model`."""
+    return dags["train_model"]

@@ -18,8 +18,13 @@ EDGES = {
     "training.select_best": {"promotion.register"},
     "promotion.register": {"promotion.evaluate"},
     "promotion.evaluate": {"promotion.decide"},
-    "promotion.decide": {"promotion.deploy", "promotion.skip_deployment"},
-    "promotion.deploy": {"notify"},
+    "promotion.decide": {"approval.approve_automatically", "approval.ask", "promotion.skip_deployment"},
+    "approval.approve_automatically": {"approval.record_approval"},
+    "approval.ask": {"approval.record_approval"},
+    "approval.record_approval": {"approval.publish", "approval.reject", "approval.expire"},
+    "approval.publish": {"notify"},
+    "approval.reject": {"notify"},
+    "approval.expire": {"notify"},
     "promotion.skip_deployment": {"notify"},
     "nothing_to_do": {"notify"},
     "notify": set(),
@@ -27,9 +32,15 @@ EDGES = {
 RULES = {
     "data.settle_landing": "all_done_min_one_success",
     "training.select_best": "all_done_min_one_success",
+    "approval.record_approval": "none_failed_min_one_success",
     "notify": "none_failed_min_one_success",
 }
-PODS = {"data.validate", "data.prepare", "training.train", "promotion.evaluate", "promotion.deploy"}
+PODS = {"data.validate", "data.prepare", "training.train", "promotion.evaluate"}
+
+
+AUTOMATIC = {"approval.ask": "skipped", "promotion.skip_deployment": "skipped"}
+BY_A_PERSON = {"approval.approve_automatically": "skipped", "promotion.skip_deployment": "skipped"}
+APPROVED = {"approval.reject": "skipped", "approval.expire": "skipped"}
 
 
 def test_tasks_and_edges(dag: Any) -> None:
@@ -55,7 +66,7 @@ def test_every_task_keeps_the_policy(dag: Any, task_id: str) -> None:
 def test_the_dag_keeps_the_policy(dag: Any) -> None:
     assert dag.catchup is False
     assert dag.max_active_runs == 1
-    assert dag.dagrun_timeout == timedelta(hours=3)
+    assert dag.dagrun_timeout == timedelta(hours=4), "an hour to land, two to run, one to approve"
     assert dag.schedule is None
     assert {"ml-platform", "training", "local"} <= dag.tags
     assert "landing bucket" in dag.doc_md
@@ -97,13 +108,22 @@ def test_trials_run_as_many_at_a_time_as_the_settings_say(dag: Any) -> None:
     ("failed", "end"),
     [
         pytest.param({"data.validate": "failed"}, "upstream_failed", id="refused-data"),
-        pytest.param(
-            {"promotion.deploy": "failed", "promotion.skip_deployment": "skipped"}, "upstream_failed", id="rolled-back"
-        ),
+        pytest.param({**AUTOMATIC, "approval.record_approval": "failed"}, "upstream_failed", id="approval-out-of-date"),
         pytest.param({"training.select_best": "failed"}, "upstream_failed", id="all-trials-failed"),
         pytest.param({"ingest.wait_for_data": "skipped"}, "skipped", id="nothing-came"),
-        pytest.param({"promotion.deploy": "skipped"}, "success", id="rejected"),
-        pytest.param({"promotion.skip_deployment": "skipped"}, "success", id="promoted"),
+        pytest.param(
+            {"approval.approve_automatically": "skipped", "approval.ask": "skipped"}, "success", id="rejected-by-gate"
+        ),
+        pytest.param({**AUTOMATIC, **APPROVED}, "success", id="promoted"),
+        pytest.param({**BY_A_PERSON, **APPROVED}, "success", id="approved-by-a-person"),
+        pytest.param(
+            {**BY_A_PERSON, "approval.publish": "skipped", "approval.expire": "skipped"}, "success", id="person-said-no"
+        ),
+        pytest.param(
+            {**BY_A_PERSON, "approval.publish": "skipped", "approval.reject": "skipped"},
+            "success",
+            id="nobody-answered",
+        ),
         pytest.param({"data.validate": "skipped", "data.settle_landing": "skipped"}, "success", id="nothing-to-do"),
         pytest.param({"ingest.resolve_inputs": "failed"}, "upstream_failed", id="unresolved"),
         pytest.param({"training.train": "failed"}, "success", id="some-trials-failed"),
@@ -120,7 +140,11 @@ def test_how_a_run_ends(dag: Any, failed: dict[str, str], end: str) -> None:
         states[task.task_id] = failed.get(task.task_id) or _state(task.trigger_rule.value, upstream)
     assert states["notify"] == end, states
     if end != "success" or failed.get("data.validate") == "skipped":
-        assert states["promotion.deploy"] != "success"
+        assert states["approval.publish"] != "success"
+    if failed.keys() >= APPROVED.keys():
+        assert states["approval.publish"] == "success"
+    if "approval.publish" in failed or failed.get("approval.ask") == states["approval.record_approval"] == "skipped":
+        assert states["approval.publish"] == "skipped", "no event without an approval"
     if failed.get("data.validate") == "failed":
         assert states["data.settle_landing"] == "success", "refused files are put aside"
         assert states["data.prepare"] == "upstream_failed"
@@ -138,3 +162,75 @@ def _state(rule: str, upstream: list[str]) -> str:
     if rule == "none_failed_min_one_success":
         return "success" if "success" in upstream else "skipped"
     return "skipped" if "skipped" in upstream else "success"
+
+
+# --- Deploying and going back -------------------------------------------------------------------
+
+DEPLOYMENT = {
+    "resolve_request": {f"deployment.{name}" for name in ("verify_approval", "conclude", "tell_failure")},
+    "deployment.verify_approval": {"deployment.deploy", "deployment.tell_failure"},
+    "deployment.deploy": {"deployment.conclude", "deployment.tell_failure"},
+    "deployment.conclude": set(),
+    "deployment.tell_failure": set(),
+}
+
+
+@pytest.mark.parametrize("name", ["deploy_model", "rollback_model"])
+def test_a_deployment_and_a_step_back_are_the_same_tasks(dags: dict[str, Any], name: str) -> None:
+    dag = dags[name]
+    assert {task.task_id: task.downstream_task_ids for task in dag.tasks} == DEPLOYMENT
+    rules = {task.task_id: task.trigger_rule.value for task in dag.tasks}
+    assert rules.pop("deployment.tell_failure") == "one_failed"
+    assert set(rules.values()) == {"all_success"}
+    assert {task.task_id for task in dag.tasks if task.task_type == "StepPodOperator"} == {"deployment.deploy"}
+    for task in dag.tasks:
+        assert task.owner == "ml-platform"
+        assert task.doc_md
+        assert task.retries >= 1
+        assert timedelta(0) < task.execution_timeout <= timedelta(hours=48)
+        assert task.on_failure_callback
+    assert (dag.catchup, dag.max_active_runs) == (False, 1)
+    assert dag.doc_md
+    assert dag.on_failure_callback
+    for param in dag.params:
+        assert dag.params.get_param(param).description, param
+
+
+def test_an_approval_starts_a_deployment_and_nothing_starts_a_step_back(dags: dict[str, Any]) -> None:
+    (published,) = dags["train_model"].get_task("approval.publish").outlets
+    (awaited,) = dags["deploy_model"].timetable.asset_condition.objects
+    assert (published.name, published.uri) == (awaited.name, awaited.uri)
+    assert published.name == "approved-models"
+    others = [task for task in dags["train_model"].tasks if task.outlets and task.task_id != "approval.publish"]
+    assert others == [], "the event is raised after the approval is recorded, and nowhere else"
+    assert dags["rollback_model"].schedule is None
+
+
+def test_every_deployment_of_a_run_is_named_after_its_own_dataset(dags: dict[str, Any]) -> None:
+    for name in ("deploy_model", "rollback_model"):
+        deploy = dags[name].get_task("deployment.deploy")
+        options = getattr(deploy, "partial_kwargs", None) or {"name": deploy.name, "labels": deploy.labels}
+        assert "['dataset']" in options["name"]
+        assert "['dataset']" in options["labels"]["ml-platform/dataset"]
+        assert "['run_key']" in options["labels"]["ml-platform/run-key"]
+
+
+@pytest.mark.parametrize(
+    ("name", "param", "value"),
+    [
+        ("deploy_model", "version", "three"),
+        ("deploy_model", "dataset", "letters"),
+        ("deploy_model", "challenger_weight", 1),
+        ("deploy_model", "challenger_weight", 0),
+        ("rollback_model", "reason", ""),
+        ("rollback_model", "dataset", "letters"),
+    ],
+)
+def test_the_forms_refuse_nonsense(dags: dict[str, Any], name: str, param: str, value: Any) -> None:
+    with pytest.raises(Exception, match=r"."):
+        dags[name].params.get_param(param).resolve(value=value)
+
+
+def test_a_step_back_needs_a_reason(dags: dict[str, Any]) -> None:
+    with pytest.raises(Exception, match=r"."):
+        dags["rollback_model"].params.get_param("reason").resolve()

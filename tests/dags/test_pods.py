@@ -11,13 +11,36 @@ from typing import Any
 import pytest
 
 STEPS = {
-    "data.validate": "validate",
-    "data.prepare": "prepare",
-    "training.train": "train",
-    "promotion.evaluate": "evaluate",
-    "promotion.deploy": "deploy",
+    "train_model/data.validate": "validate",
+    "train_model/data.prepare": "prepare",
+    "train_model/training.train": "train",
+    "train_model/promotion.evaluate": "evaluate",
+    "deploy_model/deployment.deploy": "deploy",
+    "rollback_model/deployment.deploy": "deploy",
+    "monitor_model/monitor": "monitor",
 }
-PREFIX = "s3://data-bucket/runs/flights/0123456789abcdef0123"
+"""DAG and task of every pod, and its step."""
+RUN_KEY = "0123456789abcdef0123"
+PREFIX = f"s3://data-bucket/runs/flights/{RUN_KEY}"
+DEPLOYMENT = "s3://data-bucket/deployments/flights/v3-0123456789"
+WATCH = "s3://data-bucket/monitoring/flights/20260301T120000Z-0123456789"
+PULLED: dict[str, Any] = {
+    "ingest.resolve_inputs": {"prefix": PREFIX, "run_key": RUN_KEY},
+    "deployment.verify_approval": {
+        "config": f"{DEPLOYMENT}/config.json",
+        "input": f"{PREFIX}/evaluate",
+        "output": DEPLOYMENT,
+        "dataset": "flights",
+        "run_key": RUN_KEY,
+    },
+    "choose_window": {
+        "config": f"{WATCH}/config.json",
+        "input": "s3://data-bucket/captured/flights",
+        "output": WATCH,
+        "run_key": RUN_KEY,
+    },
+}
+"""What tasks before the pods hand on: of `train_model` by name, of the others as one dictionary."""
 
 
 def operator(dag: Any, task_id: str) -> Any:
@@ -29,34 +52,48 @@ def operator(dag: Any, task_id: str) -> Any:
     return task.unmap({"arguments": [*arguments, "--output", f"{PREFIX}/train/000"]})
 
 
-def rendered(dag: Any, task_id: str, **params: Any) -> dict[str, Any]:
+def rendered(dags: dict[str, Any], pod: str, **params: Any) -> dict[str, Any]:
     """Return the pod as it is sent to Kubernetes for a run with these parameters."""
     from kubernetes.client import ApiClient
 
-    task = operator(dag, task_id)
-    pulled = {"prefix": PREFIX, "run_key": PREFIX.rsplit("/", 1)[-1]}
+    dag_id, task_id = pod.split("/")
+    dag, task = dags[dag_id], operator(dags[dag_id], task_id)
+    map_index = {"training.train": 3, "deployment.deploy": 0 if dag_id == "deploy_model" else -1}.get(task_id, -1)
+
+    def pull(task_ids: str, key: str | None = None, map_indexes: int = -1) -> Any:
+        assert map_indexes == (map_index if task_ids.startswith("deployment.") else -1), "of the same deployment"
+        return PULLED[task_ids][key] if key else PULLED[task_ids]
+
     context: Any = {
-        "params": {"dataset": "flights", "family": "xgboost", "device": "cuda", **params},
-        **dag.user_defined_macros,
+        # A run that an approval starts has the form's defaults, whatever it is about.
+        "params": {"dataset": "iris" if dag_id == "deploy_model" else "flights"},
+        **(dag.user_defined_macros or {}),
         "ti": SimpleNamespace(
-            xcom_pull=lambda task_ids, key: pulled[key],
-            dag_id="train_model",
+            xcom_pull=pull,
+            dag_id=dag_id,
             task_id=task_id,
-            map_index=3 if task_id == "training.train" else -1,
+            map_index=map_index,
             try_number=1,
         ),
         "run_id": "manual__2026-01-01T00:00:00+00:00",
         "dag": dag,
     }
+    if dag_id == "train_model":
+        context["params"] |= {"family": "xgboost", "device": "cuda", **params}
     task.render_template_fields(context)
     task.name = task._set_name(task.name)
-    pod: dict[str, Any] = ApiClient().sanitize_for_serialization(task.build_pod_request_obj(context, dry_run=True))
-    return pod
+    built: dict[str, Any] = ApiClient().sanitize_for_serialization(task.build_pod_request_obj(context, dry_run=True))
+    return built
 
 
-@pytest.mark.parametrize(("task_id", "step"), STEPS.items())
-def test_a_pod_asks_for_what_the_settings_say_and_no_more(dag: Any, task_id: str, step: str) -> None:
-    pod = rendered(dag, task_id)
+def test_no_pod_is_left_out(dags: dict[str, Any]) -> None:
+    found = {f"{name}/{task.task_id}" for name, dag in dags.items() for task in dag.tasks if "Pod" in task.task_type}
+    assert found == set(STEPS)
+
+
+@pytest.mark.parametrize(("name", "step"), STEPS.items())
+def test_a_pod_asks_for_what_the_settings_say_and_no_more(dags: dict[str, Any], name: str, step: str) -> None:
+    pod = rendered(dags, name)
     spec = pod["spec"]
     (container,) = spec["containers"]
     role = {"deploy": "deployer", "train": "trainer-cuda"}.get(step, "trainer")
@@ -72,6 +109,7 @@ def test_a_pod_asks_for_what_the_settings_say_and_no_more(dag: Any, task_id: str
             "train": "trainer",
             "evaluate": "evaluator",
             "deploy": "deployer",
+            "monitor": "monitor",
         }[step]
     )
     assert spec["automountServiceAccountToken"] is False
@@ -101,8 +139,10 @@ def test_a_pod_asks_for_what_the_settings_say_and_no_more(dag: Any, task_id: str
         pytest.param({"family": "pytorch", "device": "cpu"}, "trainer-cuda", id="a-family-that-is-in-no-other-image"),
     ],
 )
-def test_a_training_without_a_gpu_takes_no_node_that_has_one(dag: Any, params: dict[str, Any], image: str) -> None:
-    spec = rendered(dag, "training.train", **params)["spec"]
+def test_a_training_without_a_gpu_takes_no_node_that_has_one(
+    dags: dict[str, Any], params: dict[str, Any], image: str
+) -> None:
+    spec = rendered(dags, "train_model/training.train", **params)["spec"]
     (container,) = spec["containers"]
     assert f"mlplatform/{image}:" in container["image"]
     assert "nvidia.com/gpu" not in {**container["resources"]["requests"], **container["resources"]["limits"]}
@@ -128,9 +168,9 @@ def test_several_gpus_share_memory(dag: Any) -> None:
     assert [volume.name for volume in options["without_gpu"]["volumes"]] == ["tmp"]
 
 
-@pytest.mark.parametrize("task_id", STEPS)
-def test_a_pod_can_do_no_harm(dag: Any, task_id: str) -> None:
-    spec = rendered(dag, task_id)["spec"]
+@pytest.mark.parametrize("name", STEPS)
+def test_a_pod_can_do_no_harm(dags: dict[str, Any], name: str) -> None:
+    spec = rendered(dags, name)["spec"]
     (container,) = spec["containers"]
     assert spec["securityContext"] == {
         "runAsNonRoot": True,
@@ -153,45 +193,52 @@ def test_a_pod_can_do_no_harm(dag: Any, task_id: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("task_id", "config", "source", "output"),
+    ("name", "config", "source", "output"),
     [
-        ("data.validate", "config.json", "", "validate"),
-        ("data.prepare", "config.json", "", "prepare"),
-        ("training.train", "train/000/config.json", "prepare", "train/000"),
-        ("promotion.evaluate", "evaluate/config.json", "prepare", "evaluate"),
-        ("promotion.deploy", "deploy/config.json", "evaluate", "deploy"),
+        ("train_model/data.validate", f"{PREFIX}/config.json", PREFIX, f"{PREFIX}/validate"),
+        ("train_model/data.prepare", f"{PREFIX}/config.json", PREFIX, f"{PREFIX}/prepare"),
+        (
+            "train_model/training.train",
+            f"{PREFIX}/train/000/config.json",
+            f"{PREFIX}/prepare",
+            f"{PREFIX}/train/000",
+        ),
+        (
+            "train_model/promotion.evaluate",
+            f"{PREFIX}/evaluate/config.json",
+            f"{PREFIX}/prepare",
+            f"{PREFIX}/evaluate",
+        ),
+        ("deploy_model/deployment.deploy", f"{DEPLOYMENT}/config.json", f"{PREFIX}/evaluate", DEPLOYMENT),
+        ("rollback_model/deployment.deploy", f"{DEPLOYMENT}/config.json", f"{PREFIX}/evaluate", DEPLOYMENT),
+        ("monitor_model/monitor", f"{WATCH}/config.json", "s3://data-bucket/captured/flights", WATCH),
     ],
 )
-def test_a_step_is_called_as_its_contract_says(dag: Any, task_id: str, config: str, source: str, output: str) -> None:
-    (container,) = rendered(dag, task_id)["spec"]["containers"]
+def test_a_step_is_called_as_its_contract_says(
+    dags: dict[str, Any], name: str, config: str, source: str, output: str
+) -> None:
+    (container,) = rendered(dags, name)["spec"]["containers"]
     assert not container.get("command"), "the image knows its own entry point"
-    assert container["args"] == [
-        STEPS[task_id],
-        "--config",
-        f"{PREFIX}/{config}",
-        "--input",
-        f"{PREFIX}/{source}".rstrip("/"),
-        "--output",
-        f"{PREFIX}/{output}",
-    ]
+    assert container["args"] == [STEPS[name], "--config", config, "--input", source, "--output", output]
 
 
-@pytest.mark.parametrize("task_id", STEPS)
-def test_a_pod_is_labelled_for_people_and_for_taking_it_up_again(dag: Any, task_id: str) -> None:
-    pod = rendered(dag, task_id)
+@pytest.mark.parametrize("name", STEPS)
+def test_a_pod_is_labelled_for_people_and_for_taking_it_up_again(dags: dict[str, Any], name: str) -> None:
+    pod = rendered(dags, name)
     labels = pod["metadata"]["labels"]
     assert labels["ml-platform/dataset"] == "flights"
-    assert labels["ml-platform/step"] == STEPS[task_id]
-    assert labels["ml-platform/run-key"] == "0123456789abcdef0123"
+    assert labels["ml-platform/step"] == STEPS[name]
+    assert labels["ml-platform/run-key"] == RUN_KEY
     assert labels["app.kubernetes.io/managed-by"] == "airflow"
-    assert labels["task_id"] == task_id
+    assert f"{labels['dag_id']}/{labels['task_id']}" == name
     assert all(len(value) <= 63 for value in labels.values())
-    assert pod["metadata"]["name"].startswith(f"flights-{STEPS[task_id]}-")
+    assert pod["metadata"]["name"].startswith(f"flights-{STEPS[name]}-")
 
 
-@pytest.mark.parametrize("task_id", STEPS)
-def test_a_pod_is_watched_without_a_worker_and_bounded_in_time(dag: Any, bundle: Path, task_id: str) -> None:
-    task = operator(dag, task_id)
+@pytest.mark.parametrize("name", STEPS)
+def test_a_pod_is_watched_without_a_worker_and_bounded_in_time(dags: dict[str, Any], bundle: Path, name: str) -> None:
+    dag_id, task_id = name.split("/")
+    task = operator(dags[dag_id], task_id)
     assert task.deferrable
     assert task.do_xcom_push is False
     assert task.get_logs

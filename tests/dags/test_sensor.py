@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -39,6 +41,38 @@ def test_what_it_waits_for(sensor: Any, wait: bool, key: str) -> None:
     assert sensor.deferrable
     assert sensor.timeout == 3600
     assert sensor.execution_timeout.total_seconds() > sensor.timeout
+
+
+class LandingBucket:
+    """As much of an asynchronous S3 client as lists the keys under a prefix."""
+
+    def __init__(self, *keys: str) -> None:
+        self.keys = keys
+
+    def get_paginator(self, operation: str) -> LandingBucket:
+        return self
+
+    async def paginate(self, Bucket: str, Prefix: str, Delimiter: str) -> AsyncIterator[dict[str, Any]]:
+        assert Bucket == "landing-bucket"
+        yield {"Contents": [{"Key": key} for key in self.keys if key.startswith(Prefix)]}
+
+
+@pytest.mark.parametrize(
+    ("key", "comes"),
+    [
+        ("flights/flights/jan.parquet", True),
+        ("labels/flights/2013-01-01.parquet", False),
+        ("labels/flights/flights/late.parquet", False),
+        ("quarantine/flights/flights/bad.parquet", False),
+        ("flights/weather/jan.parquet", False),
+        ("flights/flights/jan.csv", False),
+    ],
+)
+def test_only_data_is_waited_for_and_no_labels(sensor: Any, key: str, comes: bool) -> None:
+    """With the trigger's own way of looking."""
+    sensor.render_template_fields({"params": PARAMS, **sensor.dag.user_defined_macros})
+    looked = sensor.hook.check_key_async(LandingBucket(key), None, sensor.bucket_key, sensor.wildcard_match)
+    assert asyncio.run(looked) is comes
 
 
 def test_a_landing_that_never_came_is_skipped_not_failed(sensor: Any) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from mlplatform import notifications, pipeline
+from mlplatform import approval, deployments, notifications, pipeline
 from mlplatform.runs import RunPaths
 from mlplatform.steps import Refused
 
@@ -49,14 +49,77 @@ def test_resolve_inputs(dag: Any, monkeypatch: pytest.MonkeyPatch, granted: bool
 
 
 @pytest.mark.parametrize(
-    ("outcome", "next_task"), [("promote", "promotion.deploy"), ("reject", "promotion.skip_deployment")]
+    ("outcome", "next_task"),
+    [
+        ("promote", "approval.approve_automatically"),
+        ("needs-approval", "approval.ask"),
+        ("reject", "promotion.skip_deployment"),
+    ],
 )
 def test_decide(dag: Any, monkeypatch: pytest.MonkeyPatch, outcome: str, next_task: str) -> None:
     decision = SimpleNamespace(outcome=outcome, model_dump=lambda mode: {"outcome": outcome})
     monkeypatch.setattr(pipeline, "decide", lambda settings, prefix: decision)
+    monkeypatch.setattr(pipeline, "ask", lambda settings, prefix: {"subject": "s", "body": "b"})
     ti = Xcom()
     assert call(dag, "promotion.decide", PREFIX, ti=ti) == next_task
     assert ti.pushed["decision"] == {"outcome": outcome}
+    assert ("question" in ti.pushed) is (outcome == "needs-approval")
+
+
+MODEL = {
+    "dataset": "flights",
+    "registered_model": "m",
+    "version": "3",
+    "run_id": "r",
+    "model_digest": "d",
+    "evaluation_digest": "e",
+    "prefix": PREFIX,
+}
+
+
+@pytest.mark.parametrize(
+    ("outcome", "next_task"),
+    [("approved", "approval.publish"), ("rejected", "approval.reject"), ("expired", "approval.expire")],
+)
+def test_record_approval(dag: Any, monkeypatch: pytest.MonkeyPatch, outcome: Any, next_task: str) -> None:
+    given = {"outcome": outcome, "by": "jane", "reason": "r", "at": "2026-03-01T12:00:00Z", "source": "airflow"}
+
+    def record(settings: Any, prefix: str, answer: Any, dag_run: str) -> approval.Recorded:
+        assert (prefix, answer, dag_run) == (PREFIX, given, "train_model/run")
+        return approval.Recorded(
+            question=approval.Question(**MODEL, champion_version=None), answer=approval.Answer.model_validate(given)
+        )
+
+    monkeypatch.setattr(pipeline, "record_approval", record)
+    ti = Xcom(**{"approval.ask": given})
+    assert call(dag, "approval.record_approval", PREFIX, ti=ti, run_id="run") == next_task
+    assert ti.pushed["answer"]["by"] == "jane"
+    assert ("model" in ti.pushed) is (outcome == "approved")
+    if outcome == "approved":
+        assert ti.pushed["model"] == {**MODEL, "approved_by": "jane", "reason": "r"}
+
+
+def test_the_event_carries_the_model(dag: Any) -> None:
+    from mlplatform.assets import APPROVED_MODELS
+
+    event = SimpleNamespace(extra={})
+    ti = Xcom(**{"approval.record_approval": MODEL})
+    call(dag, "approval.publish", ti=ti, outlet_events={APPROVED_MODELS: event})
+    assert event.extra == MODEL
+
+
+def test_a_deployment_takes_the_events_oldest_first(dags: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    from mlplatform.assets import APPROVED_MODELS
+
+    monkeypatch.setattr(deployments, "requested", lambda settings, *args: [args])
+    events = {APPROVED_MODELS: [SimpleNamespace(timestamp=at, extra={"version": at}) for at in (2, 1)]}
+    resolve = dags["deploy_model"].get_task("resolve_request").python_callable
+    run = SimpleNamespace(triggering_user_name=None)
+    (asked,) = resolve(params={"p": 1}, run_id="run", dag_run=run, triggering_asset_events=events)
+    assert asked == ([{"version": 1}, {"version": 2}], {"p": 1}, "deploy_model/run", "somebody by hand")
+    run = SimpleNamespace(triggering_user_name="jane")
+    (asked,) = resolve(params={}, run_id="run", dag_run=run, triggering_asset_events={})
+    assert asked == ([], {}, "deploy_model/run", "jane")
 
 
 def test_the_others_hand_on_what_the_library_returns(dag: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,7 +139,9 @@ def test_the_others_hand_on_what_the_library_returns(dag: Any, monkeypatch: pyte
 def test_notify(dag: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     sent: list[Any] = []
     monkeypatch.setattr(notifications, "send", lambda settings, message: sent.append(message))
-    monkeypatch.setattr(pipeline, "conclude", lambda s, prefix, owner, idle: notifications.nothing_to_do(owner, idle))
+    monkeypatch.setattr(
+        pipeline, "conclude", lambda s, prefix, owner, idle, answer: notifications.nothing_to_do(owner, idle)
+    )
     assert call(dag, "notify", PREFIX, ti=Xcom(nothing_to_do="done before"), run_id="run") == "done before"
     assert [message.event for message in sent] == ["nothing-to-do"]
 

@@ -19,6 +19,13 @@ from local.platform.home import Home
 from tests.e2e.support import Kubernetes, Shell, is_open, ports_of, processes_of
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let the first test, whichever it is, wait for the demo as long as the command itself may take."""
+    for item in items:
+        if item.path.parent == Path(__file__).parent:
+            item.add_marker(pytest.mark.timeout(1500))
+
+
 @pytest.fixture(scope="session")
 def shell() -> Iterator[Shell]:
     # Short, because a socket's path in it may not be longer than 107 characters.

@@ -38,7 +38,9 @@ def test_the_demo_tells_of_other_datasets_and_families(command: str, shell: Shel
             told = own(command)
             assert told.returncode == 0, told.stdout
             summary = told.stdout[told.stdout.index("Summary") :]
-            assert summary.count("Decision of demo-") == 2
+            assert summary.count("Decision of demo-") == 3
+            for part in ("Deployments", "Audit log", "Examples the model never saw"):
+                assert part in summary
             assert "Live: " in summary
         finally:
             assert own("make local-down").returncode == 0

@@ -35,9 +35,10 @@ READ = {"get", "list", "watch"}
 EVERYWHERE = frozenset({"0.0.0.0/0"})
 PRIVATE = r"(10\.|172\.(1[6-9]|2\d|3[01])\.|192\.168\.)"
 # Addresses of the VPC that some steps may reach: by policy, the way, and which steps.
+TRACKED = {"validate", "train", "evaluate", "deploy", "monitor"}
 INSIDE: dict[tuple[str, str], tuple[tuple[str, str, int, int], set[str]]] = {
-    ("mlflow", "ml-training"): (("egress", "TCP", 80, 80), {"validate", "train", "evaluate", "deploy"}),
-    ("mlflow", "ml-deployment"): (("egress", "TCP", 80, 80), {"validate", "train", "evaluate", "deploy"}),
+    ("mlflow", "ml-training"): (("egress", "TCP", 80, 80), TRACKED),
+    ("mlflow", "ml-deployment"): (("egress", "TCP", 80, 80), TRACKED),
     ("study-database", "ml-training"): (("egress", "TCP", 5432, 5432), {"train"}),
 }
 AGENT = frozenset({"169.254.170.23/32", "fd00:ec2::23/128"})

@@ -79,7 +79,7 @@ def test_what_was_changed_by_hand_is_shown_and_put_right(api: FakeApi, configure
     tried = configure(dry_run=True)
     assert tried.changed == (Ref("ResourceQuota", "ml-training", "steps"),)
     assert '-    requests.nvidia.com/gpu: "64"\n+    requests.nvidia.com/gpu: "4"' in tried.difference
-    assert str(tried).endswith("would be 1 changed; 48 unchanged")
+    assert str(tried).endswith("would be 1 changed; 49 unchanged")
     assert api.objects["resourcequotas", "ml-training", "steps"]["spec"]["hard"]["requests.nvidia.com/gpu"] == "64"
     assert configure().changed == tried.changed
     assert api.objects["resourcequotas", "ml-training", "steps"]["spec"]["hard"]["requests.nvidia.com/gpu"] == "4"
@@ -113,7 +113,7 @@ def test_what_is_gone_from_the_files_is_deleted_and_nothing_else(
 def test_a_dry_run_changes_nothing(api: FakeApi, configure: Callable[..., Report]) -> None:
     report = configure(dry_run=True)
     assert api.writes() == []
-    assert "would be 49 created" in str(report)
+    assert "would be 50 created" in str(report)
 
 
 def test_namespaces_come_before_what_is_in_them(api: FakeApi, configure: Callable[..., Report]) -> None:

@@ -19,7 +19,7 @@ import re
 import shutil
 import subprocess
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -103,10 +103,10 @@ class Planner:
             "AWS_MAX_ATTEMPTS": "1",
         }
 
-    def plan(self, root: Path, variables: Mapping[str, Any], target: str | None = None) -> dict[str, Any]:
+    def plan(self, root: Path, variables: Mapping[str, Any], targets: Iterable[str] = ()) -> dict[str, Any]:
         """Return the plan of a root folder as Terraform's JSON, with its documents known.
 
-        With a target, only that module or resource is planned, and what it needs.
+        With targets, only those modules or resources are planned, and what they need.
 
         Raises:
             CloudError: Terraform failed.
@@ -117,8 +117,9 @@ class Planner:
         terraform.init()
         shapes = _Shapes(terraform)
         values: dict[str, dict[str, Any]] = {}
+        targets = tuple(targets)
         for _ in range(MAXIMUM_ROUNDS):
-            options = ["-input=false", "-refresh=false", "-lock=false", *([f"-target={target}"] if target else [])]
+            options = ["-input=false", "-refresh=false", "-lock=false", *(f"-target={target}" for target in targets)]
             terraform.run("plan", *options, "-out=round.tfplan")
             plan = terraform.show("round.tfplan")
             if not any(undecided(from_plan(plan))):

@@ -26,16 +26,16 @@ class Plans:
             self._found[name] = self._pool.submit(self._plan, name, name)
         return self._found[name]
 
-    def edited(self, name: str, root: str, edit: Edit, target: str) -> list[Resource]:
-        """Return the plan of a part of a root, after `edit` has changed the copy of terraform/ it is made from."""
+    def edited(self, name: str, root: str, edit: Edit, *targets: str) -> list[Resource]:
+        """Return the plan of parts of a root, after `edit` has changed the copy of terraform/ it is made from."""
         if name not in self._found:
-            self._found[name] = self._pool.submit(self._plan, name, root, edit, target)
+            self._found[name] = self._pool.submit(self._plan, name, root, edit, targets)
         return self._found[name].result()
 
     def __getitem__(self, name: str) -> list[Resource]:
         return self.start(name).result()
 
-    def _plan(self, name: str, root: str, edit: Edit | None = None, target: str | None = None) -> list[Resource]:
+    def _plan(self, name: str, root: str, edit: Edit | None = None, targets: tuple[str, ...] = ()) -> list[Resource]:
         workplace = self._folder / name
         workplace.mkdir()
         planner = Planner(workplace, self._sts)
@@ -44,4 +44,4 @@ class Plans:
         if root == "bootstrap":
             return from_plan(planner.plan(planner.terraform / root, {"github_repository": "example/platform"}))
         variables = VARIABLES | OWN_VARIABLES.get(root, {})
-        return from_plan(planner.plan(planner.terraform / "environments" / root, variables, target))
+        return from_plan(planner.plan(planner.terraform / "environments" / root, variables, targets))

@@ -5,6 +5,7 @@ violations = check(from_state(terraform.show()), load_exceptions("dev"))
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -79,6 +80,18 @@ def load_file(path: Path = EXCEPTIONS) -> Exceptions:
 def runbook_names(folder: Path = RUNBOOKS) -> frozenset[str]:
     """Return the names of the runbooks that are written, without `.md`."""
     return frozenset(path.stem for path in folder.glob("*.md") if path.stem != "README")
+
+
+def listed_runbooks(heading: str = "", index: Path = RUNBOOKS / "README.md") -> list[str]:
+    """Return the runbooks that the index lists, all of them or those under a heading."""
+    sections = re.split(r"^## ", index.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    wanted = [section for section in sections[1:] if section.startswith(f"{heading}\n" if heading else "")]
+    return [name for section in wanted for name in re.findall(r"^\| \[([a-z0-9-]+)\]\(\1\.md\)", section, re.MULTILINE)]
+
+
+def runbooks_by_hand() -> frozenset[str]:
+    """Return the runbooks that no alarm leads to: they are for what people want to do."""
+    return frozenset(listed_runbooks("By hand"))
 
 
 def judge(resources: Sequence[Resource], names: frozenset[str] | None = None) -> list[Violation]:

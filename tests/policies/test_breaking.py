@@ -10,17 +10,22 @@ from tests.policies.plans import Plans
 from tests.policies.policies import check, load_exceptions
 from tests.policies.rules import Violation
 
-# file in modules/network -> what stands there -> what is put in its place
+# file in modules -> what stands there -> what is put in its place
 EDITS = {
-    "endpoints.tf": {"= var.cidr\n": '= "0.0.0.0/0"\n'},
-    "flow_logs.tf": {'"logs:PutLogEvents"]': '"logs:*"]', "  kms_key_id        = var.kms_key_arn\n": ""},
+    "network/endpoints.tf": {"= var.cidr\n": '= "0.0.0.0/0"\n'},
+    "network/flow_logs.tf": {'"logs:PutLogEvents"]': '"logs:*"]', "  kms_key_id        = var.kms_key_arn\n": ""},
+    "cluster/workload_policies.tf": {
+        # The deployer's exception is for looking, and for the deployer: to delete is more, and so is another's look.
+        '      "sagemaker:ListModels",\n': '      "sagemaker:ListModels",\n      "sagemaker:DeleteEndpoint",\n',
+        '    resources = ["${var.buckets.landing.arn}/labels/*"]\n': '    resources = ["*"]\n',
+    },
 }
-NETWORK = "module.platform.module.network"
+NETWORK, CLUSTER = "module.platform.module.network", "module.platform.module.cluster"
 
 
-def break_the_network(terraform: Path) -> None:
+def break_the_code(terraform: Path) -> None:
     for name, changes in EDITS.items():
-        path = terraform / "modules" / "network" / name
+        path = terraform / "modules" / name
         text = path.read_text()
         for before, after in changes.items():
             assert text.count(before) == 1, f"{path.name} no longer has {before!r} once: edit something else"
@@ -30,8 +35,9 @@ def break_the_network(terraform: Path) -> None:
 
 @pytest.fixture(scope="module")
 def violations(plans: Plans) -> list[Violation]:
-    """All three edits in one copy: a plan costs more than everything else here."""
-    return check(plans.edited("broken", "dev", break_the_network, NETWORK), load_exceptions("dev"))
+    """All edits in one copy: a plan costs more than everything else here."""
+    policies = [f'{CLUSTER}.aws_iam_role_policy.workload["{name}"]' for name in ("deployer", "monitor")]
+    return check(plans.edited("broken", "dev", break_the_code, NETWORK, *policies), load_exceptions("dev"))
 
 
 def named(violations: list[Violation], rule: str) -> list[tuple[str, str]]:
@@ -52,6 +58,19 @@ def test_dropped_encryption_fails_the_suite(violations: list[Violation]) -> None
     assert named(violations, "encryption") == [(f"{NETWORK}.aws_cloudwatch_log_group.flow_logs", "kms_key_id")]
 
 
-def test_nothing_else_of_the_network_breaks_a_rule(violations: list[Violation]) -> None:
-    """The three are found because of the edits, not because everything is."""
-    assert {violation.rule for violation in violations} == {"open-ingress", "iam-wildcard-action", "encryption"}
+def test_a_widened_exception_fails_the_suite(violations: list[Violation]) -> None:
+    """What an exception lets the deployer and the monitor do on everything is by action, so one more is found."""
+    assert named(violations, "iam-wildcard-resource") == [
+        (f'{CLUSTER}.aws_iam_role_policy.workload["deployer"]', "sagemaker:DeleteEndpoint"),
+        (f'{CLUSTER}.aws_iam_role_policy.workload["monitor"]', "s3:GetObject"),
+    ]
+
+
+def test_nothing_else_breaks_a_rule(violations: list[Violation]) -> None:
+    """They are found because of the edits, not because everything is."""
+    assert {violation.rule for violation in violations} == {
+        "open-ingress",
+        "iam-wildcard-action",
+        "iam-wildcard-resource",
+        "encryption",
+    }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,7 @@ from local.aws.sagemaker.protocol import Operation
 from local.aws.sagemaker.store import Record, Store, now
 
 _TAGS_PER_RESOURCE = 50
+_LOCAL_DISKS = re.compile(r"ml\.(m5d|c5d|r5d|g4dn|g5|g6e?|p4de?|p5|p5en?)\.")
 
 
 class Catalog:
@@ -76,6 +78,8 @@ class Catalog:
         if sum(variant.get("InitialVariantWeight", 1.0) for variant in variants) <= 0:
             raise ValidationException("At least one production variant must have a weight greater than zero.")
         params = params | {"ProductionVariants": [{"InitialVariantWeight": 1.0, **variant} for variant in variants]}
+        _check_key(params, variants)
+        _check_capture(params.get("DataCaptureConfig", {}))
         name = params["EndpointConfigName"]
         arn = self._store.names.arn("endpoint-config", name)
         return {"EndpointConfigArn": self._create(self._store.configs, "endpoint configuration", name, arn, params)}
@@ -205,6 +209,21 @@ def container_data_url(container: dict[str, Any]) -> str | None:
             raise ValidationException("ModelDataSource: only an S3Object with Gzip compression is served locally.")
         return str(source["S3Uri"])
     return container.get("ModelDataUrl")
+
+
+def _check_key(config: dict[str, Any], variants: list[dict[str, Any]]) -> None:
+    for variant in variants:
+        if config.get("KmsKeyId") and _LOCAL_DISKS.match(variant["InstanceType"]):
+            raise ValidationException(
+                f"KmsKeyId cannot be given for variant {variant['VariantName']}: instances of type "
+                f"{variant['InstanceType']} have local storage, which is encrypted in hardware."
+            )
+
+
+def _check_capture(capture: dict[str, Any]) -> None:
+    uri = capture.get("DestinationS3Uri", "s3://bucket")
+    if not uri.startswith("s3://") or not uri.removeprefix("s3://").strip("/"):
+        raise ValidationException(f"DestinationS3Uri {uri} must be of the form s3://BUCKET/PREFIX.")
 
 
 def as_tags(tags: list[dict[str, str]]) -> dict[str, str]:

@@ -3,87 +3,54 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
+from local.aws.clock import Clock
+from local.aws.cloudwatch import CloudWatch
 from local.aws.sagemaker.catalog import as_tags, find_config
+from local.aws.sagemaker.deployment import Deployment, retained, with_retained
+from local.aws.sagemaker.endpoint import Endpoint, Route
 from local.aws.sagemaker.errors import AwsError, DeploymentError, ValidationException
 from local.aws.sagemaker.faults import Faults
 from local.aws.sagemaker.fleet import Fleet, FleetBuilder
 from local.aws.sagemaker.listing import page, select
+from local.aws.sagemaker.metrics import Metrics
 from local.aws.sagemaker.protocol import Operation
-from local.aws.sagemaker.store import Record, Store, now
+from local.aws.sagemaker.rollout import Rollout, alarm_names, check, plan
+from local.aws.sagemaker.store import Store, now
 
 log = logging.getLogger(__name__)
 
-_IN_PROGRESS = frozenset({"Creating", "Updating", "RollingBack", "Deleting"})
-_INVOKABLE = frozenset({"InService", "Updating", "RollingBack"})
-_RETAINED_MEMBERS = {"DesiredWeight": "InitialVariantWeight", "DesiredInstanceCount": "InitialInstanceCount"}
-
-
-@dataclass
-class Deployment:
-    """A fleet on its way into service."""
-
-    config: Record
-    started: datetime
-    retained: dict[str, dict[str, Any]]
-    deployment_config: dict[str, Any] | None
-
-    def summary(self) -> dict[str, Any]:
-        """Return what DescribeEndpoint shows as PendingDeploymentSummary."""
-        variants = [self._variant(request) for request in self.config.request["ProductionVariants"]]
-        return {
-            "EndpointConfigName": self.config.name,
-            "ProductionVariants": variants,
-            "StartTime": self.started,
-        }
-
-    def _variant(self, request: dict[str, Any]) -> dict[str, Any]:
-        request = request | self.retained.get(request["VariantName"], {})
-        return {
-            "VariantName": request["VariantName"],
-            "CurrentWeight": 0.0,
-            "DesiredWeight": request["InitialVariantWeight"],
-            "CurrentInstanceCount": 0,
-            "DesiredInstanceCount": request["InitialInstanceCount"],
-            "InstanceType": request["InstanceType"],
-            "VariantStatus": [{"Status": "Creating", "StartTime": self.started}],
-        }
-
-
-@dataclass
-class Endpoint:
-    """An endpoint; every field is read and written under the store's lock."""
-
-    name: str
-    arn: str
-    created: datetime
-    modified: datetime
-    status: str
-    config_name: str
-    fleet: Fleet | None = None
-    pending: Deployment | None = None
-    failure_reason: str | None = None
-    last_deployment_config: dict[str, Any] | None = None
-
-    def set_status(self, status: str) -> None:
-        """Change the status and the time of the last change."""
-        self.status = status
-        self.modified = now()
+_IN_PROGRESS = frozenset({"Creating", "Updating", "SystemUpdating", "RollingBack", "Deleting"})
+_INVOKABLE = frozenset({"InService", "Updating", "SystemUpdating", "RollingBack", "UpdateRollbackFailed"})
+_CHANGEABLE = frozenset({"InService", "UpdateRollbackFailed"})
+_ALARM_LOOK_SECONDS = 0.02
 
 
 class Endpoints:
     """Operations on endpoints. Changes happen in background threads, one at a time for an endpoint."""
 
-    def __init__(self, store: Store, builder: FleetBuilder, faults: Faults, min_state_seconds: float) -> None:
+    def __init__(
+        self,
+        store: Store,
+        builder: FleetBuilder,
+        faults: Faults,
+        cloudwatch: CloudWatch,
+        metrics: Metrics,
+        clock: Clock,
+        min_state_seconds: float,
+    ) -> None:
         self._store = store
         self._builder = builder
         self._faults = faults
+        self._cloudwatch = cloudwatch
+        self._metrics = metrics
+        self._clock = clock
         self._min_state_seconds = min_state_seconds
         self._endpoints: dict[str, Endpoint] = {}
         self._fleets: set[Fleet] = set()  # all that may have processes, also those starting or draining
@@ -114,20 +81,30 @@ class Endpoints:
                 deployments.append(endpoint.pending.config.request)
             return any(variant == v["VariantName"] for config in deployments for v in config["ProductionVariants"])
 
-    def live_fleet(self, name: str) -> Fleet:
-        """Return the fleet that answers requests to the endpoint; the runtime compares names with case."""
-        with self._store.lock:
+    @contextmanager
+    def route(self, name: str, target: str | None) -> Iterator[Route]:
+        """Choose who answers a request to the endpoint, and keep that fleet alive until it has.
+
+        The runtime compares names with case.
+        """
+        with self._store.lock:  # with the choice, so that no fleet is found idle and stopped in between
             endpoint = self._endpoints.get(name.lower())
-            if endpoint and endpoint.name == name and endpoint.fleet and endpoint.status in _INVOKABLE:
-                return endpoint.fleet
-        raise AwsError("ValidationError", f"Endpoint {name} of account {self._store.names.account} not found.")
+            if not (endpoint and endpoint.name == name and endpoint.fleet and endpoint.status in _INVOKABLE):
+                raise AwsError("ValidationError", f"Endpoint {name} of account {self._store.names.account} not found.")
+            fleet, variant = endpoint.choose(target)
+            route = Route(name, variant, fleet.config.get("DataCaptureConfig"), fleet is endpoint.green)
+            fleet.enter()
+        try:
+            yield route
+        finally:
+            fleet.leave()
 
     def create(self, params: dict[str, Any]) -> dict[str, Any]:
         """Create an endpoint and start its first fleet."""
-        _check_deployment_config(params.get("DeploymentConfig"))
+        self._check_deployment_config(params.get("DeploymentConfig"))
         name = params["EndpointName"]
         config = find_config(self._store, params["EndpointConfigName"])
-        deployment = Deployment(config, now(), {}, params.get("DeploymentConfig"))
+        deployment = Deployment(config, Rollout(()), {}, params.get("DeploymentConfig"))
         arn = self._store.names.arn("endpoint", name)
         with self._store.lock:
             if self.exists(name):
@@ -140,15 +117,19 @@ class Endpoints:
 
     def update(self, params: dict[str, Any]) -> dict[str, Any]:
         """Start a fleet of the new configuration beside the old one."""
-        _check_deployment_config(params.get("DeploymentConfig"))
         with self._store.lock:
             endpoint = self._changeable(params["EndpointName"])
             config = find_config(self._store, params["EndpointConfigName"])
             find_config(self._store, endpoint.config_name)  # the real service cannot update without the live one
             keep = params.get("RetainDeploymentConfig") and "DeploymentConfig" not in params
             deployment_config = endpoint.last_deployment_config if keep else params.get("DeploymentConfig")
-            retained = _retained(endpoint.fleet, params) if params.get("RetainAllVariantProperties") else {}
-            endpoint.pending = deployment = Deployment(config, now(), retained, deployment_config)
+            self._check_deployment_config(deployment_config)
+            kept = retained(endpoint.fleet, params)
+            variants = with_retained(config.request, kept)
+            counts = {variant["VariantName"]: variant["InitialInstanceCount"] for variant in variants}
+            live = {variant.name for variant in endpoint.fleet.variants} if endpoint.fleet else set()
+            rollout = plan(deployment_config, counts, live)
+            endpoint.pending = deployment = Deployment(config, rollout, kept, deployment_config)
             endpoint.failure_reason = None
             endpoint.set_status("Updating")
         self._background(self._update, endpoint, deployment)
@@ -156,15 +137,25 @@ class Endpoints:
 
     def update_weights(self, params: dict[str, Any]) -> dict[str, Any]:
         """Change weights and instance counts of running variants, without a new fleet."""
-        desired = {item["VariantName"]: item for item in params["DesiredWeightsAndCapacities"]}
+        items = params["DesiredWeightsAndCapacities"]
+        desired = {item["VariantName"]: item for item in items}
+        if len(desired) < len(items):
+            raise ValidationException("Variant names must be unique in DesiredWeightsAndCapacities.")
         with self._store.lock:
             endpoint = self._changeable(params["EndpointName"])
             assert endpoint.fleet is not None
-            known = {variant.name for variant in endpoint.fleet.variants}
-            if unknown := sorted(set(desired) - known):
+            variants = {variant.name: variant for variant in endpoint.fleet.variants}
+            if unknown := sorted(set(desired) - set(variants)):
                 raise ValidationException(f'Could not find variant "{unknown[0]}" of endpoint "{endpoint.arn}".')
+            if any(item.get("DesiredInstanceCount", 1) < 1 for item in items):
+                raise ValidationException("DesiredInstanceCount must be at least 1; only inference components go to 0.")
+            weights = [desired.get(name, {}).get("DesiredWeight", v.weight) for name, v in variants.items()]
+            if sum(weights) <= 0:
+                raise ValidationException("At least one production variant must have a weight greater than zero.")
+            for name, item in desired.items():
+                variants[name].desired = item
             endpoint.set_status("Updating")
-        self._background(self._update_weights, endpoint, desired)
+        self._background(self._update_weights, endpoint)
         return {"EndpointArn": endpoint.arn}
 
     def describe(self, params: dict[str, Any]) -> dict[str, Any]:
@@ -232,36 +223,84 @@ class Endpoints:
     def _update(self, endpoint: Endpoint, deployment: Deployment) -> None:
         began = time.monotonic()
         try:
-            fleet = self._start_fleet(endpoint, deployment, "update-fails")
+            green = self._start_fleet(endpoint, deployment, "update-fails")
+            self._hold(began)
+            self._shift(endpoint, deployment, green, time.monotonic() - began)
         except DeploymentError as error:
             self._hold(began)
-            with self._store.lock:
-                endpoint.set_status("RollingBack")
-                endpoint.failure_reason = str(error)
-            self._hold(time.monotonic())
-            self._settle(endpoint, "InService", str(error))
+            self._roll_back(endpoint, str(error))
             return
-        self._hold(began)
+        if self._faults.strikes("update-rolls-back-silently", endpoint.name):
+            self._roll_back(endpoint, None)
+            return
         with self._store.lock:
             old = endpoint.fleet
-        self._put_in_service(endpoint, fleet, deployment)
+        self._put_in_service(endpoint, green, deployment)
         if old:
-            old.drain()
-            self._stop_fleet(old)
+            self._retire(old)
 
-    def _update_weights(self, endpoint: Endpoint, desired: dict[str, dict[str, Any]]) -> None:
+    def _shift(self, endpoint: Endpoint, deployment: Deployment, green: Fleet, started_for: float) -> None:
+        """Give the green fleet its shares, one after the other; raises DeploymentError when it has to be taken back.
+
+        The service's clock runs faster here than the serving processes start, so the time of their start is counted
+        as it is in the limit of the whole deployment.
+        """
+        rollout = deployment.rollout
+        limit = math.inf if rollout.timeout_seconds is None else rollout.timeout_seconds - started_for
+        began = self._clock.now()
+        for step in rollout.steps:
+            with self._store.lock:
+                stale, endpoint.green, endpoint.shares = endpoint.green, green, step.shares
+                deployment.shares = dict(step.shares)
+                deployment.enter("Baking" if step.bake_seconds else "ActivatingTraffic")
+            if stale not in (None, green):  # what a failed rollback has left
+                self._retire(stale)
+            self._wait(rollout, step.bake_seconds, began + limit, rollout.alarms if step.bake_seconds else ())
+        self._wait(rollout, rollout.termination_seconds, began + limit, ())
+
+    def _wait(self, rollout: Rollout, seconds: int, deadline: float, alarms: tuple[str, ...]) -> None:
+        """Wait, and a little longer until the alarms have been evaluated for all of it; raises DeploymentError."""
+        end = self._clock.now() + seconds
+        while True:
+            over = self._clock.now() >= end and self._metrics.judged(alarms, end)
+            if tripped := self._cloudwatch.in_alarm(alarms):
+                raise DeploymentError(f"Rolled back, because of alarms in the state ALARM: {', '.join(tripped)}.")
+            if self._clock.now() > deadline:
+                raise DeploymentError(f"The deployment took longer than {rollout.timeout_seconds} seconds.")
+            if over:
+                return
+            left = max(0.001, self._clock.real(end - self._clock.now()))
+            if self._closing.wait(min(_ALARM_LOOK_SECONDS, left)):
+                raise DeploymentError("The local AWS API is stopping.")
+
+    def _roll_back(self, endpoint: Endpoint, reason: str | None) -> None:
+        began = time.monotonic()
+        with self._store.lock:
+            endpoint.set_status("RollingBack")
+            endpoint.failure_reason = reason
+        if self._faults.strikes("rollback-fails", endpoint.name):
+            self._hold(began)
+            self._settle(endpoint, "UpdateRollbackFailed", "Injected by the fault endpoint: rollback-fails.")
+            return
+        with self._store.lock:
+            green, endpoint.green, endpoint.shares = endpoint.green, None, {}
+        if green:
+            self._retire(green)
+        self._hold(began)
+        self._settle(endpoint, "InService", reason)
+
+    def _update_weights(self, endpoint: Endpoint) -> None:
         self._hold(time.monotonic())
         with self._store.lock:
             for variant in endpoint.fleet.variants if endpoint.fleet else []:
-                change = desired.get(variant.name, {})
-                variant.weight = change.get("DesiredWeight", variant.weight)
-                variant.instances = change.get("DesiredInstanceCount", variant.instances)
-            endpoint.set_status("InService")
+                variant.settle()
+            endpoint.set_status("UpdateRollbackFailed" if endpoint.green else "InService")
 
     def _delete(self, endpoint: Endpoint) -> None:
         began = time.monotonic()
-        if endpoint.fleet:
-            self._stop_fleet(endpoint.fleet)
+        for fleet in (endpoint.fleet, endpoint.green):
+            if fleet:
+                self._stop_fleet(fleet)
         self._hold(began)
         with self._store.lock:
             del self._endpoints[endpoint.name.lower()]
@@ -282,6 +321,11 @@ class Endpoints:
             raise
         return fleet
 
+    def _retire(self, fleet: Fleet) -> None:
+        """Stop a fleet that gets no new requests, after those it has are answered."""
+        fleet.drain()
+        self._stop_fleet(fleet)
+
     def _stop_fleet(self, fleet: Fleet) -> None:
         fleet.stop()
         with self._store.lock:
@@ -289,9 +333,12 @@ class Endpoints:
 
     def _put_in_service(self, endpoint: Endpoint, fleet: Fleet, deployment: Deployment) -> None:
         with self._store.lock:
-            endpoint.fleet = fleet
+            endpoint.fleet, endpoint.green, endpoint.shares = fleet, None, {}
             endpoint.config_name = fleet.config_name
             endpoint.last_deployment_config = deployment.deployment_config
+        if self._faults.strikes("system-update", endpoint.name):
+            self._settle(endpoint, "SystemUpdating", None)
+            self._hold(time.monotonic())
         self._settle(endpoint, "InService", None)
 
     def _settle(self, endpoint: Endpoint, status: str, failure_reason: str | None) -> None:
@@ -313,9 +360,14 @@ class Endpoints:
         endpoint = self._find(name)
         if endpoint.status in _IN_PROGRESS:
             raise ValidationException(f'Cannot update in-progress endpoint "{endpoint.arn}".')
-        if endpoint.status != "InService":
+        if endpoint.status not in _CHANGEABLE:
             raise ValidationException(f'Cannot update {endpoint.status.lower()} endpoint "{endpoint.arn}".')
         return endpoint
+
+    def _check_deployment_config(self, config: dict[str, Any] | None) -> None:
+        check(config)
+        if missing := self._cloudwatch.missing(alarm_names(config)):
+            raise ValidationException(f"There is no CloudWatch alarm of this name: {', '.join(missing)}.")
 
     def _background(self, work: Callable[..., None], endpoint: Endpoint, *args: Any) -> None:
         def run() -> None:
@@ -326,27 +378,6 @@ class Endpoints:
                 self._settle(endpoint, "Failed", f"Internal error of the local SageMaker: {error!r}")
 
         threading.Thread(target=run, name=f"endpoint-{endpoint.name}", daemon=True).start()
-
-
-def _check_deployment_config(config: dict[str, Any] | None) -> None:
-    """Check what the service model cannot say; see the API reference of TrafficRoutingConfig."""
-    if not config:
-        return
-    if len({"BlueGreenUpdatePolicy", "RollingUpdatePolicy"} & set(config)) > 1:
-        raise ValidationException("BlueGreenUpdatePolicy and RollingUpdatePolicy cannot be given together.")
-    routing = config.get("BlueGreenUpdatePolicy", {}).get("TrafficRoutingConfiguration", {})
-    member = {"CANARY": "CanarySize", "LINEAR": "LinearStepSize"}.get(routing.get("Type"))
-    if member and member not in routing:
-        raise ValidationException(f"{member} is required when the traffic routing type is {routing['Type']}.")
-    if member and routing[member]["Type"] == "CAPACITY_PERCENT" and routing[member]["Value"] > 50:
-        raise ValidationException(f"{member} must be less than or equal to 50 percent of the variant's capacity.")
-
-
-def _retained(fleet: Fleet | None, params: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    excluded = {item["VariantPropertyType"] for item in params.get("ExcludeRetainedVariantProperties", [])}
-    kept = {member: request for member, request in _RETAINED_MEMBERS.items() if member not in excluded}
-    variants = fleet.variants if fleet else []
-    return {v.name: {request: v.summary()[member] for member, request in kept.items()} for v in variants}
 
 
 def _summary(endpoint: Endpoint) -> dict[str, Any]:
@@ -363,10 +394,10 @@ def _data_capture(config: dict[str, Any]) -> dict[str, Any] | None:
     capture = config.get("DataCaptureConfig")
     if not capture:
         return None
-    # Nothing is captured here, and the status says so.
+    enabled = capture.get("EnableCapture", True)
     return {
-        "EnableCapture": capture.get("EnableCapture", False),
-        "CaptureStatus": "Stopped",
+        "EnableCapture": enabled,
+        "CaptureStatus": "Started" if enabled else "Stopped",
         "CurrentSamplingPercentage": capture["InitialSamplingPercentage"],
         "DestinationS3Uri": capture["DestinationS3Uri"],
         "KmsKeyId": capture.get("KmsKeyId", ""),

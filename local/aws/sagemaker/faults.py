@@ -7,7 +7,15 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-Kind = Literal["create-fails", "update-fails", "invoke-5xx"]
+Kind = Literal[
+    "create-fails",
+    "update-fails",
+    "update-rolls-back-silently",
+    "rollback-fails",
+    "system-update",
+    "invoke-5xx",
+    "canary-5xx",
+]
 
 
 class Fault(BaseModel):

@@ -7,9 +7,7 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -35,6 +33,7 @@ class Variant:
     image: str
     resolved: datetime
     process: ServingProcess
+    desired: dict[str, Any] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -48,10 +47,16 @@ class Variant:
             "VariantName": self.name,
             "DeployedImages": [image],
             "CurrentWeight": self.weight,
-            "DesiredWeight": self.weight,
+            "DesiredWeight": self.desired.get("DesiredWeight", self.weight),
             "CurrentInstanceCount": self.instances,
-            "DesiredInstanceCount": self.instances,
+            "DesiredInstanceCount": self.desired.get("DesiredInstanceCount", self.instances),
         }
+
+    def settle(self) -> None:
+        """Make what is desired current."""
+        self.weight = self.desired.get("DesiredWeight", self.weight)
+        self.instances = self.desired.get("DesiredInstanceCount", self.instances)
+        self.desired = {}
 
 
 class Fleet:
@@ -76,18 +81,16 @@ class Fleet:
         for variant in self.variants:
             variant.process.wait_healthy()
 
-    @contextmanager
-    def choose(self, target: str | None) -> Iterator[Variant]:
-        """Pick the target variant, else one by weight, and keep the fleet alive until the request is answered."""
-        variant = self._choose(target)
+    def enter(self) -> None:
+        """Count a request; the fleet is not stopped before it has left."""
         with self._idle:
             self._in_flight += 1
-        try:
-            yield variant
-        finally:
-            with self._idle:
-                self._in_flight -= 1
-                self._idle.notify_all()
+
+    def leave(self) -> None:
+        """Say that a request has been answered."""
+        with self._idle:
+            self._in_flight -= 1
+            self._idle.notify_all()
 
     def drain(self) -> None:
         """Wait until no request is in flight."""
@@ -104,7 +107,8 @@ class Fleet:
             variant.process.stop()
         shutil.rmtree(self._directory, ignore_errors=True)
 
-    def _choose(self, target: str | None) -> Variant:
+    def choose(self, target: str | None) -> Variant:
+        """Return the target variant, else one by weight."""
         if target is None:
             return random.choices(self.variants, [variant.weight for variant in self.variants])[0]
         for variant in self.variants:

@@ -26,7 +26,7 @@ class ModelData:
         """Raise ValidationException unless there is an object, as CreateModel does."""
         bucket, key = _split(url)
         try:
-            self._client().head_object(Bucket=bucket, Key=key)
+            self.client().head_object(Bucket=bucket, Key=key)
         except (ClientError, BotoCoreError):
             raise ValidationException(f"Could not find model data at {url}.") from None
 
@@ -39,7 +39,7 @@ class ModelData:
         bucket, key = _split(url)
         with tempfile.TemporaryFile(dir=directory.parent) as archive:
             try:
-                self._client().download_fileobj(bucket, key, archive)
+                self.client().download_fileobj(bucket, key, archive)
             except (ClientError, BotoCoreError) as error:
                 raise DeploymentError(
                     f'Failed to download model data from URL "{url}". Please ensure that there is an object located at '
@@ -55,7 +55,8 @@ class ModelData:
                     f"the URL is a valid tar.gz archive. ({error})"
                 ) from None
 
-    def _client(self) -> Any:
+    def client(self) -> Any:
+        """Return a new S3 client."""
         # A client of its own for each use: model data is read by several threads, and seldom.
         return boto3.session.Session().client(
             "s3",

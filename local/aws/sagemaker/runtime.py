@@ -6,15 +6,19 @@ import http.client
 import json
 import logging
 import re
+import time
 import uuid
 from typing import Any
 
 from werkzeug.wrappers import Request, Response
 
+from local.aws.sagemaker.capture import Capture, Captured, Message
+from local.aws.sagemaker.endpoint import Route
 from local.aws.sagemaker.endpoints import Endpoints
 from local.aws.sagemaker.errors import AwsError
 from local.aws.sagemaker.faults import Faults
 from local.aws.sagemaker.fleet import Variant
+from local.aws.sagemaker.metrics import Metrics
 from local.aws.sagemaker.protocol import check_scope
 from local.aws.sagemaker.store import Names
 
@@ -24,16 +28,20 @@ PATH = re.compile(r"^/endpoints/([^/]+)/invocations$")
 _MAX_BODY_BYTES = 6 * 1024 * 1024
 _MODEL_SECONDS = 60.0
 _ATTRIBUTES = "X-Amzn-SageMaker-Custom-Attributes"
-_FORWARDED = ("Content-Type", "Accept", _ATTRIBUTES, "X-Amzn-SageMaker-Inference-Id")
+_INFERENCE_ID = "X-Amzn-SageMaker-Inference-Id"
+_FORWARDED = ("Content-Type", "Accept", _ATTRIBUTES, _INFERENCE_ID)
+_INJECTED = b"injected by the fault endpoint: "
 
 
 class Runtime:
     """Hands requests to the serving process of a variant and translates what comes back."""
 
-    def __init__(self, endpoints: Endpoints, faults: Faults, names: Names) -> None:
+    def __init__(self, endpoints: Endpoints, faults: Faults, names: Names, metrics: Metrics, capture: Capture) -> None:
         self._endpoints = endpoints
         self._faults = faults
         self._names = names
+        self._metrics = metrics
+        self._capture = capture
 
     def answer(self, request: Request, endpoint: str) -> Response:
         """Return the model's answer, or an error as the real runtime words it."""
@@ -47,22 +55,43 @@ class Runtime:
             return _error(AwsError("InternalFailure", f"{type(error).__name__}: {error}", 500))
 
     def _invoke(self, request: Request, endpoint: str) -> Response:
+        began = time.perf_counter()
         body = request.get_data()
-        fleet = self._endpoints.live_fleet(endpoint)
-        if len(body) > _MAX_BODY_BYTES:
-            raise AwsError("413", f"HTTP content length exceeded {_MAX_BODY_BYTES} bytes.", 413)
-        with fleet.choose(request.headers.get("X-Amzn-SageMaker-Target-Variant")) as variant:
-            if self._faults.strikes("invoke-5xx", endpoint):
-                raise self._model_error(endpoint, 500, b"injected by the fault endpoint: invoke-5xx")
-            status, headers, answer = self._call(endpoint, variant, request, body)
+        with self._endpoints.route(endpoint, request.headers.get("X-Amzn-SageMaker-Target-Variant")) as route:
+            if len(body) > _MAX_BODY_BYTES:
+                raise AwsError("413", f"HTTP content length exceeded {_MAX_BODY_BYTES} bytes.", 413)
+            called = time.perf_counter()
+            status, headers, answer = 503, http.client.HTTPMessage(), b""
+            try:
+                status, headers, answer = self._answer_of(route, request, body)
+            finally:
+                took = time.perf_counter() - called
+                self._metrics.record(endpoint, route.variant.name, status, took, called - began)
         if not 200 <= status < 300:
             raise self._model_error(endpoint, status, answer)
-        response = Response(answer, content_type=headers.get("Content-Type"))
-        response.headers["x-Amzn-Invoked-Production-Variant"] = variant.name
+        content_type = headers.get("Content-Type")
+        response = Response(answer, content_type=content_type)
+        response.headers["x-Amzn-Invoked-Production-Variant"] = route.variant.name
         response.headers["x-amzn-RequestId"] = str(uuid.uuid4())
         if attributes := headers.get(_ATTRIBUTES):
             response.headers[_ATTRIBUTES] = attributes
+        if route.capture:
+            sent = Message(body, request.headers.get("Content-Type", ""))
+            received = Message(answer, content_type or "")
+            captured = Captured(
+                *(endpoint, route.variant.name, route.capture, sent, received),
+                inference_id=request.headers.get(_INFERENCE_ID),
+                attributes=request.headers.get(_ATTRIBUTES),
+            )
+            self._capture.offer(captured)
         return response
+
+    def _answer_of(self, route: Route, request: Request, body: bytes) -> tuple[int, http.client.HTTPMessage, bytes]:
+        if route.is_canary and self._faults.strikes("canary-5xx", route.endpoint):
+            return 500, http.client.HTTPMessage(), _INJECTED + b"canary-5xx"
+        if self._faults.strikes("invoke-5xx", route.endpoint):
+            return 500, http.client.HTTPMessage(), _INJECTED + b"invoke-5xx"
+        return self._call(route.endpoint, route.variant, request, body)
 
     def _call(
         self, endpoint: str, variant: Variant, request: Request, body: bytes

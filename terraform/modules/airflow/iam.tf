@@ -135,7 +135,7 @@ data "aws_iam_policy_document" "tasks" {
   statement {
     sid       = "List"
     actions   = ["s3:ListBucket"]
-    resources = [var.buckets.data.arn, var.buckets.landing.arn]
+    resources = [var.buckets.artifacts.arn, var.buckets.data.arn, var.buckets.landing.arn]
   }
 
   # Versions, because a run reads the version it saw first. Tags, because S3 copies them along.
@@ -149,6 +149,14 @@ data "aws_iam_policy_document" "tasks" {
       "s3:GetObjectVersionTagging",
     ]
     resources = ["${var.buckets.landing.arn}/*"]
+  }
+
+  # What really happened is for the step that monitors.
+  statement {
+    sid       = "LeaveLabelsAlone"
+    effect    = "Deny"
+    actions   = ["s3:DeleteObject", "s3:GetObject", "s3:GetObjectVersion"]
+    resources = ["${var.buckets.landing.arn}/labels/*"]
   }
 
   # Accepted files, and refused ones with the reason beside them.
@@ -169,8 +177,66 @@ data "aws_iam_policy_document" "tasks" {
 
   statement {
     sid       = "Runs"
-    actions   = ["s3:DeleteObject", "s3:GetObject", "s3:PutObject"]
+    actions   = ["s3:GetObject", "s3:PutObject"]
     resources = ["${var.buckets.data.arn}/runs/*"]
+  }
+
+  # The first answer to the question whether a model may go live holds: it is never written over, and never removed.
+  statement {
+    sid       = "FirstAnswerHolds"
+    effect    = "Deny"
+    actions   = ["s3:PutObject"]
+    resources = ["${var.buckets.data.arn}/runs/*/approval/*"]
+
+    condition {
+      test     = "Null"
+      variable = "s3:if-none-match"
+      values   = ["true"]
+    }
+  }
+
+  statement {
+    sid       = "Deployments"
+    actions   = ["s3:GetObject", "s3:PutObject"]
+    resources = ["${var.buckets.data.arn}/deployments/*"]
+  }
+
+  # Only what an earlier attempt left is ever removed: a verdict that is out of date, notes of failed tasks.
+  statement {
+    sid     = "AnotherAttempt"
+    actions = ["s3:DeleteObject"]
+    resources = [
+      "${var.buckets.data.arn}/deployments/*/error.json",
+      "${var.buckets.data.arn}/deployments/_runs/*",
+      "${var.buckets.data.arn}/runs/*/evaluate/result.json",
+      "${var.buckets.data.arn}/runs/*/failures/*",
+    ]
+  }
+
+  # What the step `monitor` shall look at, what it found, and when a retraining was last asked for.
+  statement {
+    sid       = "Monitoring"
+    actions   = ["s3:GetObject", "s3:PutObject"]
+    resources = ["${var.buckets.data.arn}/monitoring/*"]
+  }
+
+  # Nobody here may change or remove what was written: a put without If-None-Match is refused.
+  statement {
+    sid       = "ReadAuditLog"
+    actions   = ["s3:GetObject"]
+    resources = ["${var.buckets.artifacts.arn}/audit/*"]
+  }
+
+  statement {
+    sid       = "AppendToAuditLog"
+    actions   = ["s3:PutObject"]
+    resources = ["${var.buckets.artifacts.arn}/audit/*"]
+
+    condition {
+      test     = "Null"
+      variable = "s3:if-none-match"
+      values   = ["false"]
+    }
   }
 
   statement {

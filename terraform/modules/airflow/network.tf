@@ -42,3 +42,14 @@ resource "aws_vpc_security_group_egress_rule" "http" {
   to_port           = 80
   cidr_ipv4         = each.key
 }
+
+resource "aws_vpc_security_group_egress_rule" "smtp" {
+  for_each = toset(var.smtp_egress_cidrs)
+
+  security_group_id = aws_security_group.this.id
+  description       = "Notifications by e-mail"
+  ip_protocol       = "tcp"
+  from_port         = 587
+  to_port           = 587
+  cidr_ipv4         = each.key
+}

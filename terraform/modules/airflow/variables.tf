@@ -13,8 +13,9 @@ variable "airflow_version" {
 variable "buckets" {
   description = "The buckets that the DAGs' own Python works with."
   type = object({
-    data    = object({ name = string, arn = string })
-    landing = object({ name = string, arn = string })
+    artifacts = object({ name = string, arn = string })
+    data      = object({ name = string, arn = string })
+    landing   = object({ name = string, arn = string })
   })
   nullable = false
 }
@@ -256,6 +257,18 @@ variable "schedulers" {
   validation {
     condition     = var.environment_class == "mw1.micro" ? true : contains([2, 3, 4, 5], coalesce(var.schedulers, 2))
     error_message = "schedulers must be 2 to 5 for ${var.environment_class}."
+  }
+}
+
+variable "smtp_egress_cidrs" {
+  description = "CIDR blocks of the mail server that tasks may reach (port 587, STARTTLS), for notifications by e-mail."
+  type        = list(string)
+  default     = []
+  nullable    = false
+
+  validation {
+    condition     = alltrue([for cidr in var.smtp_egress_cidrs : can(cidrnetmask(cidr))])
+    error_message = "smtp_egress_cidrs: give IPv4 blocks such as 10.20.0.0/16."
   }
 }
 

@@ -33,10 +33,15 @@ locals {
       read     = ["runs/*/prepare/*", "runs/*/evaluate/*"]
       write    = ["runs/*/evaluate/*"]
     }
+    monitor = {
+      versions = {}
+      read     = ["runs/*/prepare/*", "runs/*/evaluate/*", "capture/*", "monitoring/*"]
+      write    = ["monitoring/*"]
+    }
     deployer = {
       versions = {}
-      read     = ["runs/*/evaluate/*", "runs/*/deploy/*"]
-      write    = ["runs/*/deploy/*"]
+      read     = ["runs/*/evaluate/*", "deployments/*"]
+      write    = ["deployments/*"]
     }
   }
 
@@ -92,15 +97,15 @@ data "aws_iam_policy_document" "step" {
     }
   }
 
-  # Files that were refused are for people.
+  # Files that were refused are for people, and what really happened is for the step that monitors.
   dynamic "statement" {
     for_each = contains(keys(each.value.versions), "landing") ? [var.buckets.landing.arn] : []
 
     content {
-      sid       = "LeaveQuarantineAlone"
+      sid       = "LeaveQuarantineAndLabelsAlone"
       effect    = "Deny"
       actions   = ["s3:GetObject", "s3:GetObjectVersion"]
-      resources = ["${statement.value}/quarantine/*"]
+      resources = ["${statement.value}/quarantine/*", "${statement.value}/labels/*"]
     }
   }
 
@@ -185,6 +190,47 @@ data "aws_iam_policy_document" "trainer" {
   }
 }
 
+data "aws_iam_policy_document" "monitor" {
+  source_policy_documents = [data.aws_iam_policy_document.step["monitor"].json]
+
+  # Of the landing bucket only what people say of answers: `labels/<dataset>/`.
+  statement {
+    sid       = "ReadLabels"
+    actions   = ["s3:GetObject"]
+    resources = ["${var.buckets.landing.arn}/labels/*"]
+  }
+
+  statement {
+    sid       = "ListLabels"
+    actions   = ["s3:ListBucket"]
+    resources = [var.buckets.landing.arn]
+
+    condition {
+      test     = "StringLike"
+      variable = "s3:prefix"
+      values   = ["labels/*"]
+    }
+  }
+
+  statement {
+    sid       = "CountRequests"
+    actions   = ["cloudwatch:GetMetricStatistics"]
+    resources = ["*"] # the action knows no resources
+  }
+
+  statement {
+    sid       = "PutMeasurements"
+    actions   = ["cloudwatch:PutMetricData"]
+    resources = ["*"] # the action knows no resources, only namespaces
+
+    condition {
+      test     = "StringEquals"
+      variable = "cloudwatch:namespace"
+      values   = ["MLPlatform/Monitoring"]
+    }
+  }
+}
+
 data "aws_iam_policy_document" "deployer" {
   source_policy_documents = [data.aws_iam_policy_document.step["deployer"].json]
 
@@ -208,7 +254,7 @@ data "aws_iam_policy_document" "deployer" {
   }
 
   # Endpoints, and the models and configurations the deployer makes for them, are all named after the endpoint.
-  # Nothing but a failed or never finished endpoint is ever deleted; models and configurations stay, to go back to.
+  # No endpoint is ever deleted but one that failed or was never finished.
   statement {
     sid = "RollOut"
     actions = [
@@ -222,11 +268,53 @@ data "aws_iam_policy_document" "deployer" {
       "sagemaker:DescribeModel",
       "sagemaker:InvokeEndpoint",
       "sagemaker:UpdateEndpoint",
+      "sagemaker:UpdateEndpointWeightsAndCapacities",
     ]
     resources = [
       for kind in ["endpoint", "endpoint-config", "model"] :
       "arn:${local.partition}:sagemaker:${local.region}:${local.account_id}:${kind}/${var.endpoint_name_prefix}-*"
     ]
+  }
+
+  # Of its own making only, by the name; the bootstrap pair is Terraform's.
+  statement {
+    sid     = "CleanUp"
+    actions = ["sagemaker:DeleteEndpointConfig", "sagemaker:DeleteModel"]
+    resources = [
+      for kind in ["endpoint-config", "model"] : join("", [
+        "arn:${local.partition}:sagemaker:${local.region}:${local.account_id}:${kind}/",
+        "${var.endpoint_name_prefix}-*-v*-????????-????????",
+      ])
+    ]
+  }
+
+  statement {
+    sid = "LookAround"
+    actions = [
+      "application-autoscaling:DescribeScalableTargets",
+      "sagemaker:ListEndpointConfigs",
+      "sagemaker:ListModels",
+    ]
+    resources = ["*"] # these actions know no resources
+  }
+
+  # Whoever makes an endpoint with a key lets SageMaker use the key for it.
+  statement {
+    sid       = "LetSageMakerUseKey"
+    actions   = ["kms:CreateGrant"]
+    resources = [var.kms_key_arn]
+
+    condition {
+      test     = "Bool"
+      variable = "kms:GrantIsForAWSResource"
+      values   = ["true"]
+    }
+
+    condition {
+      test     = "StringEquals"
+      variable = "kms:ViaService"
+      values   = ["sagemaker.${local.region}.amazonaws.com"]
+    }
   }
 
   # SageMaker rolls back by alarms only for a caller who may see them.

@@ -7,6 +7,7 @@ locals {
     preparer           = { namespace = "ml-training", policy = data.aws_iam_policy_document.preparer.json }
     trainer            = { namespace = "ml-training", policy = data.aws_iam_policy_document.trainer.json }
     evaluator          = { namespace = "ml-training", policy = data.aws_iam_policy_document.step["evaluator"].json }
+    monitor            = { namespace = "ml-training", policy = data.aws_iam_policy_document.monitor.json }
     deployer           = { namespace = "ml-deployment", policy = data.aws_iam_policy_document.deployer.json }
     cluster-autoscaler = { namespace = "kube-system", policy = data.aws_iam_policy_document.cluster_autoscaler.json }
   }

@@ -10,6 +10,9 @@ locals {
   targets  = merge(local.balancer, { TargetGroup = var.mlflow.target_group_arn_suffix })
   database = { DBInstanceIdentifier = var.mlflow.database_identifier }
 
+  # Must be the monitor's (NAMESPACE in containers/trainer/src/trainer/monitoring/telemetry.py).
+  monitoring = "MLPlatform/Monitoring"
+
   airflow_alarms = merge(
     {
       for id in var.dag_ids : "dag-failures/${id}" => {
@@ -200,6 +203,33 @@ locals {
     )
   ]...)
 
+  # What `monitor_model` found, put at the end of the window it looked at, which is over by then: so any hour of the last
+  # day counts, and an alarm is over when for a day nothing was found.
+  model_alarms = merge([
+    for dataset, endpoint in var.environment == null ? {} : var.endpoint_names : {
+      "model-drifted/${dataset}" = {
+        what       = "What endpoint ${endpoint} is asked or answers has drifted from what its model was trained on."
+        namespace  = local.monitoring
+        metrics    = { m = { name = "Drifted", statistic = "Maximum" } }
+        dimensions = { Environment = var.environment, Dataset = dataset }
+        threshold  = 1
+        period     = 3600
+        periods    = 24
+        datapoints = 1
+      }
+      "model-degraded/${dataset}" = {
+        what       = "By the labels that have landed, the model on endpoint ${endpoint} has got worse than it was when it was evaluated."
+        namespace  = local.monitoring
+        metrics    = { m = { name = "Degraded", statistic = "Maximum" } }
+        dimensions = { Environment = var.environment, Dataset = dataset }
+        threshold  = 1
+        period     = 3600
+        periods    = 24
+        datapoints = 1
+      }
+    }
+  ]...)
+
   landing_alarms = {
     "landing-dead-letters" = {
       what       = "Notices of landed files could not be taken in and were put aside."
@@ -213,7 +243,8 @@ locals {
   percentile = { for key, alarm in local.alarms : key => can(regex("^p[0-9]", alarm.metrics.m.statistic)) }
 
   alarms = merge(
-    local.airflow_alarms, local.cluster_alarms, local.mlflow_alarms, local.endpoint_alarms, local.landing_alarms
+    local.airflow_alarms, local.cluster_alarms, local.mlflow_alarms, local.endpoint_alarms, local.model_alarms,
+    local.landing_alarms
   )
 }
 
@@ -226,6 +257,7 @@ resource "aws_cloudwatch_metric_alarm" "this" {
   comparison_operator = try(each.value.comparison, "GreaterThanOrEqualToThreshold")
   threshold           = each.value.threshold
   evaluation_periods  = try(each.value.periods, 1)
+  datapoints_to_alarm = try(each.value.datapoints, null)
   # Most metrics are sent only while there is something to count.
   treat_missing_data = try(each.value.missing, "notBreaching")
 

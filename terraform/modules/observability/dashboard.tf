@@ -244,6 +244,25 @@ locals {
               ]
             }
           },
+          {
+            type = "metric"
+            properties = {
+              title  = "Drift and quality of each version"
+              stat   = "Maximum"
+              period = 3600
+              # Versions come and go, so they are searched for.
+              metrics = var.environment == null ? [] : [
+                for metric, options in {
+                  MaximumFeaturePSI = { label = "features, PSI" }
+                  PredictionPSI     = { label = "prediction, PSI" }
+                  Quality           = { label = "quality", yAxis = "right" }
+                  } : [merge(options, {
+                    id         = lower(metric)
+                    expression = "SEARCH('{${local.monitoring},Environment,Dataset,ModelVersion} MetricName=\"${metric}\" Environment=\"${var.environment}\" Dataset=\"${dataset}\"', 'Maximum', 3600)"
+                })]
+              ]
+            }
+          },
         ] },
       ]
     ]),

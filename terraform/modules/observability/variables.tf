@@ -13,7 +13,7 @@ variable "cluster_name" {
 variable "dag_ids" {
   description = "DAGs whose failed runs raise an alarm."
   type        = list(string)
-  default     = ["train_model"]
+  default     = ["train_model", "deploy_model", "rollback_model", "monitor_model"]
   nullable    = false
 
   validation {
@@ -44,6 +44,12 @@ variable "endpoint_names" {
   type        = map(string)
   default     = {}
   nullable    = false
+}
+
+variable "environment" {
+  description = "Name of the environment, as monitoring's metrics have it; null leaves the alarms on live models out."
+  type        = string
+  default     = null
 }
 
 variable "kms_key_arn" {

@@ -13,6 +13,9 @@ module "storage" {
   name                = local.name
   bucket_suffix       = local.account
   deletion_protection = var.deletion_protection
+
+  # Late labels and refused files are no news for who waits for data.
+  landing_event_prefixes = [for dataset in keys(var.endpoints) : "${dataset}/"]
 }
 
 module "network" {
@@ -99,6 +102,7 @@ module "airflow" {
   buckets                  = module.storage.buckets
   dags_path                = "${path.module}/../../../dags"
   http_egress_cidrs        = var.mlflow.allow_http ? [var.network.cidr] : []
+  smtp_egress_cidrs        = var.airflow.smtp_egress_cidrs
   topic_arn                = module.observability.notifications_topic_arn
   log_retention_days       = var.log_retention_days
   permissions_boundary_arn = var.permissions_boundary_arn
@@ -132,6 +136,12 @@ module "airflow" {
     serving = {
       execution_role_arn = module.serving.execution_role_arn
       endpoint_name      = "${local.name}-{dataset}"
+      kms_key_arn        = module.storage.kms_key_arn
+      local_disk_types   = module.serving.local_disk_types
+      capture            = { uri = module.serving.capture_uri }
+      network_isolation  = module.serving.container_network.isolation
+      vpc                = module.serving.container_network.vpc
+      alarms             = module.serving.alarm_names
     }
   }
 }
@@ -213,6 +223,7 @@ module "observability" {
   source = "../observability"
 
   name                     = local.name
+  environment              = var.environment
   kms_key_arn              = module.storage.kms_key_arn
   email_addresses          = var.alert_email_addresses
   runbook_base_url         = var.runbook_base_url

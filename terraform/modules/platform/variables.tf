@@ -15,6 +15,7 @@ variable "airflow" {
     version               = optional(string, "3.2.1")
     webserver_access_mode = optional(string, "PRIVATE_ONLY")
     configuration_options = optional(map(string), {})
+    smtp_egress_cidrs     = optional(list(string), [])
   })
   nullable = false
 }

@@ -12,11 +12,13 @@ locals {
 
   endpoint_names = { for dataset in keys(var.endpoints) : dataset => "${var.name}-${dataset}" }
   at_rest        = { for dataset, endpoint in var.endpoints : dataset => endpoint if endpoint.at_rest }
-  capture_uris = {
-    for dataset, name in local.endpoint_names : dataset => "s3://${var.data_bucket.name}/capture/${name}"
-  }
+  capture_uri    = "s3://${var.data_bucket.name}/capture/${var.name}-{dataset}"
+  capture_uris   = { for dataset in keys(var.endpoints) : dataset => replace(local.capture_uri, "{dataset}", dataset) }
 
-  # Instances with local NVMe disks encrypt them in hardware; SageMaker refuses a key for them.
+  # The container needs no network: SageMaker itself fetches the model and writes captured data.
+  network_isolation = true
+
+  # Instances with local NVMe disks encrypt them in hardware; SageMaker refuses a key for them. The deployer gets this.
   local_disks = "^ml\\.(m5d|c5d|r5d|g4dn|g5|g6e?|p4de?|p5|p5en?)\\."
 }
 
@@ -29,8 +31,7 @@ resource "aws_sagemaker_model" "bootstrap" {
   name               = "${local.endpoint_names[each.key]}-bootstrap"
   execution_role_arn = aws_iam_role.execution.arn
 
-  # The container needs no network: SageMaker itself fetches the model and writes captured data.
-  enable_network_isolation = true
+  enable_network_isolation = local.network_isolation
 
   primary_container {
     image       = var.image

@@ -20,6 +20,11 @@ output "bootstrap" {
   }
 }
 
+output "capture_uri" {
+  description = "Where requests and answers are captured; {dataset} stands for the dataset's name."
+  value       = local.capture_uri
+}
+
 output "capture_uris" {
   description = "Where requests and answers are captured, by dataset."
   value       = local.capture_uris
@@ -30,12 +35,28 @@ output "endpoint_names" {
   value       = local.endpoint_names
 }
 
+output "container_network" {
+  description = "What the deployer's models shall have of the bootstrap model: isolation, and subnets and security groups of a VPC, or null."
+  value = {
+    isolation = local.network_isolation
+    vpc = var.vpc_config == null ? null : {
+      subnets         = var.vpc_config.subnet_ids
+      security_groups = [aws_security_group.this[0].id]
+    }
+  }
+}
+
 output "execution_role_arn" {
   description = "Role that every model on an endpoint runs with."
   value       = aws_iam_role.execution.arn
 
   # Who deploys with it may rely on what it may do.
   depends_on = [aws_iam_role_policy.execution]
+}
+
+output "local_disk_types" {
+  description = "Regular expression of the instance types whose disks encrypt themselves: SageMaker refuses a key for them."
+  value       = local.local_disks
 }
 
 output "log_group_names" {

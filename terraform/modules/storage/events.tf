@@ -95,18 +95,20 @@ data "aws_iam_policy_document" "queue" {
   }
 }
 
-# One notification per suffix. S3 cannot leave a prefix out: a file that is moved to quarantine/ is told of as well.
+# One notification per folder and suffix. S3 cannot leave a prefix out: to leave out quarantine/ and labels/, the folders
+# of data are named.
 resource "aws_s3_bucket_notification" "landing" {
   bucket = aws_s3_bucket.this["landing"].id
 
   dynamic "queue" {
-    for_each = var.landing_event_suffixes
+    for_each = setproduct(var.landing_event_prefixes, var.landing_event_suffixes)
 
     content {
-      id            = "landed${replace(queue.value, ".", "-")}"
+      id            = join("-", compact(["landed", trimsuffix(queue.value[0], "/"), replace(trimprefix(queue.value[1], "."), ".", "-")]))
       queue_arn     = aws_sqs_queue.landing.arn
       events        = ["s3:ObjectCreated:*"]
-      filter_suffix = queue.value
+      filter_prefix = queue.value[0]
+      filter_suffix = queue.value[1]
     }
   }
 }

@@ -65,6 +65,29 @@ variable "kms_admin_arns" {
   }
 }
 
+variable "landing_event_prefixes" {
+  description = "Folders of the landing bucket whose files are announced on the queue, one per dataset; an empty one is the whole bucket, with refused files and labels."
+  type        = list(string)
+  default     = [""]
+  nullable    = false
+
+  validation {
+    condition     = alltrue([for prefix in var.landing_event_prefixes : prefix == "" || can(regex("^[a-z][a-z0-9-]*/$", prefix))])
+    error_message = "landing_event_prefixes must be names of datasets with a slash, like flights/, or empty for the whole bucket."
+  }
+
+  validation {
+    # S3 refuses two filters that one key could match.
+    condition     = length(distinct(var.landing_event_prefixes)) == length(var.landing_event_prefixes) && (!contains(var.landing_event_prefixes, "") || length(var.landing_event_prefixes) == 1)
+    error_message = "landing_event_prefixes must not overlap: name each dataset once, and none beside an empty prefix."
+  }
+
+  validation {
+    condition     = length(setintersection(var.landing_event_prefixes, ["labels/", "quarantine/"])) == 0
+    error_message = "landing_event_prefixes: labels/ and quarantine/ hold no data that has landed: leave them out."
+  }
+}
+
 variable "landing_event_suffixes" {
   description = "Endings of the files in the landing bucket that are announced on the queue."
   type        = list(string)

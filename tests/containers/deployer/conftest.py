@@ -42,7 +42,7 @@ def free_port() -> int:
 
 
 def wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 180
     while True:
         assert process.poll() is None, log.read_text()
         assert time.monotonic() < deadline, log.read_text()
@@ -74,7 +74,10 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str
     tracking_port, aws_port = free_port(), free_port()
     aws_url, tracking_uri = f"http://127.0.0.1:{aws_port}", f"http://127.0.0.1:{tracking_port}"
     plain = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "AWS_ENDPOINT_URL")}
-    aws = f"-m local.aws --port {aws_port} --state-dir {folder}/aws --images {folder}/images.json"
+    aws = (
+        f"-m local.aws --port {aws_port} --state-dir {folder}/aws --images {folder}/images.json "
+        "--time-scale 100 --min-state-seconds 0.2"
+    )
     mlflow = (
         f"server --host 127.0.0.1 --port {tracking_port} --workers 1 --backend-store-uri sqlite:///{folder}/mlflow.db "
         f"--artifacts-destination {folder}/mlflow"

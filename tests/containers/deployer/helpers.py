@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 import urllib.request
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -119,9 +120,8 @@ class World:
         """Write what a deployment reads and return the prefix of its run."""
         self._runs += 1
         prefix = f"s3://{DATA}/{self.name}/{self._runs}"
-        config = make_config(
-            self.name, candidate, self._tracking_uri, examples_uri=f"{prefix}/examples.json", **deployment
-        )
+        options = {"examples_uri": f"{prefix}/examples.json", "rollout": {"bake_seconds": 0}, **deployment}
+        config = make_config(self.name, candidate, self._tracking_uri, **options)
         storage.write_document(f"{prefix}/config.json", config)
         storage.write_document(f"{prefix}/examples.json", make_examples(predictions))
         return prefix
@@ -161,13 +161,49 @@ class World:
         assert storage.try_read_bytes(f"{prefix}/deploy/result.json") is None
         return storage.read_document(f"{prefix}/deploy/error.json", StepFailure)
 
-    def fault(self, kind: str) -> None:
+    def fault(self, kind: str, times: int = 1) -> None:
         """Arm a fault of the local AWS API at this endpoint."""
-        body = json.dumps({"kind": kind, "endpoint": self.name}).encode()
+        body = json.dumps({"kind": kind, "endpoint": self.name, "times": times}).encode()
         request = urllib.request.Request(
             f"{self.aws_url}/_local/faults", body, {"Content-Type": "application/json"}, method="POST"
         )
         urllib.request.urlopen(request, timeout=5).close()
+
+    def clear_faults(self) -> None:
+        request = urllib.request.Request(f"{self.aws_url}/_local/faults", method="DELETE")
+        urllib.request.urlopen(request, timeout=5).close()
+
+    def wait_for_alarm(self, state: str, seconds: float = 30) -> None:
+        """Wait until the alarm of `alarm` is in a state."""
+        cloudwatch = boto3.client("cloudwatch", region_name=REGION)
+        deadline = time.monotonic() + seconds
+        while cloudwatch.describe_alarms(AlarmNames=[self.alarm_name])["MetricAlarms"][0]["StateValue"] != state:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+
+    @property
+    def alarm_name(self) -> str:
+        return f"{self.name}-rollback-5xx"
+
+    def alarm(self) -> str:
+        """Make the alarm on errors that Terraform makes, and return its name."""
+        boto3.client("cloudwatch", region_name=REGION).put_metric_alarm(
+            AlarmName=self.alarm_name,
+            Namespace="AWS/SageMaker",
+            MetricName="Invocation5XXErrors",
+            Dimensions=[
+                {"Name": "EndpointName", "Value": self.name},
+                {"Name": "VariantName", "Value": "primary"},
+            ],
+            Statistic="Average",
+            Period=60,
+            EvaluationPeriods=3,
+            DatapointsToAlarm=2,
+            ComparisonOperator="GreaterThanThreshold",
+            Threshold=0.01,
+            TreatMissingData="notBreaching",
+        )
+        return self.alarm_name
 
     def endpoint(self) -> dict[str, Any] | None:
         try:
@@ -181,10 +217,11 @@ class World:
         found = aliases.get(alias)
         return None if found is None else str(found)
 
-    def live(self) -> tuple[str, list[float]]:
+    def live(self, **invocation: str) -> tuple[str, list[float]]:
         """Return the version that answers now, and its predictions for ``ROWS``."""
+        body = json.dumps({"instances": ROWS})
         answer = self._runtime.invoke_endpoint(
-            EndpointName=self.name, ContentType="application/json", Body=json.dumps({"instances": ROWS})
+            EndpointName=self.name, ContentType="application/json", Body=body, **invocation
         )
         content = json.loads(answer["Body"].read())
         return content["model"]["version"], content["predictions"]

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import shutil
 import signal
+import threading
 import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 from helpers import ARTIFACTS, IMAGE, ROWS, SavedModel, World
 
+from deployer import variants
 from deployer.registry import CHAMPION, Registry
 from deployer.rollout import Rollout
 from mlplatform import storage
 from mlplatform.config import Candidate
+from mlplatform.results import DeployResult
 from modelformat import digest
 
 
@@ -94,9 +101,12 @@ def test_whatever_fails_after_the_update_puts_the_old_model_back(world: World, m
 
     # The model answers something else than it did when it was evaluated:
     check(world.prepare(candidate, one.predictions), "version 2 was not deployed", "row 0: predicted", "expected")
-    # SageMaker rolls the update back silently (the endpoint ends InService):
+    # SageMaker rolls the update back (the endpoint ends InService), and says why, or does not:
     world.fault("update-fails")
     check(world.prepare(candidate, two.predictions), "SageMaker rolled the update back", "update-fails")
+    world.fault("update-rolls-back-silently")
+    silent = world.prepare(candidate, two.predictions)
+    check(silent, "SageMaker rolled the update back", "SageMaker gives no reason")
     # The image does not exist:
     missing = world.prepare(candidate, two.predictions, serving_image=IMAGE.replace("000000000001", "ffffffffffff"))
     check(missing, "SageMaker rolled the update back", "does not exist")
@@ -119,6 +129,109 @@ def test_whatever_fails_after_the_update_puts_the_old_model_back(world: World, m
     assert world.run(again) == 0
     assert world.live()[0] == "2"
     assert (world.alias("champion"), world.alias("previous")) == ("2", "1")
+
+
+@contextmanager
+def asked_all_the_time(world: World) -> Iterator[Counter[str]]:
+    """Ask the endpoint in a thread of its own; what came back is counted, by version or by code of the error."""
+    seen, ended = Counter[str](), threading.Event()
+
+    def ask() -> None:
+        while not ended.wait(0.01):
+            try:
+                seen[world.live()[0]] += 1
+            except ClientError as error:
+                seen[error.response["Error"]["Code"]] += 1
+
+    asker = threading.Thread(target=ask)
+    asker.start()
+    try:
+        yield seen
+    finally:
+        ended.set()
+        asker.join()
+
+
+def test_a_canary_that_answers_with_errors_is_rolled_back_by_the_alarm(world: World) -> None:
+    one, two = world.models
+    options: dict[str, Any] = {"instance_count": 2, "alarms": [world.alarm()]}
+    rollout: dict[str, Any] = {"strategy": "canary", "bake_seconds": 300}
+    first = world.prepare(world.register(one), one.predictions, **options)
+    assert world.run(first) == 0
+    candidate = world.register(two)
+    world.fault("canary-5xx", times=100_000)
+    with asked_all_the_time(world) as seen:
+        prefix = world.prepare(candidate, two.predictions, rollout=rollout, **options)
+        assert world.run(prefix) == 64
+    failure = world.error(prefix)
+    live = world.result(first).endpoint_config_name
+    for message in ("SageMaker rolled the update back", f"{world.name}-rollback-5xx", f"runs {live} again"):
+        assert message in failure.message
+    assert set(seen) == {"1", "ModelError"}
+    assert (world.live()[0], world.alias("champion")) == ("1", "1")
+    # With the canary in order the same deployment goes through, and says how.
+    world.clear_faults()
+    world.wait_for_alarm("OK")
+    good = world.prepare(candidate, two.predictions, rollout=rollout, **options)
+    with asked_all_the_time(world) as seen:
+        assert world.run(good) == 0
+    assert (world.result(good).strategy, world.result(good).alarms) == ("canary", options["alarms"])
+    assert set(seen) == {"1", "2"}, "not one request is lost"
+    # An alarm that is watched for less than it needs to turn red is no alarm.
+    hasty = world.prepare(
+        registered(world, "1", one), one.predictions, rollout=rollout | {"bake_seconds": 119}, **options
+    )
+    assert world.run(hasty) == 64
+    assert "needs 120 bad seconds to turn red, and is watched for 119 only" in world.error(hasty).message
+    assert world.live()[0] == "2"
+
+
+def test_an_experiment_its_weights_and_its_results(world: World, capfd: pytest.CaptureFixture[str]) -> None:
+    one, two = world.models
+    first, second = world.register(one), world.register(two)
+
+    def deploy(weight: float | None) -> DeployResult:
+        experiment = None if weight is None else {**second.model_dump(), "weight": weight}
+        options: dict[str, Any] = {"network_isolation": False, "experiment": experiment}  # what is off must be off
+        prefix = world.prepare(first, one.predictions, **options)
+        assert world.run(prefix) == 0
+        return world.result(prefix)
+
+    deploy(None)
+    started = deploy(0.25)
+    assert world.live(TargetVariant="challenger") == ("2", pytest.approx(two.predictions))
+    assert world.live(TargetVariant="primary") == ("1", pytest.approx(one.predictions))
+    changed = deploy(0.5)
+    assert (changed.strategy, changed.endpoint_config_name) == ("weights", started.endpoint_config_name)
+    found = world.endpoint()
+    assert found is not None
+    weights = {variant["VariantName"]: variant["CurrentWeight"] for variant in found["ProductionVariants"]}
+    assert weights == {"primary": 0.5, "challenger": 0.5}
+
+    world.fault("invoke-5xx", times=2)
+    for _ in range(2):
+        with pytest.raises(ClientError, match="ModelError"):
+            world.live(TargetVariant="challenger")
+
+    def results() -> dict[str, list[str]]:
+        capfd.readouterr()
+        assert variants.main(["--endpoint", world.name, "--hours", "1"]) == 0
+        lines = capfd.readouterr().out.splitlines()
+        assert "was changed at" in lines[-1]
+        return {line.split()[0]: line.split() for line in lines[2:4]}
+
+    # The smoke tests of three deployments asked the one, of two the other; and then there were the requests above.
+    wait_until(lambda: [results()[name][3] for name in ("primary", "challenger")] == ["4", "5"], 20)
+    primary, challenger = results()["primary"], results()["challenger"]
+    assert primary[:7] == ["primary", "1", "50.0%", "4", "0", "(0.00%)", "0"]
+    assert challenger[:8] == ["challenger", "2", "50.0%", "5", "0", "(0.00%)", "2", "(40.00%)"]
+    assert 0 < float(primary[-2]) <= float(primary[-1])
+    assert variants.main(["--endpoint", "nobody"]) == 64
+    assert "endpoint nobody: there is none in us-east-1" in capfd.readouterr().err
+
+    ended = deploy(None)
+    assert ended.variants.keys() == {"primary"}
+    assert world.client.get_model_version(world.name, "2").tags["deployment"] == "experiment-ended"
 
 
 def test_a_cold_start_that_fails_leaves_nothing(world: World) -> None:
@@ -224,7 +337,7 @@ def test_what_cannot_work_changes_nothing(world: World, tmp_path: Path) -> None:
 def test_before_anything_changed_an_outage_may_be_tried_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     one, _ = world.models
     prefix = world.prepare(world.register(one), one.predictions)
-    monkeypatch.setattr("deployer.deploy.SageMaker.ensure_config", lambda *_: (_ for _ in ()).throw(OSError("503")))
+    monkeypatch.setattr("deployer.deploy.SageMaker.create_config", lambda *_: (_ for _ in ()).throw(OSError("503")))
     with pytest.raises(OSError, match="503"):  # exit code 1
         world.run(prefix)
     assert storage.try_read_bytes(f"{prefix}/deploy/error.json") is None

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import copy
 import gzip
 import json
 import os
 import re
 import tarfile
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import ROWS, make_config, make_examples
+from helpers import IMAGE, ROWS, make_config, make_examples
 
 from deployer import rollout as rollout_module
+from deployer import variants
 from deployer.package import find_model, pack
-from deployer.plan import Plan, make_plan, make_tags, resource_name
+from deployer.plan import Plan, made_for, make_plan, make_tags, resource_name
 from deployer.rollout import Intent, Rollout, RolloutError
-from deployer.sagemaker_api import EndpointState
+from deployer.sagemaker_api import EndpointState, LiveVariant
 from deployer.smoke import SmokeError, check_answer, make_request
+from deployer.strategy import Strategy, choose
+from deployer.variants import Counted, Traffic, add_up, table
+from deployer.verify import check_live, weights_to_change
 from mlplatform.config import Candidate
 from mlplatform.steps import Refused
 
@@ -31,23 +37,24 @@ def plan(**deployment: Any) -> Plan:
 
 def test_names_say_what_they_name_and_are_stable() -> None:
     first = plan()
-    assert re.fullmatch(r"flights-late-v7-abababab-[0-9a-f]{8}", first.model_name)
+    assert re.fullmatch(r"flights-late-v7-abababab-[0-9a-f]{8}", first.candidate.model_name)
     assert re.fullmatch(r"flights-late-v7-abababab-[0-9a-f]{8}", first.config_name)
-    assert first.model_data_url == "s3://artifacts/models/flights-late/7/model.tar.gz"
+    assert first.candidate.model_data_url == "s3://artifacts/models/flights-late/7/model.tar.gz"
     assert plan() == first
     other = plan(instance_type="ml.m5.xlarge")
-    assert other.model_name == first.model_name
+    assert other.candidate.model_name == first.candidate.model_name
     assert other.config_name != first.config_name
-    assert plan(serving_image=first.image[:-1] + "2").model_name != first.model_name
+    assert plan(serving_image=IMAGE[:-1] + "2").candidate.model_name != first.candidate.model_name
     assert first.tags["run-key"] == "0123456789abcdef0123"
     assert (first.tags["ManagedBy"], first.tags["Environment"]) == ("deployer", "unknown")
-    assert first.environment == {"MODEL_VERSION": "7", "MODEL_DIGEST": CANDIDATE.model_digest}
+    environment = {"MODEL_VERSION": "7", "MODEL_DIGEST": CANDIDATE.model_digest}
+    assert first.candidate.model["PrimaryContainer"]["Environment"] == environment
 
 
 def test_names_begin_with_the_endpoints_name() -> None:
     # The deployer's rights, and the removal of what it made, go by that.
     made = plan(endpoint_name="ml-platform-dev-flights")
-    assert made.model_name.startswith("ml-platform-dev-flights-v7-")
+    assert made.candidate.model_name.startswith("ml-platform-dev-flights-v7-")
     assert made.config_name.startswith("ml-platform-dev-flights-v7-")
 
 
@@ -162,6 +169,7 @@ def test_smoke_refuses(body: bytes, message: str) -> None:
 
 OLD = "old-config"
 NEW = plan().config_name
+ALL_AT_ONCE = Strategy("all-at-once")
 
 
 class Script:
@@ -170,7 +178,6 @@ class Script:
     def __init__(self, *states: EndpointState | None) -> None:
         self.states = list(states)
         self.calls: list[str] = []
-        self.intent: Intent | None = None
 
     def endpoint(self, name: str) -> EndpointState | None:
         assert self.states, f"nothing more to say after {self.calls}"
@@ -179,22 +186,42 @@ class Script:
     def create_endpoint(self, plan: Plan, config_name: str) -> None:
         self.calls.append(f"create {config_name}")
 
-    def update_endpoint(self, name: str, config_name: str) -> None:
+    def update_endpoint(self, name: str, config_name: str, request: Any = None, *, keep_counts: bool = False) -> None:
         self.calls.append(f"update {config_name}")
+
+    def update_weights(self, name: str, weights: Any) -> None:
+        self.calls.append(f"weights {weights}")
 
     def delete_endpoint(self, name: str) -> None:
         self.calls.append("delete")
 
-    def write(self, intent: Intent) -> None:
-        self.calls.append(f"note {intent.previous_config_name}")
-        self.intent = intent
+    def is_scaled(self, name: str, variant: str) -> bool:
+        return False
 
     def rollout(self) -> Rollout:
-        return Rollout(self, plan(), lambda: self.intent, self.write, longest_pause=0)
+        api: Any = self
+        return Rollout(api, plan(), lambda: None, longest_pause=0)
 
 
 def state(status: str, config: str = OLD, reason: str | None = None) -> EndpointState:
-    return EndpointState(status, config, reason)
+    return EndpointState(status, config, reason, (LiveVariant("primary", 1.0, 1),))
+
+
+def intent(previous: str | None = OLD, **changes: Any) -> Intent:
+    noted = Intent(
+        started_at=datetime.now(UTC),
+        endpoint_name="flights-late",
+        model_version="7",
+        config_name=NEW,
+        previous_config_name=previous,
+        previous_weights={"primary": 1.0},
+        champion="6",
+        previous="5",
+        strategy="all-at-once",
+        strategy_reason="",
+        alarms=[],
+    )
+    return noted.model_copy(update=changes)
 
 
 @pytest.fixture(autouse=True)
@@ -202,33 +229,23 @@ def no_pause(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) ->
     monkeypatch.setattr(rollout_module.time, "sleep", lambda _: None)
 
 
-def test_cold_start_notes_before_it_creates() -> None:
-    script = Script(None, state("Creating", NEW), state("InService", NEW))
+def change(script: Script) -> Rollout:
     rollout = script.rollout()
-    rollout.start()
-    rollout.finish()
-    assert script.calls == ["note None", f"create {NEW}"]
+    rollout.start(rollout.look(), ALL_AT_ONCE)
+    return rollout
 
 
 def test_update_waits_for_another_change_first() -> None:
     script = Script(state("Updating"), state("SystemUpdating"), state("InService"), state("InService", NEW))
-    rollout = script.rollout()
-    rollout.start()
-    rollout.finish()
-    assert script.calls == [f"note {OLD}", f"update {NEW}"]
-
-
-def test_a_failed_endpoint_is_made_anew() -> None:
-    script = Script(state("Failed", NEW, "no capacity"), state("Deleting"), None)
-    script.rollout().start()
-    assert script.calls == ["delete", "note None", f"create {NEW}"]
+    change(script).finish()
+    assert script.calls == [f"update {NEW}"]
 
 
 @pytest.mark.parametrize("status", ["UpdateRollbackFailed", "OutOfService"])
 def test_an_endpoint_nobody_can_use_is_left_to_people(status: str) -> None:
     script = Script(state(status, reason="mixed"))
     with pytest.raises(Refused, match=f"{status} \\(mixed\\); nothing was changed"):
-        script.rollout().start()
+        change(script)
     assert script.calls == []
 
 
@@ -245,9 +262,7 @@ def test_an_endpoint_nobody_can_use_is_left_to_people(status: str) -> None:
     ],
 )
 def test_what_did_not_work_is_an_error(end: EndpointState | None, message: str) -> None:
-    script = Script(state("InService"), state("Updating"), end)
-    rollout = script.rollout()
-    rollout.start()
+    rollout = change(Script(state("InService"), state("Updating"), end))
     with pytest.raises(RolloutError, match=message):
         rollout.finish()
 
@@ -263,53 +278,151 @@ def test_a_change_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("before", "states", "calls", "sentence"),
     [
-        ("InService", [state("InService", NEW), state("InService")], [f"update {OLD}"], "runs old-config again"),
-        ("InService", [state("InService"), state("InService")], [], "runs old-config again"),
-        ("InService", [state("Failed", NEW), None, state("InService")], ["delete", f"create {OLD}"], "runs old-config"),
-        ("InService", [None, state("InService")], [f"create {OLD}"], "runs old-config"),
+        (OLD, [state("InService", NEW), state("InService")], [f"update {OLD}"], "runs old-config again"),
+        (OLD, [state("InService"), state("InService")], [], "runs old-config again"),
+        (OLD, [state("Failed", NEW), None, state("InService")], ["delete", f"create {OLD}"], "runs old-config"),
+        (OLD, [None, state("InService")], [f"create {OLD}"], "runs old-config"),
         (None, [state("InService", NEW), state("Deleting"), None], ["delete"], "nothing is live"),
         (None, [None], [], "nothing is live"),
     ],
 )
 def test_restore(before: str | None, states: list[EndpointState | None], calls: list[str], sentence: str) -> None:
-    script = Script(state(before) if before else None, *states)
-    rollout = script.rollout()
-    rollout.start()
-    script.calls.clear()
-    assert sentence in rollout.restore()
+    script = Script(*states)
+    assert sentence in script.rollout().restore(intent(before))
     assert script.calls == calls
 
 
 def test_a_restore_that_fails_says_so() -> None:
-    script = Script(state("InService"), state("InService", NEW), state("Updating"), state("InService", NEW, "broken"))
-    rollout = script.rollout()
-    rollout.start()
+    script = Script(state("InService", NEW), state("Updating"), state("InService", NEW, "broken"))
     with pytest.raises(RolloutError, match="restoring old-config failed"):
-        rollout.restore()
+        script.rollout().restore(intent())
 
 
-def test_a_second_attempt_knows_what_was_there() -> None:
-    script = Script(state("InService"))
-    script.rollout().start()  # killed here
-    script.states = [state("Updating"), state("InService", NEW), state("InService", NEW), state("InService")]
-    second = script.rollout()
-    second.start()
-    assert (second.changed, second.reversible) == (False, True)
-    assert "runs old-config again" in second.restore()
-
-
-def test_a_note_from_another_time_is_not_believed() -> None:
-    """Between two attempts somebody else deployed: what is live now is what to put back."""
-    script = Script(state("InService", "newer"))
-    script.intent = Intent(endpoint_name="x", config_name=NEW, previous_config_name=OLD)
-    rollout = script.rollout()
-    rollout.start()
-    assert rollout.previous_config == "newer"
-
-
-def test_what_is_live_already_is_not_changed_nor_guessed_at() -> None:
+def test_what_was_live_already_is_not_guessed_at() -> None:
     script = Script(state("InService", NEW))
-    rollout = script.rollout()
-    rollout.start()
+    assert "what it ran before is not known" in script.rollout().restore(intent(NEW, strategy="none"))
     assert script.calls == []
-    assert "what it ran before is not known" in rollout.restore()
+
+
+@pytest.mark.parametrize(
+    ("aliases", "live", "believed"),
+    [
+        (("6", "5"), OLD, True),
+        (("6", "5"), NEW, True),
+        (("6", "6"), NEW, True),
+        (("7", "6"), NEW, True),
+        (("6", "5"), None, True),
+        # Between two attempts somebody else deployed: what is live now is what to put back.
+        (("6", "5"), "newer", False),
+        (("8", "6"), OLD, False),
+    ],
+)
+def test_a_note_is_believed_unless_somebody_else_deployed(
+    aliases: tuple[str, str], live: str | None, believed: bool
+) -> None:
+    noted = intent(endpoint_name=plan().endpoint_name)
+    assert noted.is_of(plan(), *aliases, live) is believed
+    assert not noted.model_copy(update={"ended": True}).is_of(plan(), *aliases, live)
+
+
+# --- Verification -----------------------------------------------------------------------------
+
+
+def test_every_difference_is_named() -> None:
+    wanted = plan()
+    live = EndpointState("InService", wanted.config_name, None, (LiveVariant("primary", 1.0, 1, ("other:image",)),))
+    config = copy.deepcopy(wanted.config)
+    config["ProductionVariants"][0]["InstanceType"] = "ml.t2.medium"
+    config["KmsKeyId"] = "somebody's"
+    model = {**wanted.candidate.model, "EnableNetworkIsolation": False}
+    found = " | ".join(check_live(wanted, live, config, {wanted.candidate.model_name: model}))
+    assert "configuration.ProductionVariants[0].InstanceType is 'ml.t2.medium' instead of 'ml.m5.large'" in found
+    assert 'KmsKeyId is "somebody\'s" instead of nothing' in found
+    assert "EnableNetworkIsolation is False instead of True" in found
+    assert "runs the image other:image" in found
+    assert "does not exist any more" in check_live(wanted, live, None, {})[0]
+    right = EndpointState("InService", wanted.config_name, None, (LiveVariant("primary", 1.0, 1),))
+    assert check_live(wanted, right, wanted.config, {wanted.candidate.model_name: wanted.candidate.model}) == []
+
+
+def test_only_shares_of_weights_count() -> None:
+    experiment = {"version": "8", "run_id": "r", "model_digest": "cd" * 32, "weight": 0.25}
+    wanted = plan(experiment=experiment)
+    live = (LiveVariant("primary", 3.0, 1), LiveVariant("challenger", 1.0, 1))
+    assert weights_to_change(wanted, EndpointState("InService", NEW, None, live)) == {}
+    equal = (LiveVariant("primary", 1.0, 1), LiveVariant("challenger", 1.0, 1))
+    assert weights_to_change(wanted, EndpointState("InService", NEW, None, equal)) == wanted.weights
+    assert plan(experiment={**experiment, "weight": 0.5}).config_name == wanted.config_name
+
+
+# --- Strategy and cleaning up -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("rollout", "count", "size", "steps"),
+    [
+        ({"strategy": "canary", "canary_percent": 10}, 2, 1, "CanarySize"),
+        ({"strategy": "canary", "canary_percent": 50}, 3, 1, "CanarySize"),
+        ({"strategy": "canary", "canary_percent": 20}, 10, 2, "CanarySize"),
+        ({"strategy": "linear", "step_percent": 25}, 8, 2, "LinearStepSize"),
+    ],
+)
+def test_sizes_are_whole_instances_and_half_at_most(rollout: dict[str, Any], count: int, size: int, steps: str) -> None:
+    config = make_config("flights-late", CANDIDATE, "http://mlflow", rollout=rollout, instance_count=count)
+    assert config.deployment is not None
+    live = EndpointState("InService", OLD, None, (LiveVariant("primary", 1.0, count),))
+    chosen = choose(make_plan(config), config.deployment, live, scaled=False, champion="6")
+    assert chosen.request is not None
+    routing = chosen.request["BlueGreenUpdatePolicy"]["TrafficRoutingConfiguration"]
+    assert routing[steps] == {"Type": "INSTANCE_COUNT", "Value": size}
+
+
+def test_steps_that_take_too_long_are_refused() -> None:
+    rollout = {"strategy": "linear", "step_percent": 10, "bake_seconds": 300, "maximum_seconds": 900}
+    config = make_config("flights-late", CANDIDATE, "http://mlflow", rollout=rollout, instance_count=10)
+    assert config.deployment is not None
+    live = EndpointState("InService", OLD, None, (LiveVariant("primary", 1.0, 10),))
+    with pytest.raises(Refused, match=r"10 steps of bake_seconds \(300\) take longer than maximum_seconds \(900\)"):
+        choose(make_plan(config), config.deployment, live, scaled=False, champion="6")
+
+
+def test_only_what_this_endpoint_s_deployments_made_is_theirs() -> None:
+    assert made_for("flights", "flights-v7-abababab-01234567")
+    assert not made_for("flights", "flights-late-v7-abababab-01234567")
+    assert not made_for("flights", "flights-bootstrap")
+    long = "a" * 60
+    assert made_for(long, resource_name(long, "v7-abababab-01234567"))
+
+
+# --- Results by variant -----------------------------------------------------------------------------
+
+
+def test_figures_of_hours_add_up() -> None:
+    hours = [
+        {"Sum": 30.0, "SampleCount": 10.0, "Maximum": 9.0},
+        {"Sum": 10.0, "SampleCount": 30.0, "Maximum": 2.0},
+    ]
+    found = add_up(hours)
+    assert (found.sum, found.samples, found.largest, found.mean) == (40.0, 40.0, 9.0, 1.0)
+    assert (add_up([]), add_up([]).mean) == (Counted(), None)
+
+
+def test_a_table_of_variants() -> None:
+    told = table(
+        [
+            Traffic("primary", "12", 0.9, 2000, 10, 1, 12.34, 400.0),
+            Traffic("challenger", None, 0.1, 0, 0, 0, None, 0.0),
+        ]
+    )
+    assert told.splitlines() == [
+        "variant     version  share  requests         4xx        5xx  mean ms  max ms",
+        "primary     12       90.0%      2000  10 (0.50%)  1 (0.05%)     12.3   400.0",
+        "challenger  -        10.0%         0           -          -        -       -",
+    ]
+
+
+@pytest.mark.parametrize("hours", ["0", "1401", "1.5", "-1", "day", ""])
+def test_hours_that_cannot_be(hours: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        variants.main(["--endpoint", "flights", f"--hours={hours}"])
+    assert "is not a whole number from 1 to 1400" in capsys.readouterr().err

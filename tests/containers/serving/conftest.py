@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -112,8 +113,8 @@ def sklearn_model(tmp_path_factory: pytest.TempPathFactory, logistic: dict[str, 
     return directory
 
 
-@pytest.fixture
-def start(tmp_path: Path) -> Iterator[Callable[..., Server]]:
+@contextlib.contextmanager
+def starting(folder: Path) -> Iterator[Callable[..., Server]]:
     """Start ``python -m serving serve`` on a free port; with ``ready=False`` do not wait for /ping."""
     started: list[subprocess.Popen[bytes]] = []
 
@@ -121,7 +122,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Server]]:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
-        log = tmp_path / f"server-{len(started)}.log"
+        log = folder / f"server-{len(started)}.log"
         env = {**os.environ, "SM_MODEL_DIR": str(model), "SAGEMAKER_BIND_TO_PORT": str(port), **environment}
         with log.open("wb") as output:
             process = subprocess.Popen(
@@ -140,8 +141,24 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Server]]:
                 time.sleep(0.05)
         return server
 
-    yield start
-    for process in started:
-        if process.poll() is None:
-            process.kill()
-            process.wait(10)
+    try:
+        yield start
+    finally:
+        for process in started:
+            if process.poll() is None:
+                process.kill()
+                process.wait(10)
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., Server]]:
+    """Start servers for a test; see `starting`."""
+    with starting(tmp_path) as start:
+        yield start
+
+
+@pytest.fixture(scope="module")
+def start_for_module(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Server]]:
+    """Start servers for all tests of a module; see `starting`."""
+    with starting(tmp_path_factory.mktemp("servers")) as start:
+        yield start

@@ -192,7 +192,7 @@ def test_long_values_are_not_repeated_whole(client: TestClient) -> None:
 
 
 @pytest.mark.parametrize(
-    "kind", ["application/x-parquet", "text/plain", "application/json; charset=latin-1", "multipart"]
+    "kind", ["application/octet-stream", "text/plain", "application/json; charset=latin-1", "multipart"]
 )
 def test_content_types_that_are_not_supported(client: TestClient, kind: str) -> None:
     error(post(client, {"instances": [ROW]}, {"content-type": kind}), 415, "unsupported-media-type")

@@ -114,6 +114,28 @@ def test_candidate_and_champion_are_compared(tracked: Run, task: str, tmp_path: 
     assert "The candidate is better than the champion" in page_of(result)
 
 
+def test_both_answer_the_same_rows_in_the_same_process(prepared: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    crown(prepared, register(prepared, 0, max_depth=1).version)
+    prepared.candidate = register(prepared, 1, max_depth=3)
+    whole = Predictor.predict
+    asked: dict[str, dict[str, list[str]]] = {}
+
+    def noted(self: Predictor, columns: Any) -> Any:
+        rows = {name: list(map(str, values)) for name, values in columns.items()}
+        if len(rows["weight"]) > 1:  # one row alone is asked when a model is loaded
+            asked.setdefault(self.digest, rows)
+        return whole(self, columns)
+
+    monkeypatch.setattr(Predictor, "predict", noted)
+    result = prepared.done("evaluate")
+    assert len(asked) == 2
+    candidate, champion = (
+        {name: asked[digest][name] for name in prepared.model["features"]} for digest in sorted(asked)
+    )
+    assert candidate == champion
+    assert {len(values) for values in candidate.values()} == {result.rows}
+
+
 def test_the_test_split_may_be_several_files(prepared: Run, tmp_path: Path) -> None:
     import duckdb
 
@@ -204,10 +226,19 @@ def test_a_candidate_that_is_champion_already_is_reported_as_both(prepared: Run)
     assert "The candidate is the champion already" in page_of(result)
 
 
-def test_the_digest_binds_versions_metrics_and_test_rows(prepared: Run) -> None:
+def test_the_digest_binds_all_that_is_judged(prepared: Run) -> None:
     prepared.candidate = register(prepared, 0, max_depth=3)
-    first = prepared.done("evaluate", "one")
-    assert prepared.done("evaluate", "two").evaluation_digest == first.evaluation_digest
+    first, again = prepared.done("evaluate", "one"), prepared.done("evaluate", "two")
+    name, model_digest = prepared.model["registered_model"], prepared.candidate.model_digest
+    assert first.evaluation_digest == first.digest_of(name, model_digest)
+    assert again.evaluation_digest != first.evaluation_digest, "another latency was measured"
+    same = again.candidate.model_copy(update={"latency": first.candidate.latency})
+    assert again.model_copy(update={"candidate": same}).digest_of(name, model_digest) == first.evaluation_digest
+    assert (
+        first.model_copy(update={"test_digest": "other rows"}).digest_of(name, model_digest) != first.evaluation_digest
+    )
+    assert first.digest_of(name, "other files") != first.evaluation_digest
+    assert first.digest_of("other-model", model_digest) != first.evaluation_digest
     crown(prepared, register(prepared, 1, max_depth=2).version)
     assert prepared.done("evaluate", "three").evaluation_digest != first.evaluation_digest
 

@@ -227,3 +227,39 @@ print(shutdown.requested())
 """
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert (answer.returncode, answer.stdout.split()) == (0, ["-15", "False"]), answer.stderr
+
+
+@pytest.mark.parametrize(
+    "complaint",
+    [
+        '(psycopg2.errors.UniqueViolation) duplicate key value violates unique constraint "dataset_pk"',
+        "(sqlite3.IntegrityError) UNIQUE constraint failed: datasets.experiment_id, datasets.name, datasets.digest",
+    ],
+)
+def test_trials_that_make_the_same_dataset_at_once_all_have_it(complaint: str) -> None:
+    exceptions = importlib.import_module("mlflow.exceptions")
+    answers = [{"error_code": "BAD_REQUEST", "message": complaint}, None]
+
+    def log_inputs(run_id: str, datasets: list[Any]) -> None:
+        if answer := answers.pop(0):
+            raise exceptions.RestException(answer)
+        assert [dataset.dataset.digest for dataset in datasets] == ["d1"]
+
+    run = SimpleNamespace(client=SimpleNamespace(log_inputs=log_inputs), run_id="r")
+    given = tracking.Input("iris-training", "d1", ["s3://b/k"], {"length": "double"}, 3, "training")
+    tracking.TrialRun.log_inputs(run, [given])
+    assert answers == []
+
+
+def test_another_complaint_about_datasets_is_told() -> None:
+    exceptions = importlib.import_module("mlflow.exceptions")
+    asked = []
+
+    def log_inputs(run_id: str, datasets: list[Any]) -> None:
+        asked.append(run_id)
+        raise exceptions.RestException({"error_code": "INVALID_PARAMETER_VALUE", "message": "no such run"})
+
+    run = SimpleNamespace(client=SimpleNamespace(log_inputs=log_inputs), run_id="r")
+    with pytest.raises(exceptions.MlflowException, match="no such run"):
+        tracking.TrialRun.log_inputs(run, [])
+    assert asked == ["r"]

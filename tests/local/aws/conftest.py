@@ -71,7 +71,7 @@ class LocalAws:
         """Send SIGTERM and return the exit code."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
-        code = self.process.wait(15)
+        code = self.process.wait(30)
         self.http.close()
         self.log.close()
         return code
@@ -138,6 +138,25 @@ class Stage:
         self.sm.create_endpoint_config(EndpointConfigName=name, ProductionVariants=variants)
         return name
 
+    def alarm(self, endpoint: str, metric: str = "Invocation5XXErrors", **changes: Any) -> str:
+        """Create an alarm on the share of an endpoint's requests and return its name."""
+        name = f"{endpoint}-alarm-{uuid.uuid4().hex[:8]}"
+        dimensions = {"EndpointName": endpoint, "VariantName": "variant-0"}
+        alarm = {
+            "Namespace": "AWS/SageMaker",
+            "MetricName": metric,
+            "Dimensions": [{"Name": key, "Value": value} for key, value in dimensions.items()],
+            "Statistic": "Average",
+            "Period": 60,
+            "EvaluationPeriods": 3,
+            "DatapointsToAlarm": 2,
+            "ComparisonOperator": "GreaterThanThreshold",
+            "Threshold": 0.01,
+            "TreatMissingData": "notBreaching",
+        }
+        self.aws.client("cloudwatch").put_metric_alarm(AlarmName=name, **{**alarm, **changes})
+        return name
+
     def endpoint(self, config: str, **params: Any) -> str:
         """Create an endpoint, wait until it settles, return its name."""
         name = f"endpoint-{uuid.uuid4().hex[:8]}"
@@ -153,7 +172,7 @@ class Stage:
             found: dict[str, Any] = self.sm.describe_endpoint(EndpointName=endpoint)
             if not states or states[-1] != found["EndpointStatus"]:
                 states.append(found["EndpointStatus"])
-            if states[-1] in ("InService", "Failed"):
+            if states[-1] in ("InService", "Failed", "UpdateRollbackFailed"):
                 return {**found, "States": states}
             time.sleep(0.05)
         raise AssertionError(f"{endpoint} does not settle: {states}")
@@ -180,7 +199,8 @@ def archive(files: dict[str, str], change: Callable[[tarfile.TarInfo], None] | N
 @pytest.fixture(scope="session")
 def aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAws]:
     """Return one server for all tests of this folder."""
-    server = LocalAws(tmp_path_factory.mktemp("aws"), "--min-state-seconds", "0.25", "--startup-seconds", "5")
+    options = ("--min-state-seconds", "0.25", "--startup-seconds", "5", "--time-scale", "200")
+    server = LocalAws(tmp_path_factory.mktemp("aws"), *options, "--capture-seconds", "0.8")
     yield server
     assert server.stop() == 0
 

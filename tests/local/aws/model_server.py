@@ -2,6 +2,7 @@
 
 mode.txt: "ok" (default), "never-healthy", "error-500", "error-400", "slow", "exit", "stubborn"
 answer.txt: the body of a good answer
+delay.txt, start.txt: seconds that an answer and the start take
 
 Written on sockets, because importing http.server takes longer than many a test.
 """
@@ -25,6 +26,7 @@ def read(name: str, default: str) -> str:
 
 
 MODE = read("mode.txt", "ok")
+DELAY = float(read("delay.txt", "0"))
 
 
 class Handler(socketserver.StreamRequestHandler):
@@ -51,6 +53,7 @@ def invoke(body: bytes, headers: dict[str, str]) -> tuple[int, bytes]:
         os._exit(7)
     if body == b"env":
         return 200, json.dumps(dict(os.environ)).encode()
+    time.sleep(DELAY)
     if MODE.startswith("error-"):
         return int(MODE.removeprefix("error-")), b"model says no"
     if MODE == "slow":
@@ -70,6 +73,7 @@ if __name__ == "__main__":
     assert sys.argv[1:] == ["serve"], sys.argv
     if MODE == "exit":
         sys.exit("the model cannot be loaded")
+    time.sleep(float(read("start.txt", "0")))
     if MODE == "stubborn":  # ignores SIGTERM, and has a child that does too
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         if os.fork() == 0:

@@ -94,6 +94,12 @@ def test_the_order_of_states(start_aws: Any, tmp_path: Path) -> None:
     stage.aws.fault("update-fails")
     stage.sm.update_endpoint(EndpointName=name, EndpointConfigName=config)
     assert stage.settle(name)["States"] == ["Updating", "RollingBack", "InService"]
+    stage.aws.fault("system-update")
+    stage.sm.update_endpoint(EndpointName=name, EndpointConfigName=config)
+    while stage.sm.describe_endpoint(EndpointName=name)["EndpointStatus"] == "Updating":
+        time.sleep(0.05)
+    assert refused(stage.sm.delete_endpoint, EndpointName=name)[1].startswith("Cannot update in-progress endpoint")
+    assert stage.settle(name)["States"] == ["SystemUpdating", "InService"]
 
 
 def test_the_container_gets_a_clean_environment(stage: Any) -> None:
@@ -125,7 +131,8 @@ def test_update_answers_all_the_time(stage: Any) -> None:
     for asker in askers:
         asker.start()
     policy = {"TrafficRoutingConfiguration": {"Type": "ALL_AT_ONCE", "WaitIntervalInSeconds": 0}}
-    deployment = {"BlueGreenUpdatePolicy": policy, "AutoRollbackConfiguration": {"Alarms": [{"AlarmName": "a"}]}}
+    alarm = stage.alarm(endpoint)
+    deployment = {"BlueGreenUpdatePolicy": policy, "AutoRollbackConfiguration": {"Alarms": [{"AlarmName": alarm}]}}
     stage.sm.update_endpoint(EndpointName=endpoint, EndpointConfigName=new_config, DeploymentConfig=deployment)
     during = stage.sm.describe_endpoint(EndpointName=endpoint)
     assert during["EndpointStatus"] == "Updating"

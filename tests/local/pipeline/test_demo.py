@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from rich.console import Console
@@ -15,7 +15,8 @@ from local.pipeline import command, summary
 from local.pipeline.airflow_client import TaskInstance
 from local.pipeline.attached import AttachedPlatform
 from local.pipeline.demo import DemoFailed
-from local.pipeline.story import Prediction, RunReport
+from local.pipeline.load import Load
+from local.pipeline.story import DeploymentReport, Prediction, RunReport
 from local.platform.home import Home, PlatformError
 
 NOON = datetime(2013, 1, 1, 12, tzinfo=UTC)
@@ -49,9 +50,22 @@ def a_report(**changes: Any) -> RunReport:
         "decision": decision,
         "trials": [a_trial(0, 0.61, 3), a_trial(1, 0.7, 5), a_trial(2, None, 7)],
         "selection": {"best": 1},
-        "deployment": None,
     }
     return RunReport(**{**given, **changes})
+
+
+def a_deployment(**changes: Any) -> DeploymentReport:
+    given: dict[str, Any] = {
+        "dag_id": "deploy_model",
+        "run_id": "run-2",
+        "state": "success",
+        "tasks": [a_task("deployment.deploy", "success", map_index=0)],
+        "prefix": "deployments/flights/v4-abc",
+        "request": {"purpose": "deploy", "model": {"version": "4"}},
+        "result": {"strategy": "canary", "seconds": 12.34, "endpoint_name": "flights"},
+        "failure": None,
+    }
+    return DeploymentReport(**{**given, **changes})
 
 
 def shown(*what: Any) -> str:
@@ -92,6 +106,50 @@ def test_a_rejection_is_told_with_its_reasons() -> None:
 
 def test_a_run_that_did_not_come_to_a_decision_says_so() -> None:
     assert "no decision was made" in shown(summary.decision_text(a_report(decision=None)))
+
+
+def test_who_approved_is_told_with_the_decision() -> None:
+    answer = {"outcome": "approved", "by": "jane", "source": "airflow", "reason": "looks right"}
+    assert "approved by jane (airflow): looks right" in shown(summary.decision_text(a_report(approval=answer)))
+
+
+def test_the_policys_reasons_are_not_told_twice() -> None:
+    answer = {"outcome": "approved", "by": "policy", "source": "policy", "reason": "not good enough"}
+    text = shown(summary.decision_text(a_report(approval=answer)))
+    assert "approved by policy" in text
+    assert text.count("not good enough") == 1
+
+
+def test_a_deployment_is_told_with_how_it_went_or_why_it_did_not() -> None:
+    failed = a_deployment(run_id="run-3", state="failed", result=None, failure="the canary's alarm went off")
+    text = shown(summary.deployments_table([a_deployment(), failed]))
+    for part in ("run-2", "canary", "12.3", "live", "run-3", "the canary's alarm went off"):
+        assert part in text
+
+
+def test_a_deployment_that_was_refused_before_it_was_written_down_is_told_too() -> None:
+    refused = a_deployment(state="failed", prefix=None, request=None, result=None)
+    assert "failed" in shown(summary.deployments_table([refused]))
+
+
+def test_the_audit_log_is_told_and_long_reasons_are_cut() -> None:
+    entry = {
+        "at": "2026-11-22T10:48:09.5Z",
+        "kind": "approved",
+        "model_version": "4",
+        "by": "jane",
+        "reason": "y" * 500,
+    }
+    text = shown(summary.audit_table([entry]))
+    assert "2026-11-22 10:48:09" in text
+    assert "y" * 101 not in text.replace("\n", "")
+
+
+def test_what_an_approval_started_is_part_of_its_run() -> None:
+    assert a_report().deployment is None
+    deployment = a_report(deployed=a_deployment()).deployment
+    assert deployment is not None
+    assert deployment["endpoint_name"] == "flights"
 
 
 def test_a_prediction_stands_beside_what_was_true() -> None:
@@ -135,7 +193,9 @@ def test_progress_says_each_change_once() -> None:
     lines("running", [a_task("data.validate", "running")])
     lines("running", [a_task("data.validate", "running")])
     lines("running", [a_task("data.validate", "success")])
+    lines("running", [a_task("nothing_to_do", "skipped")])
     assert console.file.getvalue().count("data.validate") == 2  # type: ignore[attr-defined]
+    assert "nothing_to_do" not in console.file.getvalue()  # type: ignore[attr-defined]
 
 
 def test_no_platform_is_one_clear_message(tmp_path: Path) -> None:
@@ -157,3 +217,11 @@ def test_a_failure_is_told_and_the_exit_code_is_not_zero(
     assert done.exit_code == 1
     assert str(failure) in done.output
     assert "make local-down" in done.output
+
+
+def test_what_became_of_requests_is_told_in_a_sentence() -> None:
+    load = Load(cast("AttachedPlatform", None), "flights", {})
+    assert load.told() == "0 of 0 requests failed; none was answered."
+    load.answered.update({"2": 5, "1": 3})
+    load.errors.update({"ModelError": 2})
+    assert load.told() == "2 of 10 requests failed (ModelError); version 1 answered 3, version 2 answered 5."

@@ -38,7 +38,7 @@ families:
       rate: {low: 0.01, high: 1.0, scale: log}
   linear: {}
   net: {}
-policy: {minimum_quality: 0.6, minimum_improvement: 0.01}
+policy: {minimum_quality: 0.6, comparison: {margin: 0.01}}
 """
 FAMILIES = {
     "xgboost": """
@@ -186,6 +186,14 @@ class FakeRegistry:
         if alias not in self.aliases:
             raise MlflowException("no alias", error_code=INVALID_PARAMETER_VALUE)
         return SimpleNamespace(version=self.aliases[alias])
+
+    def get_model_version(self, name: str, version: str) -> SimpleNamespace:
+        from mlflow.exceptions import RESOURCE_DOES_NOT_EXIST, MlflowException
+
+        for known in self.versions:
+            if (known.name, known.version) == (name, version):
+                return known
+        raise MlflowException("no version", error_code=RESOURCE_DOES_NOT_EXIST)
 
     def set_model_version_tag(self, name: str, version: str, key: str, value: str) -> None:
         next(v for v in self.versions if v.version == version).tags[key] = value

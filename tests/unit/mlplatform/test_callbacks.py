@@ -94,7 +94,36 @@ def test_people_are_told_even_if_the_tracking_server_is_away(
     assert "the run itself is not affected" in caplog.text
 
 
-@pytest.mark.parametrize("callback", [callbacks.task_failed, callbacks.run_failed])
+def deployment_context(task: str, **facts: Any) -> dict[str, Any]:
+    instance = SimpleNamespace(task_id=task, map_index=0, log_url=f"http://log/{task}", dag_id="deploy_model")
+    dag = SimpleNamespace(dag_id="deploy_model")
+    return {"run_id": "run", "ti": instance, "dag": dag, "exception": RuntimeError("no version is named"), **facts}
+
+
+@pytest.mark.usefixtures("s3", "bundle")
+@pytest.mark.parametrize(
+    ("task", "told"),
+    [("resolve_request", True), ("deployment.conclude", True), ("deployment.deploy", False), (None, True)],
+)
+def test_a_failed_deployment_is_told_once(sent: list[notifications.Message], task: str | None, told: bool) -> None:
+    if task:
+        callbacks.deployment_task_failed(deployment_context(task))
+    callbacks.deployment_run_failed(deployment_context("x", params={"dataset": "parcels"}, reason="timed_out"))
+    assert bool(sent) is told, "a failure within the deployment is told by a task of its own"
+    if told:
+        assert sent[0].subject.startswith("parcels: deploy_model failed")
+        assert ("no version is named" if task else "timed_out") in sent[0].text
+
+
+@pytest.mark.parametrize(
+    "callback",
+    [
+        callbacks.task_failed,
+        callbacks.run_failed,
+        callbacks.deployment_task_failed,
+        callbacks.deployment_run_failed,
+    ],
+)
 def test_callbacks_never_raise(callback: Any, caplog: pytest.LogCaptureFixture) -> None:
     callback({})
     assert "the run itself is not affected" in caplog.text

@@ -65,6 +65,15 @@ def test_nothing_gives_nothing() -> None:
     assert landing.plan([], []) == landing.Plan([], [])
 
 
+def test_labels_and_quarantined_files_are_no_data(s3: Any) -> None:
+    land(s3, "labels/parcels/parcels/late.parquet")
+    land(s3, "labels/parcels/2026-03-01.parquet")
+    land(s3, "quarantine/parcels/parcels/bad.parquet")
+    assert landed() == []
+    land(s3, "parcels/parcels/jan.parquet")
+    assert [found.key for found in landed()] == ["parcels/parcels/jan.parquet"]
+
+
 @pytest.mark.parametrize(
     ("head", "identity"),
     [

@@ -170,6 +170,14 @@ def test_a_mistake_in_a_model_is_told_once_with_file_and_key(bundle: Path, mista
     assert str(refused.value) == f"{MODEL}: {message}"
 
 
+@pytest.mark.parametrize("name", ["labels", "quarantine"])
+def test_a_dataset_is_not_named_like_a_folder_with_another_use(bundle: Path, name: str) -> None:
+    text = (bundle / MODEL).read_text().replace("name: parcels", f"name: {name}", 1)
+    (bundle / f"config/models/{name}.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=f"{name}.yaml: name: '{name}' is a folder of the landing bucket"):
+        load_model(name)
+
+
 def test_several_mistakes_are_told_at_once(bundle: Path) -> None:
     change(bundle / MODEL, "metric: roc_auc", "metric: auc")
     change(bundle / MODEL, "test_days: 2", "test_days: two")

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import json
+import socket
+import time
+from collections.abc import Callable
 from typing import Any
 
 import boto3
 import pytest
 
-from mlplatform import notifications
-from mlplatform.config import Notifications, Settings
+from mlplatform import channels, notifications
+from mlplatform.config import Email, Notifications, Settings, Slack
 
 
 def with_topic(settings: Settings, arn: str | None) -> Settings:
@@ -63,6 +66,68 @@ def test_a_dead_notifier_fails_nothing(
     settings = with_topic(settings, "arn:aws:sns:us-east-1:123456789012:gone")
     assert not notifications.send(settings, notifications.nothing_to_do("parcels", "x"))
     assert "could not be sent" in caplog.text
+
+
+def test_a_notifier_that_hangs_is_given_up(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A server that takes connections and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.getsockname()[1]}")
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
+        told = Notifications(topic_arn="arn:aws:sns:us-east-1:123456789012:slow", timeout_seconds=0.3)
+        hanging = settings.model_copy(update={"notifications": told})
+        started = time.monotonic()
+        assert not notifications.send(hanging, notifications.nothing_to_do("parcels", "x"))
+        assert time.monotonic() - started < 3, "far less than the library would wait"
+    assert "no answer in 0.3 s" in caplog.text
+
+
+def ways(monkeypatch: pytest.MonkeyPatch, **broken: BaseException) -> list[str]:
+    taken: list[str] = []
+
+    def way(name: str) -> Callable[..., None]:
+        def take(*args: object) -> None:
+            taken.append(name)
+            if name in broken:
+                raise broken[name]
+
+        return take
+
+    for name in ("publish", "post", "mail"):
+        monkeypatch.setattr(channels, name, way(name))
+    return taken
+
+
+def everywhere(settings: Settings) -> Settings:
+    told = Notifications(
+        topic_arn="arn",
+        topic_events=["failed", "deployed"],
+        slack=Slack(connection="s", events=["failed", "approval-wanted"]),
+        email=Email(connection="m", recipients=["a@example.org"], events=["failed"]),
+    )
+    return settings.model_copy(update={"notifications": told})
+
+
+def test_each_kind_of_event_goes_where_it_is_wanted(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    taken = ways(monkeypatch)
+    settings = everywhere(settings)
+    assert notifications.send(settings, notifications.failed("p", "r", None, "x", None))
+    assert sorted(taken) == ["mail", "post", "publish"]
+    taken.clear()
+    assert notifications.send(settings, notifications.approval_wanted("p", "1", [], 20, []))
+    assert taken == ["post"]
+    assert not notifications.send(settings, notifications.nothing_to_do("p", "x"))
+
+
+@pytest.mark.parametrize("error", [ConnectionError("away"), SystemExit(1), ModuleNotFoundError("no provider")])
+def test_one_dead_way_does_not_keep_the_others_from_it(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    taken = ways(monkeypatch, publish=error, mail=error)
+    assert notifications.send(everywhere(settings), notifications.failed("p", "r", None, "x", None))
+    assert sorted(taken) == ["mail", "post", "publish"]
 
 
 def test_a_failure_names_run_task_reason_and_log() -> None:

@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
-from mlplatform import gate, pipeline, runs, storage
-from mlplatform.config import InputManifest, RunConfig, Settings
-from mlplatform.results import DeployResult, EvaluateResult, Score, StepFailure, TrainResult, ValidateResult
+from mlplatform import approval, gate, pipeline, runs, storage
+from mlplatform.config import Guards, InputManifest, RunConfig, Settings
+from mlplatform.results import EvaluateResult, Latency, StepFailure, TrainResult, ValidateResult
 from mlplatform.runs import RunPaths, RunRecord
 from mlplatform.selection import Selection
 from mlplatform.steps import Refused
+from tests.unit.mlplatform.evaluations import evaluation
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 PARAMS: dict[str, Any] = {
@@ -74,37 +75,25 @@ class Story:
         run_config = storage.read_document(paths.step("evaluate", "config.json"), RunConfig)
         assert run_config.candidate is not None
         assert run_config.candidate.version == registered["version"]
-        result = EvaluateResult(
-            run_key="key",
-            started_at=NOW,
-            finished_at=NOW,
-            candidate=Score(model_version=registered["version"], run_id="r", metrics={"roc_auc": value}),
-            champion=Score(model_version=champion[0], run_id="c", metrics={"roc_auc": champion[1]})
-            if champion
-            else None,
-            rows=10,
-            test_uris=["s3://data/t"],
-            evaluation_digest="digest",
-            examples_uri="s3://data/examples.json",
-            report_uri="s3://data/evaluation.html",
+        result = evaluation(
+            value,
+            *([champion[1]] if champion else []),
+            champion_version=champion[0] if champion else "",
+            candidate_version=registered["version"],
+            model_digest=run_config.candidate.model_digest,
         )
         storage.write_document(paths.step("evaluate", "result.json"), result)
         return pipeline.decide(self.settings, paths.prefix)
 
-    def deploy(self, paths: RunPaths, version: str) -> None:
-        result = DeployResult(
-            run_key="key",
-            started_at=NOW,
-            finished_at=NOW,
-            endpoint_name="parcels",
-            endpoint_config_name="parcels-1",
-            model_version=version,
-            previous_version=None,
-            smoke_rows=5,
-            smoke_max_difference=0.0,
+    def approve(self, paths: RunPaths, owner: str = "a") -> approval.Recorded:
+        given = pipeline.approve_automatically(self.settings, paths.prefix)
+        return pipeline.record_approval(
+            self.settings, paths.prefix, given.model_dump(mode="json"), f"train_model/{owner}"
         )
-        storage.write_document(paths.step("deploy", "result.json"), result)
-        self.registry.aliases["champion"] = version
+
+    def conclude(self, paths: RunPaths, owner: str, held: approval.Recorded | None = None) -> Any:
+        answer = held.answer.model_dump(mode="json") if held else None
+        return pipeline.conclude(self.settings, paths.prefix, owner, None, answer)
 
     def promoted(self, owner: str) -> RunPaths:
         """A whole run that ends with a live model."""
@@ -113,8 +102,8 @@ class Story:
         self.validate(paths)
         self.train(paths, 0.7, 0.8, 0.75)
         decision = self.evaluate(paths, 0.8)
-        self.deploy(paths, decision.candidate_version)
-        pipeline.conclude(self.settings, paths.prefix, owner, None)
+        self.conclude(paths, owner, self.approve(paths, owner))
+        self.registry.aliases["champion"] = decision.candidate_version  # as a deployment does
         return paths
 
 
@@ -123,7 +112,7 @@ def story(settings: Settings, s3: Any, fake_registry: Any, make_trained: Any) ->
     return Story(settings, s3, fake_registry, make_trained)
 
 
-def test_the_first_model_goes_live(story: Story) -> None:
+def test_the_first_model_is_approved(story: Story) -> None:
     story.land("jan")
     resolved = story.resolve("a")
     assert resolved.granted
@@ -138,21 +127,21 @@ def test_the_first_model_goes_live(story: Story) -> None:
     assert (best["trial"], best["value"]) == (1, 0.8)
     decision = story.evaluate(resolved.paths, 0.8)
     assert decision.outcome == "promote"
-    deployment = storage.read_document(resolved.paths.step("deploy", "config.json"), RunConfig).deployment
-    assert deployment is not None
-    assert (deployment.endpoint_name, deployment.examples_uri) == ("parcels", "s3://data/examples.json")
     version = story.registry.versions[0]
     assert version.source == "mlflow-artifacts:/1/run-1/artifacts/model"
     assert version.tags["trial"] == "1"
     assert version.tags["gate_outcome"] == "promote"
-    assert version.tags["evaluation_digest"] == "digest"
+    assert version.tags["evaluation_digest"] == decision.evaluation_digest
     assert version.tags["task"] == "binary"
     assert version.tags["validation_report"] == "s3://data/validation.html"
     assert version.tags["evaluation_report"] == "s3://data/evaluation.html"
     assert story.registry.aliases == {"challenger": "1"}, "the deployer alone makes a champion"
-    story.deploy(resolved.paths, "1")
-    message = pipeline.conclude(story.settings, resolved.paths.prefix, "a", None)
-    assert message.event == "deployed"
+    held = story.approve(resolved.paths)
+    assert (held.answer.by, held.answer.source) == ("policy", "policy")
+    assert version.tags["approval_evaluation_digest"] == decision.evaluation_digest
+    message = story.conclude(resolved.paths, "a", held)
+    assert message.event == "approved"
+    assert message.lines[0].startswith("Version 1 of parcels was approved by policy (")
     assert "3 trials: 3 succeeded; 0.30 GPU-hours" in message.text
     assert "Report: https://" in message.text
     assert "prefix=evaluation.html" in message.text
@@ -168,8 +157,12 @@ def test_a_worse_model_is_rejected_and_nothing_is_deployed(story: Story) -> None
     story.train(paths, 0.7)
     decision = story.evaluate(paths, 0.79, champion=("1", 0.8))
     assert decision.outcome == "reject"
-    assert storage.try_read_bytes(paths.step("deploy", "config.json")) is None
-    message = pipeline.conclude(story.settings, paths.prefix, "b", None)
+    with pytest.raises(Refused, match="the gate's outcome is reject"):
+        story.approve(paths)
+    said_yes = {"outcome": "approved", "by": "x", "reason": "", "at": NOW.isoformat(), "source": "airflow"}
+    with pytest.raises(Refused, match="the gate rejected version 2: nobody can approve it"):
+        pipeline.record_approval(story.settings, paths.prefix, said_yes, "train_model/b")
+    message = story.conclude(paths, "b")
     assert message.event == "rejected"
     assert "worse than the champion" in message.text
     assert "prefix=evaluation.html" in message.text
@@ -186,7 +179,7 @@ def test_the_same_data_landed_twice_trains_once(story: Story) -> None:
     assert "were done before by a" in again.message
     assert "version 1 was promoted" in again.message
     assert story.s3.list_objects_v2(Bucket="landing").get("Contents") is None, "the duplicates are gone"
-    message = pipeline.conclude(story.settings, again.paths.prefix, "b", again.message)
+    message = pipeline.conclude(story.settings, again.paths.prefix, "b", again.message, None)
     assert message.event == "nothing-to-do"
     assert storage.read_document(first.record, RunRecord).owner == "a", "the finished run stays as it was"
 
@@ -222,7 +215,7 @@ def test_thresholds_of_one_run(story: Story) -> None:
     story.land("jan")
     paths = story.resolve("a", minimum_quality=0.95).paths
     policy = storage.read_document(paths.config, RunConfig).policy
-    assert (policy.minimum_quality, policy.minimum_improvement) == (0.95, 0.01)
+    assert (policy.minimum_quality, policy.comparison.margin) == (0.95, 0.01)
 
 
 def test_where_a_run_waits(settings: Settings) -> None:
@@ -319,21 +312,102 @@ def test_an_evaluation_of_another_candidate_decides_nothing(story: Story) -> Non
         pipeline.decide(story.settings, paths.prefix)
 
 
+@pytest.mark.parametrize("change", [{"rows": 10_000}, {"test_digest": "others"}, {"evaluation_digest": "another"}])
+def test_an_evaluation_that_was_changed_decides_nothing(story: Story, change: Any) -> None:
+    story.land("jan")
+    paths = story.resolve("a").paths
+    story.train(paths, 0.9)
+    story.evaluate(paths, 0.5)
+    found = storage.read_document(paths.step("evaluate", "result.json"), EvaluateResult)
+    storage.write_document(paths.step("evaluate", "result.json"), found.model_copy(update=change))
+    with pytest.raises(
+        Refused, match=r"evaluate/result\.json: its numbers do not have the digest .*it was changed since"
+    ):
+        pipeline.decide(story.settings, paths.prefix)
+
+
+def test_a_latency_that_was_changed_decides_nothing(story: Story) -> None:
+    story.land("jan")
+    paths = story.resolve("a").paths
+    story.train(paths, 0.9)
+    story.evaluate(paths, 0.9)
+    found = storage.read_document(paths.step("evaluate", "result.json"), EvaluateResult)
+    quick = found.candidate.model_copy(update={"latency": Latency(single_ms=0.1, batch_ms=0.001)})
+    storage.write_document(paths.step("evaluate", "result.json"), found.model_copy(update={"candidate": quick}))
+    with pytest.raises(Refused, match="it was changed since"):
+        pipeline.decide(story.settings, paths.prefix)
+
+
+def test_data_that_was_never_validated_is_rejected(story: Story) -> None:
+    story.land("jan")
+    paths = story.resolve("a").paths
+    story.train(paths, 0.9)
+    assert story.evaluate(paths, 0.9).outcome == "reject"
+    story.validate(paths)
+    assert pipeline.decide(story.settings, paths.prefix).outcome == "promote"
+
+
+def test_where_a_person_must_approve_nothing_is_deployed_yet(story: Story) -> None:
+    story.settings = story.settings.model_copy(update={"policy": Guards()})
+    story.land("jan")
+    paths = story.resolve("a").paths
+    story.validate(paths)
+    story.train(paths, 0.9)
+    decision = story.evaluate(paths, 0.9)
+    assert decision.outcome == "needs-approval"
+    assert storage.read_document(paths.decision, gate.Decision) == decision
+    with pytest.raises(Refused, match="only promote needs no person"):
+        story.approve(paths)
+    with pytest.raises(Refused, match="nobody has answered; clear the tasks in approval"):
+        story.conclude(paths, "a")
+
+
+def test_what_a_person_reads_before_answering(story: Story) -> None:
+    story.promoted("a")
+    story.settings = story.settings.model_copy(update={"policy": Guards()})
+    story.land("feb")
+    paths = story.resolve("b").paths
+    story.validate(paths)
+    story.train(paths, 0.9)
+    story.evaluate(paths, 0.9, champion=("1", 0.8))
+    asked = pipeline.ask(story.settings, paths.prefix)
+    assert asked["subject"] == "Deploy version 2 of parcels instead of version 1?"
+    for text in (
+        "| version | 2 | 1 |",
+        "| roc_auc | 0.9000 | 0.8000 |",
+        "Improvement in roc_auc: +0.1000, ",
+        "% interval +",
+        "a person must approve it",
+        "| comparison | yes |",
+        "[Evaluation report](https://",
+        "[model version](http://mlflow.invalid/#/models/parcels/versions/2)",
+        story.registry.versions[1].tags["evaluation_digest"],
+    ):
+        assert text in asked["body"], asked["body"]
+
+
+@pytest.mark.parametrize(("outcome", "event"), [("rejected", "rejected"), ("expired", "expired")])
+def test_a_person_who_says_no_or_nothing(story: Story, outcome: str, event: str) -> None:
+    story.settings = story.settings.model_copy(update={"policy": Guards()})
+    story.land("jan")
+    paths = story.resolve("a").paths
+    story.validate(paths)
+    story.train(paths, 0.9)
+    story.evaluate(paths, 0.9)
+    answer = {"outcome": outcome, "by": "jane", "reason": "not now", "at": NOW.isoformat(), "source": "airflow"}
+    held = pipeline.record_approval(story.settings, paths.prefix, answer, "train_model/a")
+    message = story.conclude(paths, "a", held)
+    assert message.event == event
+    assert "not now" in message.text
+    record = storage.read_document(paths.record, RunRecord)
+    assert (record.outcome, "not now" in record.reasons[0]) == ("rejected", True)
+
+
 def test_a_nan_metric_is_rejected(story: Story) -> None:
     story.land("jan")
     paths = story.resolve("a").paths
     story.train(paths, 0.9)
     assert story.evaluate(paths, None).outcome == "reject"
-
-
-def test_a_promotion_without_a_deployment_is_not_told_as_done(story: Story) -> None:
-    story.land("jan")
-    paths = story.resolve("a").paths
-    story.train(paths, 0.9)
-    story.evaluate(paths, 0.9)
-    with pytest.raises(storage.StorageError, match=r"deploy/result\.json: no such object"):
-        pipeline.conclude(story.settings, paths.prefix, "a", None)
-    assert storage.read_document(paths.record, RunRecord).state == "running"
 
 
 def test_a_failed_run_taken_up_again_keeps_what_was_done(story: Story) -> None:

@@ -1,4 +1,4 @@
-"""Command line: ``python -m deployer deploy --config … --input … --output …``."""
+"""Command line: ``python -m deployer deploy --config … --input … --output …``, and ``variants`` for people."""
 
 from __future__ import annotations
 
@@ -27,4 +27,8 @@ def _deploy() -> StepDefinition:
 
 
 if __name__ == "__main__":
+    if sys.argv[1:2] == ["variants"]:
+        from deployer import variants
+
+        sys.exit(variants.main(sys.argv[2:]))
     sys.exit(main("deployer", {"deploy": _deploy}, sys.argv[1:]))

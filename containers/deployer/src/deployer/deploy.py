@@ -1,7 +1,8 @@
 """Step ``deploy``: model registry -> S3 -> SageMaker -> smoke test -> alias ``champion``, in this order.
 
 Everything up to the change of the endpoint can be done again and changes nothing that is live: an error there
-is tried again. Any error after it puts the endpoint back as it was, and ends the step for good.
+is tried again. Any error after it puts the endpoint back as it was, and ends the step for good. Once the champion
+has moved only notes are left to write, and an error is tried again.
 """
 
 from __future__ import annotations
@@ -11,110 +12,279 @@ import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 
+from deployer.cleanup import clean_up
 from deployer.package import find_model, pack
-from deployer.plan import Plan, make_plan
-from deployer.registry import CHAMPION, Registry
-from deployer.rollout import Intent, Rollout
-from deployer.sagemaker_api import SageMaker
+from deployer.plan import VARIANT, Plan, Variant, made_for, make_plan
+from deployer.registry import CHAMPION, DEPLOYMENT, PREVIOUS, Registry
+from deployer.rollout import Api, Intent, Rollout, StuckError
+from deployer.sagemaker_api import EndpointState, SageMaker
 from deployer.smoke import check_answer, make_request
+from deployer.strategy import Strategy, check_alarms, choose
+from deployer.verify import checks_made, differences, weights_to_change
 from mlplatform import storage
-from mlplatform.config import RunConfig
-from mlplatform.results import DeployResult, Examples
+from mlplatform.config import Deployment, RunConfig
+from mlplatform.deployment_lock import DeploymentLock, LockLost
+from mlplatform.results import DeployResult, Examples, LiveVariant
 from mlplatform.steps import Refused, StepContext
 
 log = logging.getLogger(__name__)
 
 
 def run(context: StepContext) -> DeployResult:
-    """Put the run's candidate live."""
-    config = context.config
-    plan = make_plan(config)
-    examples = _read_examples(config)
-    registry = Registry(config.tracking_uri, plan.registered_model)
-    champion = registry.version_of(CHAMPION)
-    _publish(registry, plan)
-    sagemaker = SageMaker(plan.region)
-    sagemaker.ensure_model(plan)
-    sagemaker.ensure_config(plan)
-    intent_uri = storage.join(context.output, "intent.json")
-    rollout = Rollout(
-        sagemaker,
-        plan,
-        read_intent=lambda: storage.try_read_document(intent_uri, Intent),
-        write_intent=lambda intent: _write(intent_uri, intent),
-    )
-    rollout.start()
-    try:
-        rollout.finish()
-        difference = check_answer(
-            sagemaker.invoke(plan.endpoint_name, make_request(examples)),
-            examples,
-            plan.version,
-            plan.model_digest,
-            config.model.task,
+    """Put the run's candidate live, or put the previous version back."""
+    plan = make_plan(context.config)
+    bucket, _ = storage.split_uri(context.output)
+    # Not the DAG run: two deployments of one training's model are two.
+    uri = f"s3://{bucket}/deployments/{context.config.model.name}/lock.json"
+    with DeploymentLock(uri, context.output) as lock:
+        registry = Registry(context.config.tracking_uri, plan.registered_model)
+        return _Deployment(context, lock, SageMaker(plan.region), registry).run(plan)
+
+
+class _Deployment:
+    """One deployment, while it has the lock."""
+
+    def __init__(self, context: StepContext, lock: DeploymentLock, api: Api, registry: Registry) -> None:
+        assert context.config.deployment is not None  # make_plan has looked
+        self._context = context
+        self._config: RunConfig = context.config
+        self._deployment: Deployment = context.config.deployment
+        self._lock = lock
+        self._api = api
+        self._registry = registry
+        self._intent_uri = storage.join(context.output, "intent.json")
+
+    def run(self, plan: Plan) -> DeployResult:
+        if self._deployment.purpose == "rollback":
+            plan = self._reused(plan)
+        examples = {variant.name: _read_examples(variant.examples_uri) for variant in plan.variants}
+        rollout = Rollout(self._api, plan, self._lock.confirm, maximum_seconds=self._deployment.rollout.maximum_seconds)
+        state = rollout.look()
+        intent, strategy = self._intend(plan, state)
+        check_alarms(strategy, self._api.alarm_states(strategy.alarms), self._deployment.rollout.bake_seconds)
+        self._prepare(plan)
+        storage.write_document(self._intent_uri, intent)
+        rollout.start(state, strategy)
+        try:
+            rollout.finish()
+            rollout.verify()
+            verified_at = datetime.now(UTC)
+            variants = {variant.name: self._smoke(plan, variant, examples) for variant in plan.variants}
+            self._lock.confirm()
+            self._registry.promote(plan.version, intent.champion)
+        except (TimeoutError, LockLost):
+            raise  # it is still under way and cannot be stopped, or another one's business: the next attempt waits
+        except Exception as error:
+            raise self._give_up(error, plan, intent, rollout) from error
+        self._note(plan, intent)
+        smoked = variants[VARIANT]
+        return DeployResult(
+            purpose=self._deployment.purpose,
+            run_key=self._config.run_key,
+            started_at=self._context.started_at,
+            finished_at=datetime.now(UTC),
+            endpoint_name=plan.endpoint_name,
+            endpoint_config_name=plan.config_name,
+            previous_endpoint_config_name=intent.previous_config_name if intent.changes_configuration else None,
+            model_version=plan.version,
+            previous_version=intent.champion if intent.champion != plan.version else None,
+            strategy=intent.strategy,
+            strategy_reason=intent.strategy_reason,
+            seconds=(verified_at - intent.started_at).total_seconds() if intent.strategy != "none" else 0.0,
+            alarms=intent.alarms,
+            checks=[
+                *checks_made(plan),
+                *(f"variant {name}: {found.smoke_rows} examples answered" for name, found in variants.items()),
+            ],
+            variants=variants,
+            smoke_rows=smoked.smoke_rows,
+            smoke_max_difference=smoked.smoke_max_difference or 0.0,
         )
-        log.info("smoke test passed: %d rows, largest difference %.2g", len(examples.examples), difference)
-        tags = {"endpoint": plan.endpoint_name, "endpoint_config": plan.config_name, "deployment": "live"}
-        registry.tag(plan.version, tags)
-        registry.promote(plan.version, champion)
-    except TimeoutError:
-        raise  # it is still under way and cannot be stopped; the next attempt waits for it
-    except Exception as error:
-        raise _give_up(error, plan, champion, rollout, registry) from error
-    return DeployResult(
-        run_key=config.run_key,
-        started_at=context.started_at,
-        finished_at=datetime.now(UTC),
-        endpoint_name=plan.endpoint_name,
-        endpoint_config_name=plan.config_name,
-        model_version=plan.version,
-        previous_version=champion if champion != plan.version else None,
-        smoke_rows=len(examples.examples),
-        smoke_max_difference=difference,
-    )
+
+    def _reused(self, plan: Plan) -> Plan:
+        """Return the plan with the configuration that the version ran with before, where that still exists."""
+        tags = self._registry.tags(plan.version)
+        name = tags.get("endpoint_config", "")
+        config = self._api.describe_config(name) if made_for(plan.endpoint_name, name) else None
+        model = self._api.describe_model(config["ProductionVariants"][0]["ModelName"]) if config else None
+        reused = plan.reuse(name, config, model) if config else None
+        if reused is None:
+            log.info("version %s has no endpoint configuration any more; it is made anew", plan.version)
+        return reused or plan
+
+    def _intend(self, plan: Plan, state: EndpointState | None) -> tuple[Intent, Strategy]:
+        """Return what is about to be done, what was there before, and how; an earlier attempt's note is believed.
+
+        Raises:
+            Refused: what shall be rolled back to is not the previous version.
+        """
+        champion, previous = (self._registry.version_of(alias) for alias in (CHAMPION, PREVIOUS))
+        failed = state is not None and state.status == "Failed"
+        live = None if state is None or failed else state.config_name
+        noted = storage.try_read_document(self._intent_uri, Intent)
+        if noted is not None and not noted.is_of(plan, champion, previous, live):
+            noted = None
+        if self._deployment.purpose == "rollback" and noted is None and previous != plan.version:
+            now = "not set" if previous is None else f"version {previous} now"
+            raise Refused(
+                f"version {plan.version} of {plan.registered_model} cannot be rolled back to: the alias `previous` is "
+                f"{now}. Start the rollback again"
+            )
+        if state is None or failed:
+            strategy = Strategy("create")
+        elif live == plan.config_name:
+            strategy = Strategy("weights" if weights_to_change(plan, state) else "none")
+        else:
+            scaled = self._api.is_scaled(plan.endpoint_name, VARIANT)
+            strategy = choose(plan, self._deployment, state, scaled, noted.champion if noted else champion)
+        if strategy.reason:
+            log.info("all at once: %s", strategy.reason)
+        if noted is not None and live == plan.config_name:
+            return noted, strategy
+        how = {
+            "strategy": strategy.name,
+            "strategy_reason": strategy.reason,
+            "alarms": list(strategy.alarms),
+        }
+        if noted is not None:
+            return noted.model_copy(update=how), strategy
+        return (
+            Intent(
+                started_at=datetime.now(UTC),
+                endpoint_name=plan.endpoint_name,
+                model_version=plan.version,
+                config_name=plan.config_name,
+                previous_config_name=live,
+                previous_weights={variant.name: variant.weight for variant in state.variants} if state and live else {},
+                champion=champion,
+                previous=previous,
+                strategy=strategy.name,
+                strategy_reason=strategy.reason,
+                alarms=list(strategy.alarms),
+            ),
+            strategy,
+        )
+
+    def _prepare(self, plan: Plan) -> None:
+        """Make the models and the configuration, where they are not there yet.
+
+        Raises:
+            Refused: SageMaker refuses one, or there is another one of its name.
+        """
+        for variant in plan.variants:
+            there = self._api.describe_model(variant.model_name)
+            if there is None or self._deployment.purpose == "deploy":
+                self._publish(plan, variant)
+            if there is None:
+                self._api.create_model(plan, variant)
+            else:
+                _check_same("model", variant.model_name, list(differences(variant.model, there)))
+        config = self._api.describe_config(plan.config_name)
+        if config is None:
+            self._api.create_config(plan)
+        else:
+            _check_same("endpoint configuration", plan.config_name, list(differences(plan.config, config)))
+
+    def _publish(self, plan: Plan, variant: Variant) -> None:
+        """Put the version's files where SageMaker fetches them from."""
+        with tempfile.TemporaryDirectory() as scratch:
+            uri = f"models:/{plan.registered_model}/{variant.version}"
+            files = self._registry.download(variant.version, Path(scratch) / "model")
+            archive = pack(find_model(files, variant.model_digest, uri), Path(scratch) / "model.tar.gz")
+            content = archive.read_bytes()
+            if storage.try_read_bytes(variant.model_data_url) != content:
+                storage.write_bytes(variant.model_data_url, content, content_type="application/gzip")
+            log.info("%s is at %s, %d bytes", uri, variant.model_data_url, len(content))
+
+    def _smoke(self, plan: Plan, variant: Variant, examples: dict[str, Examples | None]) -> LiveVariant:
+        """Ask a variant, and compare its answers with those of the evaluation."""
+        own, any_rows = examples[variant.name], examples[VARIANT]
+        rows = own or any_rows
+        assert rows is not None  # the candidate's examples are demanded
+        difference = check_answer(
+            self._api.invoke(plan.endpoint_name, variant.name, make_request(rows)),
+            rows,
+            variant.version,
+            variant.model_digest,
+            self._config.model.task,
+            compare=own is not None,
+        )
+        log.info(
+            "smoke test of %s passed: %d rows, largest difference %s", variant.name, len(rows.examples), difference
+        )
+        return LiveVariant(
+            model_version=variant.version,
+            share=variant.weight,
+            smoke_rows=len(rows.examples),
+            smoke_max_difference=difference,
+        )
+
+    def _note(self, plan: Plan, intent: Intent) -> None:
+        """Write down what is live now, and remove what nobody goes back to."""
+        for variant in plan.variants:
+            tags = {"endpoint": plan.endpoint_name, "endpoint_variant": variant.name}
+            if variant.name == VARIANT:
+                # What a rollback to this version puts back, and tests it with.
+                tags |= {"endpoint_config": plan.config_name, "examples_uri": self._deployment.examples_uri}
+            self._registry.tag(variant.version, tags)
+        rolling_back = self._deployment.purpose == "rollback"
+        challenger = plan.challenger.version if plan.challenger else None
+        self._registry.mark_live(plan.version, challenger, "rolled-back" if rolling_back else "replaced")
+        kept = {plan.config_name, intent.previous_config_name or ""}
+        if intent.champion is not None:
+            kept.add(self._registry.tags(intent.champion).get("endpoint_config", ""))
+        try:
+            self._lock.confirm()
+            clean_up(self._api, plan.endpoint_name, kept, self._deployment.kept_configurations)
+        except LockLost:
+            raise
+        except Exception as error:  # what is live is right; the next deployment cleans up too
+            log.warning("could not clean up: %s", error)
+
+    def _give_up(self, error: Exception, plan: Plan, intent: Intent, rollout: Rollout) -> Exception:
+        """Put back what was live and return the error that says so."""
+        problem = f"version {plan.version} was not deployed: {' '.join(str(error).split()).rstrip('.')}"
+        log.error("%s", problem)
+        if intent.champion == plan.version and intent.strategy == "none":
+            # The champion was live before this run; what was there before the champion is not what should be now.
+            return RuntimeError(f"champion {plan.version} on endpoint {plan.endpoint_name}: {error}")
+        stuck = False
+        try:
+            now = rollout.restore(intent)
+        except LockLost as lost:
+            return lost
+        except StuckError as second:
+            stuck, now = True, f"putting back what was live failed too: {second}"
+        except Exception as second:
+            return RuntimeError(f"{problem}. Putting back what was live failed too: {second}")
+        champion = intent.champion
+        try:
+            self._registry.put_back(champion, intent.previous)
+            if self._deployment.purpose == "deploy" and champion != plan.version:
+                self._registry.tag(plan.version, {DEPLOYMENT: "rolled-back"})
+        except Exception as second:  # worth less than the message
+            log.warning("could not put back aliases and tags of version %s: %s", plan.version, second)
+        who = f"the champion is still version {champion}" if champion else "there is no champion"
+        message = f"{problem}. Now {now}; {who}"
+        storage.write_document(self._intent_uri, intent.model_copy(update={"ended": True}))
+        return Refused(message, kind="bad-config" if stuck else "rolled-back")
 
 
-def _read_examples(config: RunConfig) -> Examples:
-    assert config.deployment is not None  # make_plan has looked
+def _read_examples(uri: str | None) -> Examples | None:
+    if uri is None:
+        return None
     try:
-        examples = storage.read_document(config.deployment.examples_uri, Examples)
-    except storage.StorageError as error:
+        examples = storage.read_document(uri, Examples)
+    except (storage.StorageError, ValueError) as error:
         raise Refused(str(error)) from None
     if not examples.examples:
-        raise Refused(f"{config.deployment.examples_uri}: has no examples; a smoke test needs at least one")
+        raise Refused(f"{uri}: has no examples; a smoke test needs at least one")
     return examples
 
 
-def _publish(registry: Registry, plan: Plan) -> None:
-    """Put the version's files where SageMaker fetches them from."""
-    with tempfile.TemporaryDirectory() as scratch:
-        uri = f"models:/{plan.registered_model}/{plan.version}"
-        model = find_model(registry.download(plan.version, Path(scratch) / "model"), plan.model_digest, uri)
-        archive = pack(model, Path(scratch) / "model.tar.gz")
-        content = archive.read_bytes()
-        if storage.try_read_bytes(plan.model_data_url) != content:
-            storage.write_bytes(plan.model_data_url, content, content_type="application/gzip")
-        log.info("%s is at %s, %d bytes", uri, plan.model_data_url, len(content))
-
-
-def _write(uri: str, intent: Intent) -> None:
-    storage.write_document(uri, intent)
-
-
-def _give_up(error: Exception, plan: Plan, champion: str | None, rollout: Rollout, registry: Registry) -> Exception:
-    """Put back what was live and return the error that says so."""
-    problem = f"version {plan.version} was not deployed: {' '.join(str(error).split())}"
-    log.error("%s", problem)
-    if champion == plan.version and not rollout.changed:
-        # The champion was live before this run; what was there before the champion is not what should be now.
-        return RuntimeError(f"champion {plan.version} on endpoint {plan.endpoint_name}: {error}")
-    try:
-        now = rollout.restore()
-    except Exception as second:
-        return RuntimeError(f"{problem}. Putting back what was live failed too: {second}")
-    try:
-        registry.tag(plan.version, {"deployment": "rolled-back"})
-    except Exception as second:  # worth less than the message
-        log.warning("could not tag version %s: %s", plan.version, second)
-    who = f"the champion is still version {champion}" if champion else "there is no champion"
-    return Refused(f"{problem}. Now {now}; {who}", kind="rolled-back")
+def _check_same(kind: str, name: str, found: list[str]) -> None:
+    if found:
+        raise Refused(
+            f"there is a {kind} {name} with other content ({'; '.join(found)}); delete it and try again",
+            kind="bad-config",
+        )

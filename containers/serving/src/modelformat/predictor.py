@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,19 +15,29 @@ from numpy.typing import NDArray
 
 from modelformat.integrity import digest
 from modelformat.manifest import Manifest, ModelFormatError, read_manifest
+from modelformat.one_row import Call, OneRow, call_lightgbm, call_onnx, call_trees, call_xgboost, probe_rows
+from modelformat.onnx_session import open_session
 from modelformat.transform import Column, Encoder
+from modelformat.trees import MAX_FILE_BYTES, UnknownTreesError
+
+_log = logging.getLogger(__name__)
 
 Engine = Callable[[NDArray[np.float32]], NDArray[Any]]
+# Makes the engine's prediction of the one row in a buffer.
+MakeCall = Callable[[NDArray[np.float32]], Call]
 
 
 class Predictor:
     """A saved model, ready to predict. Thread-safe."""
 
-    def __init__(self, manifest: Manifest, engine: Engine, model_digest: str) -> None:
+    def __init__(
+        self, manifest: Manifest, engine: Engine, model_digest: str, make_calls: Sequence[MakeCall] = ()
+    ) -> None:
         self.manifest = manifest
         self.encoder = Encoder(manifest.features)
         self.digest = model_digest
         self._engine = engine
+        self._make_calls = make_calls
         # Shape of a prediction without its rows.
         self._one: tuple[int, ...] = (len(manifest.classes or ()),) if manifest.task == "multiclass" else ()
 
@@ -43,7 +54,8 @@ class Predictor:
         """
         manifest = read_manifest(directory)
         path = directory / manifest.model_file
-        predictor = cls(manifest, _OPEN[manifest.engine](path, threads), digest(directory))
+        engine, make_calls = _OPEN[manifest.engine](path, threads)
+        predictor = cls(manifest, engine, digest(directory), make_calls)
         # A file that loads may still not take these inputs; one prediction of an empty row tells now, not later.
         try:
             answer = predictor.predict({name: [None] for name in predictor.encoder.names})
@@ -71,6 +83,24 @@ class Predictor:
             InputError: the columns are not what the model was trained on.
         """
         return self.predict_encoded(self.encoder.encode(columns))
+
+    def one_row(self) -> OneRow | None:
+        """Return what predicts single rows fastest, for one thread, or None where all that is faster answers otherwise.
+
+        It is tried with rows of all kinds: it must give exactly what `predict` gives.
+        """
+        rows, names = probe_rows(self.manifest.features), self.encoder.names
+        expected = [self.predict({name: [row[i]] for i, name in enumerate(names)}).reshape(-1).tolist() for row in rows]
+        for make_call in self._make_calls:
+            # The engine keeps the address; the buffer lives in what is returned.
+            buffer = np.zeros((1, self.encoder.width), dtype=np.float32)
+            try:
+                one_row = OneRow(self.manifest.features, buffer, make_call(buffer), single=not self._one)
+                if [one_row.predict(row) for row in rows] == expected:
+                    return one_row
+            except Exception as error:  # another version of the library, or a model that the way does not know
+                _log.info("no short way: %s: %s", type(error).__name__, _first_line(error))
+        return None
 
     def predict_encoded(self, encoded: NDArray[np.float32]) -> NDArray[np.float64]:
         """Like `predict`, for a matrix (rows, width) that is encoded already."""
@@ -115,7 +145,7 @@ def _import_without(name: str, *unneeded: str) -> Any:
             sys.modules.pop(module, None)
 
 
-def _open_xgboost(path: Path, threads: int | None) -> Engine:
+def _open_xgboost(path: Path, threads: int | None) -> tuple[Engine, tuple[MakeCall, ...]]:
     xgboost = import_xgboost()
     booster = xgboost.Booster()
     try:
@@ -129,10 +159,15 @@ def _open_xgboost(path: Path, threads: int | None) -> Engine:
         answer: NDArray[np.float32] = booster.inplace_predict(encoded, validate_features=False)
         return answer
 
-    return predict
+    def through_trees(buffer: NDArray[np.float32]) -> Call:
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise UnknownTreesError(f"more than {MAX_FILE_BYTES} bytes")
+        return call_trees(bytes(booster.save_raw("json")), buffer)
+
+    return predict, (through_trees, lambda buffer: call_xgboost(xgboost, booster, buffer))
 
 
-def _open_lightgbm(path: Path, threads: int | None) -> Engine:
+def _open_lightgbm(path: Path, threads: int | None) -> tuple[Engine, tuple[MakeCall, ...]]:
     lightgbm = import_lightgbm()
     try:
         text = path.read_text(encoding="utf-8")
@@ -146,7 +181,7 @@ def _open_lightgbm(path: Path, threads: int | None) -> Engine:
         answer: NDArray[np.float64] = booster.predict(encoded, **options)
         return answer
 
-    return predict
+    return predict, (lambda buffer: call_lightgbm(lightgbm, booster, buffer),)
 
 
 def _check_lightgbm(text: str) -> None:
@@ -168,17 +203,9 @@ def _usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _open_onnx(path: Path, threads: int | None) -> Engine:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    # Idle threads that spin would take the cores from everything else in the container.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.intra_op_num_threads = threads or _usable_cores()
-    options.inter_op_num_threads = 1
+def _open_onnx(path: Path, threads: int | None) -> tuple[Engine, tuple[MakeCall, ...]]:
     try:
-        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        session = open_session(str(path), threads or _usable_cores())
     except Exception as error:  # onnxruntime's exceptions have no common base
         raise ModelFormatError(f"{path}: not an ONNX model: {_first_line(error)}") from None
     inputs = [item.name for item in session.get_inputs()]
@@ -194,10 +221,10 @@ def _open_onnx(path: Path, threads: int | None) -> Engine:
         answer: NDArray[Any] = session.run(output, {feed: encoded})[0]
         return answer
 
-    return predict
+    return predict, (lambda buffer: call_onnx(session, feed, output, buffer),)
 
 
-_OPEN: dict[str, Callable[[Path, int | None], Engine]] = {
+_OPEN: dict[str, Callable[[Path, int | None], tuple[Engine, tuple[MakeCall, ...]]]] = {
     "xgboost": _open_xgboost,
     "lightgbm": _open_lightgbm,
     "onnx": _open_onnx,

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import signal
+import os
 import sys
-import time
 
 from serving import logs
 
@@ -15,56 +14,27 @@ def main(arguments: list[str]) -> int:
         print(f"usage: python -m serving [serve] (got {' '.join(arguments)!r})", file=sys.stderr)
         return 2
     logs.configure()
-    started = time.perf_counter()
-    from modelformat import ModelFormatError
-    from serving.model import load
     from serving.settings import Settings, SettingsError
 
     try:
         settings = Settings.from_environment()
-        model = load(settings)
-    except (SettingsError, ModelFormatError) as error:
+    except SettingsError as error:
         logs.write("startup-failed", message=str(error))
         return 1
+    # Read by the libraries when they are loaded: pools of as many threads as the machine has cores would forbid
+    # workers to be forked, and would wait for each other on cores that others use.
+    os.environ["OMP_NUM_THREADS"] = str(settings.threads)
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"
+    # ONNX Runtime would start a thread that reports its use; a server reports to nobody, and has to fork.
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+    from modelformat import ModelFormatError
+    from serving import supervisor
 
-    import uvicorn
-
-    from serving.app import create_app
-
-    seconds = round(time.perf_counter() - started, 3)
-    if model is None:
-        logs.write("no-model", directory=str(settings.model_directory), seconds=seconds)
-    else:
-        manifest = model.predictor.manifest
-        logs.write(
-            "model-loaded",
-            family=manifest.family,
-            engine=manifest.engine,
-            task=manifest.task,
-            features=len(manifest.features),
-            seconds=seconds,
-        )
-    server = uvicorn.Server(
-        uvicorn.Config(
-            create_app(model, settings),
-            host=settings.host,
-            port=settings.port,
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            lifespan="off",
-            timeout_graceful_shutdown=settings.drain_seconds,
-        )
-    )
-    # After draining, uvicorn raises the signal it got again. With these handlers that ends nothing, and the
-    # process exits 0: having drained is success.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: None)
-    server.run()
-    if not server.started:
+    try:
+        return supervisor.serve(settings)
+    except ModelFormatError as error:
+        logs.write("startup-failed", message=str(error))
         return 1
-    logs.write("stopped")
-    return 0
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from modelformat import ModelFormatError, Predictor
+from modelformat.one_row import OneRow
 from serving.settings import Settings
 
 
@@ -15,6 +16,8 @@ class Model:
     predictor: Predictor
     version: str | None
     digest: str
+    one_row: OneRow | None
+    """The short way of single rows, for one thread; found before workers are forked, so that they share it too."""
 
     @property
     def identity(self) -> dict[str, str | None]:
@@ -45,4 +48,4 @@ def load(settings: Settings) -> Model | None:
             f"{directory}: not the files of version {settings.model_version}: their digest is {predictor.digest}, "
             f"MODEL_DIGEST says {settings.model_digest}"
         )
-    return Model(predictor, settings.model_version, predictor.digest)
+    return Model(predictor, settings.model_version, predictor.digest, predictor.one_row())

@@ -6,15 +6,24 @@ import csv
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import orjson
-from numpy.typing import NDArray
 
 from modelformat import Encoder, NumberFeature
 from modelformat.transform import describe
 
 JSON = "application/json"
+JSON_LINES = "application/jsonlines"
 CSV = "text/csv"
+PARQUET = "application/vnd.apache.parquet"
+ARROW = "application/vnd.apache.arrow.stream"
+_BODY_TYPES = {kind: kind for kind in (JSON, JSON_LINES, CSV, PARQUET, ARROW)} | {
+    "application/x-ndjson": JSON_LINES,
+    "application/x-parquet": PARQUET,
+}
+_SHAPES = (
+    'expected {"instances": [{…}, …]}, {"columns": […], "data": [[…], …]}, {"dataframe_split": {…}}, '
+    '{"dataframe_records": [{…}, …]} or {"inputs": {"feature": […], …}}'
+)
 Columns = dict[str, Sequence[Any]]
 
 
@@ -33,21 +42,24 @@ def bad(message: str) -> RequestError:
 
 
 def body_type(content_type: str | None) -> str:
-    """Return the media type of a request body: JSON or CSV.
+    """Return the media type of a request body: one of the five.
 
     Raises:
         RequestError: 415.
     """
-    media_type, _, parameters = (content_type or JSON).partition(";")
+    if not content_type or content_type == JSON:
+        return JSON
+    media_type, _, parameters = content_type.partition(";")
     media_type = media_type.strip().lower()
     name, _, charset = parameters.strip().lower().partition("=")
     if name == "charset" and charset.strip("\"'") not in ("utf-8", "utf8", "us-ascii"):
         raise RequestError(415, "unsupported-media-type", f"charset {charset!r} is not supported; send UTF-8")
-    if media_type not in (JSON, CSV):
-        raise RequestError(
-            415, "unsupported-media-type", f"content type {media_type!r} is not supported; send {JSON} or {CSV}"
-        )
-    return media_type
+    known = _BODY_TYPES.get(media_type)
+    if known is None:
+        supported = ", ".join((JSON, JSON_LINES, CSV, PARQUET, ARROW))
+        message = f"content type {media_type[:100]!r} is not supported; send one of {supported}"
+        raise RequestError(415, "unsupported-media-type", message)
+    return known
 
 
 def answer_type(accept: str | None) -> str:
@@ -76,32 +88,89 @@ def answer_type(accept: str | None) -> str:
     return best
 
 
-def parse(media_type: str, body: bytes, encoder: Encoder) -> Columns:
+def parse(media_type: str, body: bytes, encoder: Encoder, max_decoded_bytes: int) -> Columns:
     """Return the columns of a request body, each feature of the model exactly once.
 
     Raises:
-        RequestError: 400, naming row (from 0) and column.
+        RequestError: 400, naming row (from 0) and column; 413, a columnar body that would be too large in memory.
     """
-    return _parse_csv(body, encoder) if media_type == CSV else _parse_json(body, encoder)
+    if media_type == JSON:
+        return from_json(load_json(body), encoder)
+    if media_type == CSV:
+        return _parse_csv(body, encoder)
+    if media_type == JSON_LINES:
+        return _parse_json_lines(body, encoder)
+    from serving import columnar  # brings pyarrow, which most servers never need
+
+    read = columnar.read_parquet if media_type == PARQUET else columnar.read_arrow
+    return read(body, encoder, max_decoded_bytes)
 
 
-def _parse_json(body: bytes, encoder: Encoder) -> Columns:
+def load_json(body: bytes) -> Any:
+    """Return a JSON body's content.
+
+    Raises:
+        RequestError: 400.
+    """
     try:
-        content = orjson.loads(body)
+        return orjson.loads(body)
     except orjson.JSONDecodeError as error:
         hint = "; a missing value is null in JSON, not NaN" if b"NaN" in body else ""
         raise bad(f"the body is not valid JSON at character {error.pos}{hint}") from None
+
+
+def from_json(content: Any, encoder: Encoder) -> Columns:
+    """Return the columns of any of the JSON shapes.
+
+    Raises:
+        RequestError: 400.
+    """
     if isinstance(content, dict):
-        if "instances" in content and len(content) == 1:
-            return _from_instances(content["instances"], encoder)
+        if len(content) == 1:
+            ((shape, value),) = content.items()
+            if shape in ("instances", "dataframe_records") or (shape == "inputs" and isinstance(value, list)):
+                return _from_instances(value, encoder, shape)
+            if shape == "inputs":
+                return _from_inputs(value, encoder)
+            if shape == "dataframe_split" and isinstance(value, dict):
+                content = value
         if "columns" in content and "data" in content and content.keys() <= {"columns", "data", "index"}:
             return _from_split(content["columns"], content["data"], encoder)
-    raise bad('expected {"instances": [{…}, …]} or {"columns": […], "data": [[…], …]}')
+    raise bad(_SHAPES)
 
 
-def _from_instances(instances: Any, encoder: Encoder) -> Columns:
+def _parse_json_lines(body: bytes, encoder: Encoder) -> Columns:
+    rows = []
+    for line in body.splitlines():
+        if line.strip():
+            try:
+                rows.append(orjson.loads(line))
+            except orjson.JSONDecodeError as error:
+                raise bad(f"row {len(rows)}: not valid JSON at character {error.pos}") from None
+    if not rows:
+        raise bad("the body is empty; expected an object with the features by name in each line")
+    return _from_instances(rows, encoder, "the body")
+
+
+def _from_inputs(inputs: Any, encoder: Encoder) -> Columns:
+    if not isinstance(inputs, dict):
+        raise bad("inputs: expected the features by name with a list of values each, or a list of rows")
+    check_names(list(inputs), encoder)
+    for name, values in inputs.items():
+        if type(values) is not list:
+            raise bad(f"column {name!r}: expected a list of values, got {describe(values)}")
+    rows = len(inputs[encoder.names[0]])
+    if not rows:
+        raise bad("inputs: expected at least one row")
+    for name, values in inputs.items():
+        if len(values) != rows:
+            raise bad(f"column {name!r}: {len(values)} values where {encoder.names[0]!r} has {rows}")
+    return inputs
+
+
+def _from_instances(instances: Any, encoder: Encoder, shape: str) -> Columns:
     if not isinstance(instances, list) or not instances:
-        raise bad("instances: expected a list with at least one row")
+        raise bad(f"{shape}: expected a list with at least one row")
     if set(map(type, instances)) != {dict}:
         row, value = next((row, value) for row, value in enumerate(instances) if type(value) is not dict)
         raise bad(f"row {row}: expected an object with the features by name, got {describe(value)}")
@@ -116,7 +185,7 @@ def _from_instances(instances: Any, encoder: Encoder) -> Columns:
     expected = len(encoder.names)
     for row, values in enumerate(instances):
         if len(values) != expected:
-            raise bad(f"row {row}, column {_unknown(values, encoder)!r}: not a feature of this model")
+            raise bad(f"row {row}, column {_unknown(values, encoder)}: not a feature of this model")
     return columns
 
 
@@ -125,7 +194,7 @@ def _from_split(names: Any, data: Any, encoder: Encoder) -> Columns:
         raise bad("columns: expected a list of feature names")
     if not isinstance(data, list) or not data:
         raise bad("data: expected a list with at least one row")
-    _check_names(names, encoder)
+    check_names(names, encoder)
     for row, values in enumerate(data):
         if type(values) is not list:
             raise bad(f"row {row}: expected a list of values, got {describe(values)}")
@@ -146,7 +215,7 @@ def _parse_csv(body: bytes, encoder: Encoder) -> Columns:
     if not lines:
         raise bad("the body is empty; expected a header line and at least one row")
     names, *data = lines
-    _check_names(names, encoder)
+    check_names(names, encoder)
     if not data:
         raise bad("expected at least one row below the header line")
     for row, line in enumerate(data):
@@ -162,49 +231,58 @@ def _parse_csv(body: bytes, encoder: Encoder) -> Columns:
     return columns
 
 
-def _csv_numbers(values: Sequence[str], name: str) -> list[float | None]:
-    numbers: list[float | None] = []
-    for row, value in enumerate(values):
-        try:
-            numbers.append(float(value) if value else None)
-        except ValueError:
-            raise bad(f"row {row}, column {name!r}: expected a number or nothing, got {describe(value)}") from None
-    return numbers
+def _csv_numbers(values: Sequence[str], name: str) -> Sequence[float | None]:
+    try:
+        return [float(value) if value else None for value in values]
+    except ValueError:
+        for row, value in enumerate(values):
+            try:
+                float(value or "nan")
+            except ValueError:
+                raise bad(f"row {row}, column {name!r}: expected a number or nothing, got {describe(value)}") from None
+        raise
 
 
-def _check_names(names: Sequence[str], encoder: Encoder) -> None:
+def check_names(names: Sequence[str], encoder: Encoder) -> None:
+    """Check that these are the features, each once, in any order.
+
+    Raises:
+        RequestError: 400.
+    """
     given = set(names)
     if len(given) != len(names):
-        raise bad(f"column {next(name for name in names if list(names).count(name) > 1)!r}: there twice")
+        raise bad(f"column {_short(next(name for name in names if list(names).count(name) > 1))}: there twice")
     for name in encoder.names:
         if name not in given:
             raise bad(f"column {name!r}: missing; send it empty or null if its values are not known")
     if len(given) != len(encoder.names):
-        raise bad(f"column {_unknown(names, encoder)!r}: not a feature of this model")
+        raise bad(f"column {_unknown(names, encoder)}: not a feature of this model")
 
 
 def _unknown(names: Any, encoder: Encoder) -> str:
     known = set(encoder.names)
-    return next(name for name in names if name not in known)
+    return _short(next(name for name in names if name not in known))
+
+
+def _short(name: str) -> str:
+    return repr(name if len(name) <= 80 else name[:77] + "...")
 
 
 def render(
-    media_type: str,
-    predictions: NDArray[np.float64],
-    identity: dict[str, str | None],
-    classes: Sequence[str] | None = None,
+    media_type: str, predictions: Sequence[Any], identity: orjson.Fragment, classes: Sequence[str] | None = None
 ) -> bytes:
     """Return the response body: predictions with the model's identity (JSON), or one prediction a line (CSV).
 
     Args:
-        predictions: (rows,) numbers, or (rows, classes) probabilities.
-        classes: their names, in order, where a prediction has several numbers.
+        predictions: a number per row, or a list of probabilities per row.
+        identity: what a JSON answer says of the model.
+        classes: names of the probabilities, in order, where a prediction has several numbers.
     """
     if media_type == CSV:
-        if predictions.ndim == 1:
-            return "".join(f"{value!r}\n" for value in predictions.tolist()).encode()
-        return "".join(f"{','.join(map(repr, row))}\n" for row in predictions.tolist()).encode()
-    answer: dict[str, Any] = {"predictions": predictions.tolist(), "model": identity}
+        if classes is None:
+            return "".join(f"{value!r}\n" for value in predictions).encode()
+        return "".join(f"{','.join(map(repr, row))}\n" for row in predictions).encode()
+    answer: dict[str, Any] = {"predictions": predictions, "model": identity}
     if classes is not None:
         answer["classes"] = classes
     return orjson.dumps(answer)

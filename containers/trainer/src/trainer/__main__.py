@@ -30,8 +30,13 @@ def _evaluate() -> StepDefinition:
     return definition
 
 
+def _monitor() -> StepDefinition:
+    definition: StepDefinition = import_module("trainer.monitor").STEP
+    return definition
+
+
 # Functions, so that a step only pays for the libraries it uses.
-STEPS = {"validate": _validate, "prepare": _prepare, "train": _train, "evaluate": _evaluate}
+STEPS = {"validate": _validate, "prepare": _prepare, "train": _train, "evaluate": _evaluate, "monitor": _monitor}
 
 
 if __name__ == "__main__":

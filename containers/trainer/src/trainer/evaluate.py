@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlplatform import storage
-from mlplatform.config import LOWER_IS_BETTER, ModelConfig, RunConfig, digest
+from mlplatform.config import LOWER_IS_BETTER, ModelConfig, RunConfig
 from mlplatform.reports import NAME as REPORT
 from mlplatform.results import EvaluateResult, Improvement, PrepareResult, Score
 from mlplatform.steps import Refused, StepContext, StepDefinition
@@ -183,7 +183,8 @@ def _result(
     config = context.config
     model, target = config.model, candidate.dataset.target
     theirs = None if champion is None else champion.predictions
-    sure = intervals(model.task, model.metric, target, candidate.predictions, theirs, seed=config.seed)
+    level = config.policy.comparison.level
+    sure = intervals(model.task, model.metric, target, candidate.predictions, theirs, seed=config.seed, level=level)
     own = candidate.score.model_copy(update={"interval": sure.candidate})
     other = None if champion is None else champion.score.model_copy(update={"interval": sure.champion})
     improvement = None
@@ -194,17 +195,9 @@ def _result(
             better = -better
         improvement = Improvement(metric=model.metric, value=better, interval=sure.improvement)
     columns = {name: candidate.dataset.columns[name] for name in model.slices}
-    slices = slice_scores(model.task, model.metric, target, candidate.predictions, theirs, columns)
+    slices = slice_scores(model.task, model.metric, target, candidate.predictions, theirs, columns, seed=config.seed)
     assert config.candidate is not None
-    judged = [
-        own.model_dump(exclude={"latency"}),
-        config.candidate.model_digest,
-        other.model_dump(exclude={"latency"}) if other else None,
-        improvement.model_dump() if improvement else None,
-        [one.model_dump() for one in slices],
-        content,
-    ]
-    return EvaluateResult(
+    result = EvaluateResult(
         run_key=config.run_key,
         started_at=context.started_at,
         finished_at=datetime.now(UTC),
@@ -214,10 +207,13 @@ def _result(
         improvement=improvement,
         slices=slices,
         test_uris=prepared.test.uris,
-        evaluation_digest=digest(model.registered_model, *judged),
+        test_digest=content,
+        evaluation_digest="",
         examples_uri=storage.join(context.output, "examples.json"),
         report_uri=storage.join(context.output, REPORT),
     )
+    bound = result.digest_of(model.registered_model, config.candidate.model_digest)
+    return result.model_copy(update={"evaluation_digest": bound})
 
 
 def _report(

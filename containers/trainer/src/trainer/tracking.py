@@ -148,24 +148,30 @@ class TrialRun:
     def log_inputs(self, inputs: Sequence[Input]) -> None:
         """Log what data the run reads; the same a second time changes nothing."""
         from mlflow.entities import Dataset, DatasetInput, InputTag
+        from mlflow.exceptions import MlflowException
 
-        self.client.log_inputs(
-            self.run_id,
-            [
-                DatasetInput(
-                    Dataset(
-                        name=item.name,
-                        digest=item.digest,
-                        source_type="s3",
-                        source=json.dumps({"uri": item.source}),
-                        schema=json.dumps({"mlflow_colspec": _colspec(item.features)}),
-                        profile=json.dumps({"num_rows": item.rows, "num_features": len(item.features)}),
-                    ),
-                    [InputTag("mlflow.data.context", item.context)],
-                )
-                for item in inputs
-            ],
-        )
+        datasets = [
+            DatasetInput(
+                Dataset(
+                    name=item.name,
+                    digest=item.digest,
+                    source_type="s3",
+                    source=json.dumps({"uri": item.source}),
+                    schema=json.dumps({"mlflow_colspec": _colspec(item.features)}),
+                    profile=json.dumps({"num_rows": item.rows, "num_features": len(item.features)}),
+                ),
+                [InputTag("mlflow.data.context", item.context)],
+            )
+            for item in inputs
+        ]
+        try:
+            self.client.log_inputs(self.run_id, datasets)
+        except MlflowException as error:
+            # Trials that start together all make the dataset, and MLflow hands the database's complaint on to the
+            # later ones. Now it is there.
+            if "unique" not in str(error).lower():
+                raise
+            self.client.log_inputs(self.run_id, datasets)
 
     def logged_steps(self, name: str) -> set[int]:
         """Return the steps for which MLflow has a metric."""

@@ -62,6 +62,7 @@ def run(context: StepContext) -> ValidateResult:
         finished_at=document.finished_at,
         files=document.files,
         warnings=[warning.message for warning in document.of("warn")],
+        drift=[warning.message for warning in document.of("warn") if warning.expectation == "drift"],
         report_uri=storage.join(context.output, REPORT),
         profile_uri=storage.join(context.output, PROFILE),
     )

@@ -211,6 +211,7 @@ run "switches" {
     log_level                = "WARNING"
     log_retention_days       = 30
     http_egress_cidrs        = ["10.20.0.0/16"]
+    smtp_egress_cidrs        = ["10.30.0.0/16"]
     permissions_boundary_arn = "arn:aws:iam::123456789012:policy/boundary"
     maintenance_window_start = "TUE:03:30"
     schedulers               = 3
@@ -235,6 +236,10 @@ run "switches" {
   assert {
     condition     = aws_vpc_security_group_egress_rule.http["10.20.0.0/16"].to_port == 80
     error_message = "Plain HTTP is let out to the given blocks."
+  }
+  assert {
+    condition     = aws_vpc_security_group_egress_rule.smtp["10.30.0.0/16"].from_port == 587
+    error_message = "Mail is let out to the given blocks."
   }
   assert {
     condition     = aws_iam_role.execution.permissions_boundary == "arn:aws:iam::123456789012:policy/boundary"

@@ -196,6 +196,14 @@ run "http_to_no_block" {
   expect_failures = [var.http_egress_cidrs]
 }
 
+run "mail_to_no_block" {
+  command = plan
+  variables {
+    smtp_egress_cidrs = ["mail.example.org"]
+  }
+  expect_failures = [var.smtp_egress_cidrs]
+}
+
 run "folder_without_requirements" {
   command = plan
   variables {

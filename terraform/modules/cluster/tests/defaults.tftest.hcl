@@ -277,6 +277,7 @@ run "workloads" {
       preparer           = "ml-training"
       trainer            = "ml-training"
       evaluator          = "ml-training"
+      monitor            = "ml-training"
       deployer           = "ml-deployment"
       cluster-autoscaler = "kube-system"
     }
@@ -324,7 +325,7 @@ run "outputs" {
 
   assert {
     condition = keys(output.service_account_role_arns) == [
-      "cluster-autoscaler", "deployer", "evaluator", "preparer", "trainer", "validator",
+      "cluster-autoscaler", "deployer", "evaluator", "monitor", "preparer", "trainer", "validator",
     ]
     error_message = "The outputs do not name the service accounts' roles."
   }

@@ -21,6 +21,7 @@ mock_provider "aws" {
 
 variables {
   name                           = "ml-platform-test"
+  environment                    = "test"
   kms_key_arn                    = "arn:aws:kms:eu-central-1:123456789012:key/11111111-2222-3333-4444-555555555555"
   email_addresses                = ["ml-team@example.com", "on-call@example.com"]
   runbook_base_url               = "https://example.com/runbooks"
@@ -65,7 +66,7 @@ run "defaults" {
     condition = output.alarm_keys == tolist([
       "dag-failures", "dag-import-errors", "database-connections", "database-cpu", "database-storage", "endpoint-5xx",
       "endpoint-latency", "gpu-idle", "gpu-unallocated", "landing-dead-letters", "mlflow-5xx", "mlflow-down",
-      "mlflow-unhealthy-hosts", "nodes-failed", "pod-failures", "pods-pending", "queued-tasks", "scheduler-heartbeat",
+      "mlflow-unhealthy-hosts", "model-degraded", "model-drifted", "nodes-failed", "pod-failures", "pods-pending", "queued-tasks", "scheduler-heartbeat",
     ])
     error_message = "An alarm came or went: its runbook in docs/runbooks must come or go with it."
   }
@@ -85,6 +86,37 @@ run "defaults" {
       && aws_cloudwatch_metric_alarm.this["dag-failures/train_model"].dimensions == tomap({ Environment = "ml-platform-test", DAG = "train_model" })
     )
     error_message = "A failed run is one sample of DAGDurationFailed."
+  }
+  assert {
+    condition = toset([
+      for key in keys(aws_cloudwatch_metric_alarm.this) : split("/", key)[1] if startswith(key, "dag-failures/")
+    ]) == toset([for file in fileset("../../../dags", "*_model.py") : trimsuffix(file, ".py")])
+    error_message = "Each DAG of the bundle has its alarm."
+  }
+  assert {
+    condition = alltrue([
+      for key, metric in { "model-drifted/flights" = "Drifted", "model-degraded/flights" = "Degraded" } :
+      aws_cloudwatch_metric_alarm.this[key].namespace == "MLPlatform/Monitoring"
+      && aws_cloudwatch_metric_alarm.this[key].metric_name == metric
+      && aws_cloudwatch_metric_alarm.this[key].dimensions == tomap({ Environment = "test", Dataset = "flights" })
+    ])
+    error_message = "What monitoring finds is an alarm, by the metrics that it puts."
+  }
+  assert {
+    condition = alltrue([
+      for key in ["model-drifted/flights", "model-degraded/flights"] :
+      aws_cloudwatch_metric_alarm.this[key].period * aws_cloudwatch_metric_alarm.this[key].evaluation_periods == 86400
+      && aws_cloudwatch_metric_alarm.this[key].datapoints_to_alarm == 1
+      && aws_cloudwatch_metric_alarm.this[key].treat_missing_data == "notBreaching"
+    ])
+    error_message = "A finding of any hour of the last day counts, though it is put late, and silence is none."
+  }
+  assert {
+    condition = length([
+      for widget in jsondecode(aws_cloudwatch_dashboard.this.dashboard_body).widgets : widget
+      if strcontains(jsonencode(widget), "{MLPlatform/Monitoring,Environment,Dataset,ModelVersion}")
+    ]) == 1
+    error_message = "Drift and quality of each version are on the dashboard."
   }
   assert {
     condition = (
@@ -198,6 +230,19 @@ run "silent_endpoints" {
   }
 }
 
+run "not_monitored" {
+  command = plan
+
+  variables {
+    environment = null
+  }
+
+  assert {
+    condition     = length([for key in keys(aws_cloudwatch_metric_alarm.this) : key if startswith(key, "model-")]) == 0
+    error_message = "Where nothing is known of monitoring's metrics, there is no alarm on them."
+  }
+}
+
 run "several_dags_no_endpoints_no_mail" {
   command = plan
 
@@ -212,7 +257,7 @@ run "several_dags_no_endpoints_no_mail" {
     error_message = "Each DAG has its own alarm."
   }
   assert {
-    condition     = length([for key in keys(aws_cloudwatch_metric_alarm.this) : key if startswith(key, "endpoint-")]) == 0
+    condition     = length([for key in keys(aws_cloudwatch_metric_alarm.this) : key if startswith(key, "endpoint-") || startswith(key, "model-")]) == 0
     error_message = "There are no alarms for endpoints that do not exist."
   }
   assert {

@@ -125,6 +125,44 @@ run "defaults" {
     condition     = output.endpoint_names == { flights = "ml-platform-test-flights" }
     error_message = "endpoint_names maps datasets to endpoints."
   }
+  assert {
+    condition = (
+      output.capture_uri == "s3://ml-platform-test-data/capture/ml-platform-test-{dataset}"
+      && output.capture_uris == { flights = "s3://ml-platform-test-data/capture/ml-platform-test-flights" }
+    )
+    error_message = "The deployer captures where the bootstrap configuration does, whatever the dataset."
+  }
+  assert {
+    condition     = output.container_network.isolation && output.container_network.vpc == null
+    error_message = "The deployer's models have no network either."
+  }
+  assert {
+    condition = (
+      output.bootstrap["flights"].image == var.image
+      && output.log_group_names == { flights = "/aws/sagemaker/Endpoints/ml-platform-test-flights" }
+    )
+    error_message = "The outputs name what was made."
+  }
+  assert {
+    condition = {
+      for statement in data.aws_iam_policy_document.execution.statement :
+      statement.sid => "${join(" ", sort(statement.actions))} on ${join(" ", sort(statement.resources))}"
+      if contains(["ReadModels", "ListModels", "WriteCapturedData", "UseKeyThroughS3"], statement.sid)
+      } == {
+      ReadModels        = "s3:GetObject on arn:aws:s3:::ml-platform-test-artifacts/models/*"
+      ListModels        = "s3:ListBucket on arn:aws:s3:::ml-platform-test-artifacts"
+      WriteCapturedData = "s3:AbortMultipartUpload s3:PutObject on arn:aws:s3:::ml-platform-test-data/capture/ml-platform-test-*"
+      UseKeyThroughS3   = "kms:Decrypt kms:GenerateDataKey on ${var.kms_key_arn}"
+    }
+    error_message = "A model reads models and writes captured data, with the environment's key, and no other data."
+  }
+  assert {
+    condition = length([
+      for statement in data.aws_iam_policy_document.execution.statement : statement.sid
+      if contains(statement.resources, "*") && !contains(["LogInToRegistry", "WriteMetrics"], statement.sid)
+    ]) == 0
+    error_message = "Only what knows no resources is allowed on all of them."
+  }
 }
 
 # What is made once stays as it is: whatever the variables say later, nothing of the three is replaced or changed, since
@@ -218,6 +256,13 @@ run "scaled" {
     condition     = length(aws_cloudwatch_metric_alarm.rollback) == 8
     error_message = "Each endpoint has its own alarms."
   }
+  assert {
+    condition = alltrue([
+      for dataset in ["flights", "iris"] : length(output.alarm_names[dataset]) == 4
+      && alltrue([for name in output.alarm_names[dataset] : startswith(name, "ml-platform-test-${dataset}-rollback-")])
+    ])
+    error_message = "A deployment is watched by the alarms of its own dataset, and by no other's."
+  }
 }
 
 run "in_a_vpc" {
@@ -236,6 +281,10 @@ run "in_a_vpc" {
     error_message = "The model runs in the subnets."
   }
   assert {
+    condition     = output.container_network.vpc.subnets == tolist(["subnet-1", "subnet-2"])
+    error_message = "The deployer's models run in the same subnets."
+  }
+  assert {
     condition     = aws_vpc_security_group_egress_rule.https[0].from_port == 443 && aws_vpc_security_group_egress_rule.https[0].to_port == 443
     error_message = "The way out is HTTPS only."
   }
@@ -251,6 +300,10 @@ run "local_disks_take_no_key" {
   assert {
     condition     = alltrue([for config in aws_sagemaker_endpoint_configuration.bootstrap : config.kms_key_arn == null])
     error_message = "SageMaker refuses a key for instances with local disks."
+  }
+  assert {
+    condition     = can(regex(output.local_disk_types, "ml.g5.xlarge")) && !can(regex(output.local_disk_types, "ml.m6i.large"))
+    error_message = "The deployer must know the same instance types."
   }
 }
 

@@ -307,17 +307,20 @@ run "another_queue" {
   command = plan
 
   variables {
+    landing_event_prefixes = ["flights/", "iris/"]
     landing_event_suffixes = [".parquet", ".csv.gz"]
     landing_queue          = { max_receive_count = 3, retention_days = 1, visibility_timeout_seconds = 60 }
   }
 
   assert {
-    condition     = aws_s3_bucket_notification.landing.queue[*].filter_suffix == tolist([".parquet", ".csv.gz"])
-    error_message = "Each suffix has its notification."
+    condition = [
+      for queue in aws_s3_bucket_notification.landing.queue : "${queue.filter_prefix}*${queue.filter_suffix}"
+    ] == ["flights/*.parquet", "flights/*.csv.gz", "iris/*.parquet", "iris/*.csv.gz"]
+    error_message = "Each suffix of each folder has its notification, and nothing else has: no labels, no refused files."
   }
 
   assert {
-    condition     = length(distinct(aws_s3_bucket_notification.landing.queue[*].id)) == 2
+    condition     = length(distinct(aws_s3_bucket_notification.landing.queue[*].id)) == 4
     error_message = "Each notification has its own id."
   }
 

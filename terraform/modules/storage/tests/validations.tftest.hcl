@@ -123,6 +123,46 @@ run "no_event_suffix" {
   expect_failures = [var.landing_event_suffixes]
 }
 
+run "event_prefix_is_a_pattern" {
+  command = plan
+
+  variables {
+    landing_event_prefixes = ["flights/*"]
+  }
+
+  expect_failures = [var.landing_event_prefixes]
+}
+
+run "event_prefix_twice" {
+  command = plan
+
+  variables {
+    landing_event_prefixes = ["flights/", "flights/"]
+  }
+
+  expect_failures = [var.landing_event_prefixes]
+}
+
+run "event_prefix_beside_all_others" {
+  command = plan
+
+  variables {
+    landing_event_prefixes = ["", "flights/"]
+  }
+
+  expect_failures = [var.landing_event_prefixes]
+}
+
+run "labels_announced_as_data" {
+  command = plan
+
+  variables {
+    landing_event_prefixes = ["flights/", "labels/"]
+  }
+
+  expect_failures = [var.landing_event_prefixes]
+}
+
 run "event_suffix_is_a_pattern" {
   command = plan
 

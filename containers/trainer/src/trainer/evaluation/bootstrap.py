@@ -21,6 +21,7 @@ from trainer.metrics import score_all
 
 RESAMPLES = 1000
 LEVEL = 0.95
+DEVIATION_RESAMPLES = 200
 ROWS = 50_000
 """Draws are made from so many rows, chosen by chance, and the spread is scaled to that of all rows."""
 _MINIMUM_DEFINED = 0.9
@@ -46,6 +47,7 @@ def intervals(
     champion: NDArray[np.float64] | None,
     *,
     seed: int,
+    level: float = LEVEL,
     resamples: int = RESAMPLES,
     rows: int = ROWS,
 ) -> Intervals:
@@ -58,6 +60,7 @@ def intervals(
         target: (rows,) as `trainer.data.Dataset.target`.
         candidate: as `modelformat.Predictor.predict` returns it, as is champion.
         seed: the same seed gives the same intervals.
+        level: of the improvement's interval; those of the metrics are of `LEVEL`.
         rows: most rows to draw from. Of more, the draws are of a subset of this size drawn without replacement, and
             deviations shrink by the square root of its share (Politis, Romano and Wolf, "Subsampling", 1999).
     """
@@ -83,13 +86,13 @@ def intervals(
         for name, one in statistics.items():
             drawn[name][index] = one(weights)
 
-    def bounds(values: Vector, centre: float, value: float) -> Interval | None:
+    def bounds(values: Vector, centre: float, value: float, level: float = LEVEL) -> Interval | None:
         defined = values[np.isfinite(values)]
         if len(defined) < _MINIMUM_DEFINED * resamples or not math.isfinite(centre):
             return None
-        tail = (1 - LEVEL) / 2
+        tail = (1 - level) / 2
         low, high = value + shrink * (np.quantile(defined, [tail, 1 - tail]) - centre)
-        return Interval(low=float(low), high=float(high), level=LEVEL, resamples=len(defined))
+        return Interval(low=float(low), high=float(high), level=level, resamples=len(defined))
 
     own = {name: bounds(drawn[name], centres[name], full[name] or 0.0) for name in statistics}
     improvement = None
@@ -99,8 +102,46 @@ def intervals(
             sign * (drawn["candidate"] - drawn["champion"]),
             sign * (centres["candidate"] - centres["champion"]),
             sign * ((full["candidate"] or 0.0) - (full["champion"] or 0.0)),
+            level,
         )
     return Intervals(own.get("candidate"), own.get("champion"), improvement)
+
+
+def deviation(
+    kind: TaskKind,
+    metric: Metric,
+    target: Vector,
+    candidate: NDArray[np.float64],
+    champion: NDArray[np.float64],
+    *,
+    seed: int,
+    resamples: int = DEVIATION_RESAMPLES,
+    rows: int = ROWS,
+) -> float | None:
+    """Return the standard error of the difference of two models' metrics on the same rows, in the metric's unit.
+
+    It needs far fewer draws than the ends of an interval (Efron and Tibshirani, chapter 6), so there can be one for
+    each of many categories.
+
+    Args:
+        target: as `intervals`, and so are the others.
+
+    Returns:
+        None where the metric is undefined on too many draws.
+    """
+    generator = np.random.default_rng(seed)
+    total = len(target)
+    size = _size(kind, metric, total, candidate, rows)
+    chosen: Any = slice(None) if size == total else np.sort(generator.choice(total, size, replace=False))
+    both = [statistic(kind, metric, target[chosen], prediction[chosen]) for prediction in (candidate, champion)]
+    drawn = np.empty(resamples)
+    for index in range(resamples):
+        weights = np.bincount(generator.integers(0, size, size, dtype=np.int32), minlength=size).astype(np.float64)
+        drawn[index] = both[0](weights) - both[1](weights)
+    defined = drawn[np.isfinite(drawn)]
+    if len(defined) < _MINIMUM_DEFINED * resamples:
+        return None
+    return float(math.sqrt(size / total) * defined.std(ddof=1))
 
 
 def _size(kind: TaskKind, metric: Metric, total: int, prediction: NDArray[np.float64], rows: int) -> int:

@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlplatform.config import Metric, TaskKind
+from mlplatform.config import MINIMUM_SLICE_ROWS, Metric, TaskKind
 from mlplatform.results import SliceScore
+from trainer.evaluation.bootstrap import deviation
 from trainer.metrics import score_all
 
-MINIMUM_ROWS = 50
-"""Of fewer rows a metric says little."""
 MAXIMUM_CATEGORIES = 100
 """Of each feature; the largest ones."""
 
@@ -25,25 +24,34 @@ def slice_scores(
     candidate: NDArray[np.float64],
     champion: NDArray[np.float64] | None,
     columns: Mapping[str, NDArray[Any]],
-    minimum_rows: int = MINIMUM_ROWS,
+    minimum_rows: int = MINIMUM_SLICE_ROWS,
+    *,
+    seed: int = 0,
 ) -> list[SliceScore]:
     """Score each category that has enough rows.
 
     Args:
         columns: the features to slice by, each (rows,) of texts, None where missing.
+        seed: of the draws that tell how much of a difference is chance.
 
     Returns:
         Feature by feature, in the order given, the largest categories first; a metric is None where it is undefined
         on the category's rows.
     """
-    return [
-        SliceScore(
-            feature=name,
-            category=category,
-            rows=len(rows),
-            candidate=score_all(kind, target[rows], candidate[rows])[metric],
-            champion=None if champion is None else score_all(kind, target[rows], champion[rows])[metric],
+
+    def scored(name: str, category: str | None, rows: NDArray[np.intp]) -> SliceScore:
+        ours, theirs = candidate[rows], None if champion is None else champion[rows]
+        own = score_all(kind, target[rows], ours)[metric]
+        other = None if theirs is None else score_all(kind, target[rows], theirs)[metric]
+        spread = None
+        if theirs is not None and own is not None and other is not None:
+            spread = deviation(kind, metric, target[rows], ours, theirs, seed=seed)
+        return SliceScore(
+            feature=name, category=category, rows=len(rows), candidate=own, champion=other, deviation=spread
         )
+
+    return [
+        scored(name, category, rows)
         for name, values in columns.items()
         for category, rows in _categories(values.tolist(), minimum_rows)
     ]

@@ -1,0 +1,1 @@
+"""How does the live model do? The parts of step `trainer.monitor`."""

@@ -1,0 +1,102 @@
+"""Put an approved model live. Wiring only; the work is in ``mlplatform``."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from airflow.sdk import Param, dag, task
+
+from mlplatform import callbacks, deployments
+from mlplatform.assets import APPROVED_MODELS
+from mlplatform.config import load_settings, model_names
+from mlplatform.deployment_tasks import deployment_group
+from mlplatform.refusals import no_retry_when_refused
+
+SETTINGS = load_settings()
+ORCHESTRATION = SETTINGS.orchestration
+
+DOC = """
+### Deploy a model
+
+Starts by itself when a model version was approved. The version's approval is verified against its tags, the audit
+log and the digests of model and evaluation; then it goes to the endpoint, is tried there, and becomes `champion`.
+If anything goes wrong, what was live stays live.
+
+| You want to | Do |
+|---|---|
+| deploy an approved version again | trigger with `dataset` and `version` |
+| test a version against it on live requests (A/B) | name it as `challenger`, with its `challenger_weight` |
+| deploy a version without approval | `force` with a `reason`, where `approval.allow_force` permits |
+| go back one version | *Roll back model* |
+| know why it failed | the message, or `error.json` under `s3://<data>/deployments/<dataset>/<id>/` |
+| know what is live, and who approved it | docs/runbooks/what-is-live.md |
+"""
+
+PARAMS = {
+    "dataset": Param(
+        SETTINGS.training.dataset,
+        enum=model_names(),
+        description="Whose endpoint; of a run that an approval started, the approval says it.",
+    ),
+    "version": Param(
+        None,
+        type=["null", "string"],
+        pattern=r"^[0-9]+$",
+        description="Version of the registered model; an approval that started the run says it.",
+    ),
+    "reason": Param("", type="string", maxLength=1000, description="Why; kept in the audit log."),
+    "force": Param(False, type="boolean", description="Deploy without approval, where the environment allows it."),
+    "challenger": Param(
+        None,
+        type=["null", "string"],
+        pattern=r"^[0-9]+$",
+        description="A second approved version, that answers a share of the requests (A/B test).",
+    ),
+    "challenger_weight": Param(
+        0.1,
+        type="number",
+        exclusiveMinimum=0,
+        exclusiveMaximum=1,
+        description="Share of the requests that the challenger answers.",
+    ),
+}
+
+
+@dag(
+    dag_id="deploy_model",
+    dag_display_name="Deploy model",
+    description="An approved model goes to its endpoint and becomes champion, or nothing changes.",
+    doc_md=DOC,
+    schedule=[APPROVED_MODELS],
+    catchup=False,
+    max_active_runs=1,  # deployments take turns; the deployer holds a lock for each endpoint besides
+    dagrun_timeout=timedelta(hours=ORCHESTRATION.run_timeout_hours),
+    tags=["ml-platform", "deployment", SETTINGS.environment],
+    params=PARAMS,
+    on_failure_callback=callbacks.deployment_run_failed,
+    default_args={
+        "owner": ORCHESTRATION.owner,
+        "retries": ORCHESTRATION.retries,
+        "retry_delay": timedelta(seconds=ORCHESTRATION.retry_delay_seconds),
+        "execution_timeout": timedelta(minutes=15),
+        "on_failure_callback": callbacks.deployment_task_failed,
+    },
+)
+def deploy_model() -> None:
+    """Wire the deployment."""
+
+    @task(doc_md="Which versions: those of the approvals that started the run, or the one that a person names.")
+    @no_retry_when_refused
+    def resolve_request(
+        params: Any = None, run_id: Any = None, dag_run: Any = None, triggering_asset_events: Any = None
+    ) -> list[str]:
+        events = sorted(triggering_asset_events.get(APPROVED_MODELS, ()), key=lambda event: event.timestamp)
+        by = getattr(dag_run, "triggering_user_name", None) or "somebody by hand"
+        extras = [event.extra for event in events]
+        return deployments.requested(SETTINGS, extras, params, f"deploy_model/{run_id}", by)
+
+    deployment_group(SETTINGS).expand(prefix=resolve_request())  # type: ignore[attr-defined]
+
+
+deploy_model()
