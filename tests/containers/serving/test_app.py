@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -252,6 +253,27 @@ def test_saturated(xgboost_model: Path) -> None:
     client = TestClient(create_app(load(settings), settings))
     error(post(client, {"instances": [ROW]}), 503, "saturated")
     assert client.get("/ping").status_code == 200
+
+
+@pytest.mark.parametrize(("spare_core", "rows", "in_thread"), [
+    (False, 1, False), (False, 1_000, False), (False, 8_000, True),
+    (True, 1, False), (True, 1_000, True), (True, 8_000, True),
+])  # fmt: skip
+def test_large_bodies_go_to_a_thread_earlier_where_it_has_a_core(
+    spare_core: bool, rows: int, in_thread: bool, xgboost_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings(model_directory=xgboost_model, spare_core=spare_core)
+    threads: list[str] = []
+    render = payloads.render
+
+    def note(*arguments: Any) -> bytes:
+        threads.append(threading.current_thread().name)
+        return render(*arguments)
+
+    monkeypatch.setattr(payloads, "render", note)
+    answer = post(TestClient(create_app(load(settings), settings)), {"instances": as_instances(some_columns(rows))})
+    assert len(answer.json()["predictions"]) == rows
+    assert [name.startswith("predict") for name in threads] == [in_thread]
 
 
 def test_wrong_path_and_method(client: TestClient) -> None:

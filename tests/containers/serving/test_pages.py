@@ -124,3 +124,13 @@ def test_workers_are_as_many_as_cores(
     assert usable_cores(tmp_path / "cpu.max") == (cores or 8)
     with pytest.raises(SettingsError, match="SERVING_WORKERS"):
         Settings.from_environment({"SERVING_WORKERS": "0"})
+
+
+@pytest.mark.parametrize(("workers", "threads", "spare"), [(2, 1, False), (1, 1, True), (1, 2, False), (3, 1, False)])
+def test_a_core_is_spare_where_predictions_take_fewer(
+    workers: int, threads: int, spare: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("serving.settings.usable_cores", lambda: 2)
+    environment = {"SERVING_WORKERS": str(workers), "SERVING_THREADS": str(threads)}
+    assert Settings.from_environment(environment).spare_core == spare
+    assert not Settings.from_environment({}).spare_core

@@ -25,8 +25,10 @@ Send = Callable[[Message], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 
 # A larger body is worked on in a thread, so that /ping and small requests do not wait for it. Below that the
-# hand-over costs more than it saves: see README.md, "Inline or in a thread".
+# hand-over costs more than it saves, which is earlier where the thread has a core of its own: see README.md, "Inline
+# or in a thread".
 INLINE_BYTES = 256 * 1024
+INLINE_BYTES_WITH_SPARE_CORE = 16 * 1024
 COLUMNAR = (payloads.PARQUET, payloads.ARROW)
 # The usual spellings of what is answered without a task; any other takes the longer way to the same answer.
 AT_ONCE = (b"", payloads.JSON.encode(), payloads.CSV.encode())
@@ -88,7 +90,8 @@ class Application:
         self._answers = Answers(model, settings.max_decoded_bytes) if model else None
         self._broken = broken
         self._max_body_bytes = settings.max_body_bytes
-        self._inline_bytes = min(INLINE_BYTES, settings.max_body_bytes)
+        inline_bytes = INLINE_BYTES_WITH_SPARE_CORE if settings.spare_core else INLINE_BYTES
+        self._inline_bytes = min(inline_bytes, settings.max_body_bytes)
         self._max_in_flight = settings.max_in_flight
         self._metrics = numbers or metrics.Metrics()
         self._log = log
@@ -136,7 +139,7 @@ class Application:
                 answers = self._admit(call)
                 body = await self._read(call.declared, receive)
                 kinds = call.body_type, call.answer_type
-                if len(body) <= INLINE_BYTES and call.body_type not in COLUMNAR:
+                if len(body) <= self._inline_bytes and call.body_type not in COLUMNAR:
                     call.rows, call.content = answers.answer(*kinds, body, short=True)
                 else:
                     call.rows, call.content = await self._in_thread(answers, *kinds, body)

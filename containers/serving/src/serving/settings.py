@@ -28,6 +28,8 @@ class Settings:
     drain_seconds: int = 25
     workers: int = 1
     threads: int = 1
+    spare_core: bool = False
+    """Whether there are more usable cores than the workers' predictions take."""
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Settings:
@@ -59,6 +61,9 @@ class Settings:
                 raise SettingsError(f"{name}={text!r}: must be a whole number from {low} to {high}")
             return int(text)
 
+        cores = usable_cores()
+        workers = number("SERVING_WORKERS", cores, 1, 256)
+        threads = number("SERVING_THREADS", cls.threads, 1, 256)
         return cls(
             host=environment.get("SERVING_HOST") or cls.host,
             port=number("SAGEMAKER_BIND_TO_PORT", cls.port, 1, 65535),
@@ -69,8 +74,9 @@ class Settings:
             max_decoded_bytes=number("SERVING_MAX_DECODED_BYTES", cls.max_decoded_bytes, 1, 1 << 40),
             max_in_flight=number("SERVING_MAX_IN_FLIGHT", cls.max_in_flight, 1, 1 << 16),
             drain_seconds=number("SERVING_DRAIN_SECONDS", cls.drain_seconds, 0, 3600),
-            workers=number("SERVING_WORKERS", usable_cores(), 1, 256),
-            threads=number("SERVING_THREADS", cls.threads, 1, 256),
+            workers=workers,
+            threads=threads,
+            spare_core=workers * threads < cores,
         )
 
 
