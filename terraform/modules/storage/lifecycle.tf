@@ -1,6 +1,7 @@
 locals {
   # The current objects that go, or go to cheaper storage. What is not named here stays: accepted data (raw/), models
-  # and MLflow's artifacts, and files in the landing bucket that no run has accepted or refused yet. 0 days is never.
+  # and MLflow's artifacts, the few files of each monitored window (monitoring/), and in the landing bucket labels and
+  # files that no run has accepted or refused yet. 0 days is never.
   lifecycle_rules = {
     landing = [
       { id = "quarantine", prefix = "quarantine/", tiering_days = 0, expiration_days = var.landing_expiration_days },

@@ -22,6 +22,7 @@ from modelformat.one_row import OneRow
 from serving import payloads
 from serving.app import create_app
 from serving.model import load
+from serving.predict import FEW_ROWS
 from serving.settings import Settings
 
 NAMES = [feature.name for feature in FEATURES]
@@ -221,6 +222,31 @@ def test_the_short_way_reads_csv_as_the_long_one(client: TestClient, line: str) 
     # Quotes around a name lead the long way, and change nothing.
     expected = post(client, b'"wind"' + body[4:], payloads.CSV)
     assert (given.status_code, given.content) == (expected.status_code, expected.content)
+
+
+@quick
+@given(names=st.permutations(NAMES) | st.lists(st.sampled_from([*NAMES, "other", 1, []]), max_size=4), data=st.data())
+def test_the_short_way_reads_a_table_as_the_long_one(client: TestClient, names: list[Any], data: st.DataObject) -> None:
+    size = data.draw(st.sampled_from([len(names), len(names), 2]))
+    row = [data.draw(st.sampled_from([None, 5, 1.5, "AA", "other", True, [1]])) for _ in range(size)]
+    given, expected = (
+        post(client, {"dataframe_split": {"columns": names, "data": [row] * rows}}) for rows in (1, FEW_ROWS + 1)
+    )
+    assert given.status_code == expected.status_code
+    if given.status_code == 200:
+        assert given.json()["predictions"] * (FEW_ROWS + 1) == expected.json()["predictions"]
+    else:
+        assert given.content == expected.content
+
+
+@pytest.mark.parametrize("rows", [1, FEW_ROWS])
+def test_a_small_table_takes_the_short_way(xgboost_model: Path, rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = Settings(model_directory=xgboost_model)
+    client = TestClient(create_app(load(options), options))
+    monkeypatch.setattr(payloads, "from_json", None)  # the long way's
+    values = {name: ROW[name] for name in reversed(NAMES)}
+    body = {"dataframe_split": {"columns": [*values], "data": [[*values.values()]] * rows, "index": [*range(rows)]}}
+    assert post(client, body).json()["predictions"] == post(client, {"instances": [ROW] * rows}).json()["predictions"]
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import http.client
 import json
+import multiprocessing
 import os
 import signal
 import socket
@@ -17,9 +18,11 @@ import uvicorn
 from helpers import ROW, Server
 
 from serving.app import create_app
+from serving.metrics import Metrics
 from serving.model import load
 from serving.settings import Settings
 from serving.worker import _Server, accept_all
+from serving.worker import run as run_worker
 
 Start = Callable[..., Server]
 BODY = json.dumps({"instances": [ROW]}).encode()
@@ -71,6 +74,29 @@ def test_a_queue_that_the_loop_has_not_seen_is_served(loop: str, xgboost_model: 
     factory = config.get_loop_factory()
     with asyncio.Runner(loop_factory=factory) as runner:
         assert runner.run(main()) == [(200, "close")] * 5
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_before_the_server_runs_is_not_lost(number: signal.Signals, monkeypatch: pytest.MonkeyPatch) -> None:
+    parent, run = os.getpid(), uvicorn.Server.run
+
+    def run_signalled(server: uvicorn.Server, sockets: list[socket.socket] | None = None) -> None:
+        signal.raise_signal(number)
+        run(server, sockets)
+
+    monkeypatch.setattr(uvicorn.Server, "run", run_signalled)
+    with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_connection(listener.getsockname()) as client:
+        client.sendall(REQUEST)
+        worker = multiprocessing.get_context("fork").Process(
+            target=run_worker, args=(listener, None, Settings(), Metrics(), parent)
+        )
+        worker.start()
+        try:
+            assert read(client) == (503, "close")  # it has no model, but an answer
+            worker.join(10)
+            assert worker.exitcode == 0
+        finally:
+            worker.kill()
 
 
 def test_sigterm_serves_who_was_never_accepted(start: Start, xgboost_model: Path) -> None:

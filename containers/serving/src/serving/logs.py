@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
+import time
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,38 +15,38 @@ import orjson
 # A write of this size to a pipe is never mixed with another process's.
 ATOMIC_BYTES = 4096
 FLUSH_SECONDS = 0.1
+FLUSH_LINES = 64
 
 
 def write(event: str, **fields: Any) -> None:
     """Write one line, now."""
-    sys.stdout.buffer.write(_line(event, fields))
+    sys.stdout.buffer.write(_line(time.time(), event, fields))
     sys.stdout.buffer.flush()
 
 
-def _line(event: str, fields: dict[str, Any]) -> bytes:
-    line = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "event": event, **fields}
-    return orjson.dumps(line, default=str, option=orjson.OPT_APPEND_NEWLINE)
+def _line(at: float, event: str, fields: dict[str, Any]) -> bytes:
+    written = datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds")
+    return orjson.dumps({"time": written, "event": event, **fields}, default=str, option=orjson.OPT_APPEND_NEWLINE)
 
 
 class Buffer:
-    """Collects the lines of a worker's requests and writes several at once: a system call costs more than a line.
+    """Collects what a worker's requests have to say and writes many lines at once.
 
-    Lines wait `FLUSH_SECONDS` at most; a worker that is killed loses those. Outside an event loop nothing waits.
+    A system call costs more than a line, and lines made one after another half of what they cost between requests.
+    They wait `FLUSH_SECONDS` or for `FLUSH_LINES` at most; a worker that is killed loses those. Only inside an event
+    loop.
     """
 
     def __init__(self) -> None:
-        self._lines: list[bytes] = []
-        self._size = 0
+        self._events: list[tuple[float, str, dict[str, Any]]] = []
         self._timer: asyncio.TimerHandle | None = None
 
     def write(self, event: str, fields: dict[str, Any]) -> None:
-        """Add a line."""
-        line = _line(event, fields)
-        if self._size + len(line) > ATOMIC_BYTES:
+        """Add a line. The fields are the buffer's from now on."""
+        self._events.append((time.time(), event, fields))
+        if len(self._events) >= FLUSH_LINES:
             self.flush()
-        self._lines.append(line)
-        self._size += len(line)
-        if self._timer is None:
+        elif self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(FLUSH_SECONDS, self.flush)
 
     def flush(self) -> None:
@@ -52,12 +54,25 @@ class Buffer:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._lines:
-            content = b"".join(self._lines)
-            self._lines.clear()
-            self._size = 0
-            sys.stdout.buffer.write(content)
+        lines = [_line(*event) for event in self._events]
+        self._events.clear()
+        for together in _up_to(ATOMIC_BYTES, lines):
+            sys.stdout.buffer.write(together)
             sys.stdout.buffer.flush()
+
+
+def _up_to(size: int, lines: Sequence[bytes]) -> Iterator[bytes]:
+    """Join lines as long as they are not longer than this together."""
+    together: list[bytes] = []
+    length = 0
+    for line in lines:
+        if together and length + len(line) > size:
+            yield b"".join(together)
+            together, length = [], 0
+        together.append(line)
+        length += len(line)
+    if together:
+        yield b"".join(together)
 
 
 class Handler(logging.Handler):

@@ -28,7 +28,8 @@ class Answers:
         self._identity = orjson.Fragment(orjson.dumps(model.identity))
         self._one_row = model.one_row
         self._row_of = _values_of(self._encoder.names)
-        self._headers: dict[str, Callable[[Sequence[str]], Sequence[str]]] = {}
+        # By a header, a line of CSV or a tuple of names: what puts a row's values in order.
+        self._orders: dict[str | tuple[Any, ...], Callable[[Sequence[Any]], Sequence[Any]]] = {}
         self._is_number = [isinstance(feature, NumberFeature) for feature in self._encoder.features]
 
     @property
@@ -84,6 +85,8 @@ class Answers:
         if type(content) is not dict or len(content) != 1:
             return None
         rows = content.get("instances") or content.get("dataframe_records")
+        if rows is None:
+            return self._split_rows(content.get("dataframe_split"))
         if type(rows) is not list or len(rows) > FEW_ROWS:
             return None
         found = []
@@ -95,6 +98,29 @@ class Answers:
                 found.append(self._row_of(row))
             except KeyError:
                 return None
+        return found
+
+    def _split_rows(self, split: Any) -> list[Sequence[Any]] | None:
+        if type(split) is not dict or not split.keys() <= {"columns", "data", "index"}:
+            return None
+        names, rows = split.get("columns"), split.get("data")
+        if type(names) is not list or type(rows) is not list or not 0 < len(rows) <= FEW_ROWS:
+            return None
+        try:
+            in_order = self._order(tuple(names), names)
+        except TypeError:  # not texts
+            return None
+        if in_order is None or any(type(row) is not list or len(row) != len(names) for row in rows):
+            return None
+        return [in_order(row) for row in rows]
+
+    def _order(
+        self, header: str | tuple[Any, ...], names: Sequence[str]
+    ) -> Callable[[Sequence[Any]], Sequence[Any]] | None:
+        """Return what puts the values below a header in the features' order, None if these are not the features."""
+        found = self._orders.get(header)
+        if found is None and len(self._orders) < KNOWN_HEADERS and sorted(names) == sorted(self._encoder.names):
+            found = self._orders[header] = _values_at([names.index(name) for name in self._encoder.names])
         return found
 
     def _csv_row(self, body: bytes) -> Sequence[Any] | None:
@@ -109,12 +135,9 @@ class Answers:
         # Whatever else ends a line for the long way is left to it.
         if not line or len(line.splitlines()) != 1:
             return None
-        in_order = self._headers.get(header)
+        in_order = self._order(header, header.split(","))
         if in_order is None:
-            names = header.split(",")
-            if len(self._headers) >= KNOWN_HEADERS or sorted(names) != sorted(self._encoder.names):
-                return None
-            in_order = self._headers[header] = _values_at([names.index(name) for name in self._encoder.names])
+            return None
         values = line.split(",")
         if len(values) != len(self._is_number):
             return None
@@ -131,7 +154,7 @@ def _values_of(names: Sequence[str]) -> Callable[[dict[str, Any]], Sequence[Any]
     return lambda row: [row[names[0]]]
 
 
-def _values_at(positions: Sequence[int]) -> Callable[[Sequence[str]], Sequence[str]]:
+def _values_at(positions: Sequence[int]) -> Callable[[Sequence[Any]], Sequence[Any]]:
     if len(positions) > 1:
         return itemgetter(*positions)
     return lambda values: [values[positions[0]]]

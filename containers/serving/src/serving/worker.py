@@ -84,9 +84,14 @@ def run(listener: socket.socket, model: Model | None, settings: Settings, number
         timeout_graceful_shutdown=settings.drain_seconds,
         **options,
     )
-    # After draining, uvicorn raises the signal it got again. With these handlers that ends nothing: having drained is
-    # success.
+    server = _Server(config, application, parent)
+
+    def end(*_: Any) -> None:
+        server.should_exit = True
+
+    # For a signal that comes before uvicorn has its own handlers. After draining, uvicorn raises the signal it got
+    # again, which ends nothing then: having drained is success.
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: None)
-    _Server(config, application, parent).run(sockets=[listener])
+        signal.signal(number, end)
+    server.run(sockets=[listener])
     log.flush()
