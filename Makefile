@@ -39,8 +39,8 @@ python:
 demo: setup-platform ## The whole story on this machine; DATASET=iris MODEL=pytorch tell it of another dataset and family
 	@$(DEV)/python -m local demo $(if $(DATASET),--dataset "$(DATASET)") $(if $(MODEL),--model "$(MODEL)")
 
-# In the order for two at a time: what is quick, what waits most beside what computes most, the rest.
-test: lint types test-unit test-dags test-kubernetes test-emulated test-containers test-e2e test-images test-local test-terraform test-localstack test-policies ## Everything that has to hold, about an hour and a quarter; 45 minutes with -j2
+# In the order for several at a time: what is quick, what waits most beside what computes most, the rest.
+test: lint types test-unit test-dags test-kubernetes test-emulated test-containers test-e2e test-images test-local test-terraform test-localstack test-policies ## Everything that has to hold, about an hour and a quarter; 45 minutes with -j3
 
 ##@ The platform on this machine
 .PHONY: local-up local-down local-status local-logs
