@@ -28,9 +28,10 @@ from typing import Any
 import numpy as np
 
 import modelformat
-from mlplatform.config import Scalar
-from mlplatform.families import effective_params, load_family
-from mlplatform.profile import BINS, CategoryProfile, DataProfile, NumberProfile
+from mlplatform.config.base import Scalar
+from mlplatform.config.family import effective_params
+from mlplatform.config.loading import load_family
+from mlplatform.documents.profiles import BINS, CategoryProfile, DataProfile, NumberProfile
 from trainer.data import Dataset
 from trainer.families import load_family as load_code
 from trainer.families.base import Task, native_features, standardised_features

@@ -171,7 +171,7 @@ def by_spark(source: str, folder: Path) -> dict[str, Any]:
 
 def by_us(source: str, folder: Path) -> dict[str, Any]:
     """The step's own code, without S3."""
-    from mlplatform.config import ModelConfig
+    from mlplatform.config.dataset import ModelConfig
     from trainer.preparation import duck, outcome
 
     features = {**{name: {"type": "number"} for name in NUMBERS}, **{name: {"type": "category"} for name in CATEGORIES}}

@@ -42,22 +42,23 @@ import json, sys
 from pathlib import Path
 bundle = Path(sys.argv[1])
 sys.path.insert(0, str(bundle))
-from mlplatform import config, families
+from mlplatform.config import loading
+from mlplatform.errors import ConfigError
 facts = json.loads((bundle / "platform.json").read_text(encoding="utf-8"))
 problems = []
 names = [path.stem for path in sorted((bundle / "config").glob("*.yaml")) if path.stem != "base"]
 for name in dict.fromkeys([facts.get("environment"), *names]):
     (bundle / "platform.json").write_text(json.dumps({**facts, "environment": name}), encoding="utf-8")
     try:
-        config.load_settings(bundle)
-    except config.ConfigError as error:
+        loading.load_settings(bundle)
+    except ConfigError as error:
         problems.append(str(error))
-checks = [(families.load_family, families.family_names(bundle)), (config.load_model, config.model_names(bundle))]
+checks = [(loading.load_family, loading.family_names(bundle)), (loading.load_model, loading.model_names(bundle))]
 for load, names in checks:
     for name in names:
         try:
             load(name, bundle)
-        except config.ConfigError as error:
+        except ConfigError as error:
             problems.append(str(error))
 problems = list(dict.fromkeys(problems))  # a wrong family is one of its datasets' mistakes too
 print(json.dumps(problems))

@@ -7,11 +7,13 @@ from typing import Any
 
 from airflow.sdk import Param, dag, task
 
-from mlplatform import callbacks, deployments
-from mlplatform.assets import APPROVED_MODELS
-from mlplatform.config import load_settings, model_names
-from mlplatform.deployment_tasks import deployment_group
-from mlplatform.refusals import no_retry_when_refused
+from mlplatform.config.loading import load_settings, model_names
+from mlplatform.deployment import requests
+from mlplatform.orchestration import callbacks
+from mlplatform.orchestration.assets import APPROVED_MODELS
+from mlplatform.orchestration.defaults import default_args
+from mlplatform.orchestration.groups import deployment_group
+from mlplatform.orchestration.retries import fail_without_retry
 
 SETTINGS = load_settings()
 ORCHESTRATION = SETTINGS.orchestration
@@ -75,26 +77,20 @@ PARAMS = {
     tags=["ml-platform", "deployment", SETTINGS.environment],
     params=PARAMS,
     on_failure_callback=callbacks.deployment_run_failed,
-    default_args={
-        "owner": ORCHESTRATION.owner,
-        "retries": ORCHESTRATION.retries,
-        "retry_delay": timedelta(seconds=ORCHESTRATION.retry_delay_seconds),
-        "execution_timeout": timedelta(minutes=15),
-        "on_failure_callback": callbacks.deployment_task_failed,
-    },
+    default_args=default_args(SETTINGS, callbacks.deployment_task_failed),
 )
 def deploy_model() -> None:
     """Wire the deployment."""
 
     @task(doc_md="Which versions: those of the approvals that started the run, or the one that a person names.")
-    @no_retry_when_refused
+    @fail_without_retry
     def resolve_request(
         params: Any = None, run_id: Any = None, dag_run: Any = None, triggering_asset_events: Any = None
     ) -> list[str]:
         events = sorted(triggering_asset_events.get(APPROVED_MODELS, ()), key=lambda event: event.timestamp)
         by = getattr(dag_run, "triggering_user_name", None) or "somebody by hand"
         extras = [event.extra for event in events]
-        return deployments.requested(SETTINGS, extras, params, f"deploy_model/{run_id}", by)
+        return requests.requested(SETTINGS, extras, params, f"deploy_model/{run_id}", by)
 
     deployment_group(SETTINGS).expand(prefix=resolve_request())  # type: ignore[attr-defined]
 

@@ -9,12 +9,15 @@ from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOpe
 from airflow.sdk import Param, dag, task
 from airflow.sdk.exceptions import AirflowSkipException
 
-from mlplatform import callbacks, monitoring, notifications
-from mlplatform.assets import RETRAINING_WANTED
-from mlplatform.config import load_settings, model_names
-from mlplatform.pods import StepPodOperator, step_arguments, step_options
-from mlplatform.refusals import no_retry_when_refused
-from mlplatform.results import Verdict
+from mlplatform.config.loading import load_settings, model_names
+from mlplatform.documents.monitoring import MonitoringVerdict
+from mlplatform.monitoring import retraining, windows
+from mlplatform.orchestration import callbacks, notifications
+from mlplatform.orchestration.assets import RETRAINING_WANTED
+from mlplatform.orchestration.defaults import default_args
+from mlplatform.orchestration.pod_options import step_arguments, step_options
+from mlplatform.orchestration.pods import StepPodOperator
+from mlplatform.orchestration.retries import fail_without_retry
 
 SETTINGS = load_settings()
 ORCHESTRATION = SETTINGS.orchestration
@@ -51,21 +54,15 @@ PREPARED = "ti.xcom_pull(task_ids='choose_window')"
         "dataset": Param(SETTINGS.training.dataset, enum=model_names(), description="Whose endpoint."),
     },
     on_failure_callback=callbacks.deployment_run_failed,
-    default_args={
-        "owner": ORCHESTRATION.owner,
-        "retries": ORCHESTRATION.retries,
-        "retry_delay": timedelta(seconds=ORCHESTRATION.retry_delay_seconds),
-        "execution_timeout": timedelta(minutes=15),
-        "on_failure_callback": callbacks.deployment_task_failed,
-    },
+    default_args=default_args(SETTINGS, callbacks.deployment_task_failed),
 )
 def monitor_model() -> None:
     """Wire the monitoring."""
 
     @task(doc_md="Which requests are looked at; ends the run where no model is live yet.")
-    @no_retry_when_refused
+    @fail_without_retry
     def choose_window(params: Any = None, run_id: Any = None, dag_run: Any = None) -> dict[str, str]:
-        chosen = monitoring.prepare(SETTINGS, params["dataset"], dag_run.run_after, f"monitor_model/{run_id}")
+        chosen = windows.prepare(SETTINGS, params["dataset"], dag_run.run_after, f"monitor_model/{run_id}")
         if chosen is None:
             raise AirflowSkipException(f"{params['dataset']}: no model is live yet")
         return chosen
@@ -78,10 +75,10 @@ def monitor_model() -> None:
     )
 
     @task(doc_md="Tells people if something has drifted or got worse.")
-    @no_retry_when_refused
+    @fail_without_retry
     def conclude(params: Any = None, ti: Any = None) -> dict[str, Any]:
         prefix = ti.xcom_pull(task_ids="choose_window")["output"]
-        verdict, message = monitoring.conclude(SETTINGS, params["dataset"], prefix)
+        verdict, message = windows.conclude(SETTINGS, params["dataset"], prefix)
         if message is not None:
             notifications.send(SETTINGS, message)
         return verdict.model_dump(mode="json")
@@ -90,7 +87,7 @@ def monitor_model() -> None:
         outlets=[RETRAINING_WANTED],
         doc_md="Asks for a retraining, if the settings want one and the last one is long enough ago.",
     )
-    @no_retry_when_refused
+    @fail_without_retry
     def want_retraining(
         verdict: dict[str, Any],
         params: Any = None,
@@ -100,11 +97,11 @@ def monitor_model() -> None:
         outlet_events: Any = None,
     ) -> dict[str, Any]:
         dataset, name = params["dataset"], f"monitor_model/{run_id}"
-        found = Verdict.model_validate(verdict)
-        refusal = monitoring.claim_retraining(SETTINGS, dataset, found, name, dag_run.run_after)
+        found = MonitoringVerdict.model_validate(verdict)
+        refusal = retraining.claim(SETTINGS, dataset, found, name, dag_run.run_after)
         if refusal is not None:
             raise AirflowSkipException(f"no retraining: {refusal}")
-        wanted = monitoring.retraining(ti.xcom_pull(task_ids="choose_window")["config"])
+        wanted = retraining.parameters(ti.xcom_pull(task_ids="choose_window")["config"])
         outlet_events[RETRAINING_WANTED].extra = {
             "dataset": dataset,
             "family": wanted["family"],
@@ -113,7 +110,7 @@ def monitor_model() -> None:
         return wanted
 
     verdict = conclude()
-    retraining = want_retraining(verdict)
+    wanted = want_retraining(verdict)
     train = TriggerDagRunOperator(
         task_id="train",
         trigger_dag_id="train_model",
@@ -125,7 +122,7 @@ def monitor_model() -> None:
         doc_md="Starts *Train model* of the live model's family on the data accepted so far.",
     )
     choose_window() >> monitor >> verdict
-    retraining >> train
+    wanted >> train
 
 
 def _of(key: str) -> str:

@@ -7,10 +7,12 @@ from typing import Any
 
 from airflow.sdk import Param, dag, task
 
-from mlplatform import callbacks, deployments
-from mlplatform.config import load_settings, model_names
-from mlplatform.deployment_tasks import deployment_group
-from mlplatform.refusals import no_retry_when_refused
+from mlplatform.config.loading import load_settings, model_names
+from mlplatform.deployment import requests
+from mlplatform.orchestration import callbacks
+from mlplatform.orchestration.defaults import default_args
+from mlplatform.orchestration.groups import deployment_group
+from mlplatform.orchestration.retries import fail_without_retry
 
 SETTINGS = load_settings()
 ORCHESTRATION = SETTINGS.orchestration
@@ -41,22 +43,16 @@ Any other approved version: *Deploy model* with its number.
         "reason": Param(type="string", minLength=3, maxLength=1000, description="Why; kept in the audit log."),
     },
     on_failure_callback=callbacks.deployment_run_failed,
-    default_args={
-        "owner": ORCHESTRATION.owner,
-        "retries": ORCHESTRATION.retries,
-        "retry_delay": timedelta(seconds=ORCHESTRATION.retry_delay_seconds),
-        "execution_timeout": timedelta(minutes=15),
-        "on_failure_callback": callbacks.deployment_task_failed,
-    },
+    default_args=default_args(SETTINGS, callbacks.deployment_task_failed),
 )
 def rollback_model() -> None:
     """Wire the step back."""
 
     @task(doc_md="Which version was live before, and is there one?")
-    @no_retry_when_refused
+    @fail_without_retry
     def resolve_request(params: Any = None, run_id: Any = None, dag_run: Any = None) -> str:
         by = getattr(dag_run, "triggering_user_name", None) or "somebody by hand"
-        return deployments.rollback_requested(
+        return requests.rollback_requested(
             SETTINGS, params["dataset"], params["reason"].strip(), f"rollback_model/{run_id}", by
         )
 

@@ -8,15 +8,19 @@ from typing import Any
 
 from airflow.sdk import Param, TaskGroup, TriggerRule, chain, dag, task
 
-from mlplatform import callbacks, families, pipeline, placement
-from mlplatform.assets import APPROVED_MODELS
-from mlplatform.config import load_settings, model_names
-from mlplatform.hitl import FORM, ApproveInAirflowOrMlflow
-from mlplatform.jobs import training_operator
-from mlplatform.liveness import is_live
-from mlplatform.pods import StepPodOperator, step_arguments, step_options
-from mlplatform.refusals import no_retry_when_refused
-from mlplatform.sensors import LandingSensor
+from mlplatform.config import loading
+from mlplatform.config.loading import load_settings, model_names
+from mlplatform.orchestration import callbacks, notifications
+from mlplatform.orchestration.assets import APPROVED_MODELS
+from mlplatform.orchestration.dag_runs import is_active
+from mlplatform.orchestration.defaults import default_args
+from mlplatform.orchestration.hitl import FORM, ApproveInAirflowOrMlflow
+from mlplatform.orchestration.jobs import training_operator
+from mlplatform.orchestration.pod_options import step_arguments, step_options
+from mlplatform.orchestration.pods import StepPodOperator
+from mlplatform.orchestration.retries import fail_without_retry
+from mlplatform.orchestration.sensors import LandingSensor
+from mlplatform.training import approvals, inputs, placement, registration, request, trials
 
 SETTINGS = load_settings()
 ORCHESTRATION, TRAINING = SETTINGS.orchestration, SETTINGS.training
@@ -59,7 +63,7 @@ PARAMS = {
     ),
     "family": Param(
         TRAINING.family,
-        enum=families.family_names(),
+        enum=loading.family_names(),
         description="Model family: a file in config/families that the dataset's configuration has under `families`.",
     ),
     "trials": Param(
@@ -104,15 +108,15 @@ PARAMS = {
 }
 
 
-@no_retry_when_refused
+@fail_without_retry
 def check_request(context: Any) -> None:
     """Refuse parameters that the configuration cannot satisfy before anything waits or runs."""
-    pipeline.check_request(SETTINGS, context["params"])
+    request.check_request(SETTINGS, context["params"])
 
 
 def awaited_key(params: Any) -> str:
     """S3 pattern of the files a run waits for."""
-    return pipeline.awaited_key(SETTINGS, params)
+    return inputs.awaited_key(SETTINGS, params)
 
 
 def place(params: Any) -> dict[str, Any]:
@@ -140,13 +144,7 @@ def _said(ti: Any) -> str:
     params=PARAMS,
     user_defined_macros={"awaited_key": awaited_key, "placement": place},
     on_failure_callback=callbacks.run_failed,
-    default_args={
-        "owner": ORCHESTRATION.owner,
-        "retries": ORCHESTRATION.retries,
-        "retry_delay": timedelta(seconds=ORCHESTRATION.retry_delay_seconds),
-        "execution_timeout": timedelta(minutes=15),
-        "on_failure_callback": callbacks.task_failed,
-    },
+    default_args=default_args(SETTINGS, callbacks.task_failed),
 )
 def train_model() -> None:
     """Wire the pipeline."""
@@ -168,10 +166,10 @@ def train_model() -> None:
         @task.branch(
             doc_md="Fixes the input files and their versions, claims the run, and stops if it was done before."
         )
-        @no_retry_when_refused
+        @fail_without_retry
         def resolve_inputs(params: Any = None, ti: Any = None, run_id: Any = None) -> list[str]:
-            live = partial(is_live, ti, "train_model")
-            resolved = pipeline.resolve_inputs(SETTINGS, params, run_id, live)
+            live = partial(is_active, ti, "train_model")
+            resolved = inputs.resolve_inputs(SETTINGS, params, run_id, live)
             ti.xcom_push(key="prefix", value=resolved.paths.prefix)
             ti.xcom_push(key="run_key", value=resolved.paths.prefix.rsplit("/", 1)[-1])
             ti.xcom_push(key="message", value=resolved.message)
@@ -192,9 +190,9 @@ def train_model() -> None:
             trigger_rule=TriggerRule.ALL_DONE_MIN_ONE_SUCCESS,
             doc_md="Accepts validated files; moves refused ones to quarantine with the reason beside them.",
         )
-        @no_retry_when_refused
+        @fail_without_retry
         def settle_landing(prefix: str) -> str:
-            return pipeline.settle_landing(SETTINGS, prefix)
+            return inputs.settle_landing(SETTINGS, prefix)
 
         settled = settle_landing(PREFIX)
         prepare = StepPodOperator(
@@ -207,11 +205,11 @@ def train_model() -> None:
     with TaskGroup("training", tooltip="Which model is the best one?"):
 
         @task(doc_md="Chooses the trials from the family's search space and writes the configurations of their pods.")
-        @no_retry_when_refused
+        @fail_without_retry
         def generate_trials(prefix: str, params: Any = None) -> list[list[str]]:
-            return pipeline.generate_trials(SETTINGS, prefix, params["trials"])
+            return trials.generate_trials(SETTINGS, prefix, params["trials"])
 
-        trials = generate_trials(PREFIX)
+        planned = generate_trials(PREFIX)
         operator, options = training_operator(SETTINGS, RUN_KEY)  # a pod for each task, or a job of several
         train = operator.partial(
             task_id="train",
@@ -221,25 +219,25 @@ def train_model() -> None:
             else "trial {{ ti.map_index }}",
             doc_md="One pod's trials: each fits a model on the training rows and scores it on the validation rows.",
             **options,
-        ).expand(arguments=trials)
+        ).expand(arguments=planned)
 
         @task(
             trigger_rule=TriggerRule.ALL_DONE_MIN_ONE_SUCCESS,
             doc_md="Picks the trial with the best validation metric; goes on without failed ones if enough did well.",
         )
-        @no_retry_when_refused
+        @fail_without_retry
         def select_best(prefix: str, ti: Any = None) -> dict[str, Any]:
             generated = ti.xcom_pull(task_ids="training.generate_trials") or []
-            return pipeline.select_best(SETTINGS, prefix, len(generated))
+            return trials.select_best(SETTINGS, prefix, len(generated))
 
         selected = select_best(PREFIX)
 
     with TaskGroup("promotion", tooltip="Is it better than what is live?"):
 
         @task(doc_md="Makes the best trial a version in the model registry, with its lineage, as `challenger`.")
-        @no_retry_when_refused
+        @fail_without_retry
         def register(prefix: str) -> dict[str, str]:
-            return pipeline.register(SETTINGS, prefix)
+            return registration.register(SETTINGS, prefix)
 
         registered = register(PREFIX)
         evaluate = StepPodOperator(
@@ -252,12 +250,12 @@ def train_model() -> None:
         )
 
         @task.branch(doc_md="The gate: compares both scores with the policy and says why.")
-        @no_retry_when_refused
+        @fail_without_retry
         def decide(prefix: str, ti: Any = None) -> str:
-            decision = pipeline.decide(SETTINGS, prefix)
+            decision = registration.decide(SETTINGS, prefix)
             ti.xcom_push(key="decision", value=decision.model_dump(mode="json"))
             if decision.outcome == "needs-approval":
-                ti.xcom_push(key="question", value=pipeline.ask(SETTINGS, prefix))
+                ti.xcom_push(key="question", value=approvals.ask(SETTINGS, prefix))
             return {
                 "promote": "approval.approve_automatically",
                 "needs-approval": "approval.ask",
@@ -277,9 +275,9 @@ def train_model() -> None:
     with TaskGroup("approval", tooltip="Who says that it may be deployed?"):
 
         @task(doc_md="The policy asks nobody: what passed the gate is approved.")
-        @no_retry_when_refused
+        @fail_without_retry
         def approve_automatically(prefix: str) -> dict[str, Any]:
-            return pipeline.approve_automatically(SETTINGS, prefix).model_dump(mode="json")
+            return approvals.approve_automatically(SETTINGS, prefix).model_dump(mode="json")
 
         approved = approve_automatically(PREFIX)
         ask = ApproveInAirflowOrMlflow(
@@ -296,10 +294,10 @@ def train_model() -> None:
             trigger_rule=TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS,
             doc_md="Verifies that the answer still holds, and writes it down: the first one counts.",
         )
-        @no_retry_when_refused
+        @fail_without_retry
         def record_approval(prefix: str, ti: Any = None, run_id: Any = None) -> str:
             given = ti.xcom_pull(task_ids="approval.approve_automatically") or ti.xcom_pull(task_ids="approval.ask")
-            held = pipeline.record_approval(SETTINGS, prefix, given, f"train_model/{run_id}")
+            held = approvals.record_approval(SETTINGS, prefix, given, f"train_model/{run_id}")
             ti.xcom_push(key="answer", value=held.answer.model_dump(mode="json"))
             if held.answer.outcome == "approved":
                 ti.xcom_push(key="model", value=held.approved_model().model_dump(mode="json"))
@@ -335,18 +333,18 @@ def train_model() -> None:
         trigger_rule=TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS,
         doc_md="Closes the run's record and tells people: approved, rejected and why, expired, or nothing to do.",
     )
-    @no_retry_when_refused
+    @fail_without_retry
     def notify(prefix: str, ti: Any = None, run_id: Any = None) -> str:
         answer = ti.xcom_pull(task_ids="approval.record_approval", key="answer")
-        message = pipeline.conclude(SETTINGS, prefix, run_id, ti.xcom_pull(task_ids="nothing_to_do"), answer)
-        pipeline.notifications.send(SETTINGS, message)
+        message = approvals.conclude(SETTINGS, prefix, run_id, ti.xcom_pull(task_ids="nothing_to_do"), answer)
+        notifications.send(SETTINGS, message)
         return message.text
 
-    chain(wait_for_data, resolved, validate, settled, prepare, trials, train, selected, registered, evaluate, decided)
+    chain(wait_for_data, resolved, validate, settled, prepare, planned, train, selected, registered, evaluate, decided)
     validate >> prepare
     # These two run even if all pods before them failed, but not if there were none: hence one sure success upstream.
     resolved >> settled
-    trials >> selected
+    planned >> selected
     chain(decided, [approved, ask], recorded, ways, notified := notify(PREFIX))
     chain(decided, skipped, notified)
     chain(resolved, idle, notified)

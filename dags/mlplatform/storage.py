@@ -1,4 +1,4 @@
-"""Small helpers around S3: addresses, JSON documents, whole files. No Airflow import.
+"""Small helpers around S3: addresses, JSON documents, whole files.
 
 Where S3 is, and with which rights, is the environment's business (``AWS_ENDPOINT_URL``, Pod Identity,
 an execution role); nothing here knows.
@@ -6,18 +6,23 @@ an execution role); nothing here knows.
 
 from __future__ import annotations
 
+import time
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
+
+from mlplatform.errors import StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-
-class StorageError(RuntimeError):
-    """An object is missing or does not have the promised content; the message names it."""
+_JSON = "application/json"
+_NOT_FOUND = ("NoSuchKey", "NoSuchVersion", "404")
+_CONFLICT_PAUSES = (0.1, 0.5, 2.0)
+"""Seconds before a write that met another one is tried again."""
 
 
 @cache
@@ -61,70 +66,120 @@ def read_bytes(uri: str, version_id: str | None = None) -> bytes:
 
 def try_read_bytes(uri: str, version_id: str | None = None) -> bytes | None:
     """Return an object's content, or None when there is none."""
+    found = _get(uri, version_id)
+    return None if found is None else found[0]
+
+
+def _get(uri: str, version_id: str | None = None) -> tuple[bytes, str] | None:
+    """Return an object's content and ETag, or None when there is none."""
     from botocore.exceptions import ClientError
 
     bucket, key = split_uri(uri)
-    extra = {"VersionId": version_id} if version_id else {}
+    version = {"VersionId": version_id} if version_id else {}
     try:
-        body: bytes = client().get_object(Bucket=bucket, Key=key, **extra)["Body"].read()
+        answer = client().get_object(Bucket=bucket, Key=key, **version)
     except ClientError as error:
-        if error.response["Error"]["Code"] in ("NoSuchKey", "NoSuchVersion", "404"):
+        if error.response["Error"]["Code"] in _NOT_FOUND:
             return None
         raise
-    return body
+    return answer["Body"].read(), answer["ETag"]
 
 
-def write_bytes(uri: str, content: bytes, *, content_type: str = "application/octet-stream", new: bool = False) -> bool:
-    """Write an object whole.
-
-    Args:
-        new: write only if there is no such object yet (S3's conditional put).
-
-    Returns:
-        False if ``new`` was asked and the object was there already, else True.
-    """
-    from botocore.exceptions import ClientError
-
+def write_bytes(uri: str, content: bytes, *, content_type: str = "application/octet-stream") -> None:
+    """Write an object whole."""
     bucket, key = split_uri(uri)
-    condition = {"IfNoneMatch": "*"} if new else {}
-    try:
-        client().put_object(Bucket=bucket, Key=key, Body=content, ContentType=content_type, **condition)
-    except ClientError as error:
-        if new and error.response["Error"]["Code"] in ("PreconditionFailed", "ConditionalRequestConflict"):
-            return False
-        raise
-    return True
+    client().put_object(Bucket=bucket, Key=key, Body=content, ContentType=content_type)
 
 
-def write_document(uri: str, document: BaseModel, *, new: bool = False) -> bool:
-    """Write a pydantic model as JSON; see `write_bytes`."""
-    content = document.model_dump_json(indent=2, by_alias=True).encode()
-    return write_bytes(uri, content, content_type="application/json", new=new)
+def delete(uri: str) -> None:
+    """Remove an object; one that is not there is no error."""
+    bucket, key = split_uri(uri)
+    client().delete_object(Bucket=bucket, Key=key)
 
 
-def read_document[Document: BaseModel](uri: str, model: type[Document]) -> Document:
-    """Read and validate a JSON document.
+class Readable(Protocol):
+    """A kind of document that can be read from JSON: see `mlplatform.documents.base.Document`."""
+
+    @classmethod
+    def read(cls, content: bytes | str, source: str) -> Self:
+        """Read it; raises `StorageError` where it is not one."""
+
+
+@dataclass(frozen=True)
+class Stored[Kind]:
+    """A document as it lies in S3, and the ETag that a replacement has to name."""
+
+    document: Kind
+    etag: str
+
+
+def read_document[Kind: Readable](uri: str, kind: type[Kind]) -> Kind:
+    """Read a JSON document.
 
     Raises:
-        StorageError: it is missing, or is not what the model describes.
+        StorageError: it is missing, or is not of that kind.
     """
-    document = try_read_document(uri, model)
+    document = try_read_document(uri, kind)
     if document is None:
         raise StorageError(f"{uri}: no such object; the step that writes it has not finished")
     return document
 
 
-def try_read_document[Document: BaseModel](uri: str, model: type[Document]) -> Document | None:
+def try_read_document[Kind: Readable](uri: str, kind: type[Kind]) -> Kind | None:
     """Like `read_document`, but None when there is no such object."""
     content = try_read_bytes(uri)
-    if content is None:
-        return None
-    try:
-        return model.model_validate_json(content)
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise StorageError(f"{uri}: not a valid {model.__name__}: {key}: {first['msg']}") from None
+    return None if content is None else kind.read(content, uri)
+
+
+def read_stored[Kind: Readable](uri: str, kind: type[Kind]) -> Stored[Kind] | None:
+    """Like `try_read_document`, with what `replace_document` needs."""
+    found = _get(uri)
+    return None if found is None else Stored(kind.read(found[0], uri), found[1])
+
+
+def write_document(uri: str, document: BaseModel) -> None:
+    """Write a document as JSON, whatever was there before."""
+    write_bytes(uri, _json(document), content_type=_JSON)
+
+
+def create_document(uri: str, document: BaseModel) -> str | None:
+    """Write a document if there is none yet, and return its ETag; None if another one is there."""
+    return _put_if(uri, _json(document), IfNoneMatch="*")
+
+
+def replace_document(uri: str, document: BaseModel, etag: str) -> str | None:
+    """Write a document if the one with this ETag is still there, and return the new ETag; None if it is not."""
+    return _put_if(uri, _json(document), IfMatch=etag)
+
+
+def _json(document: BaseModel) -> bytes:
+    return document.model_dump_json(indent=2, by_alias=True).encode()
+
+
+def _put_if(uri: str, content: bytes, **condition: str) -> str | None:
+    """Write an object on a condition, and return its ETag; None if the condition does not hold.
+
+    The condition may fail because this very write was done and only its answer was lost, so that the client sent it
+    again: then the object has this content. 409 says that another write was under way, and that one may try again
+    (https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html).
+    """
+    from botocore.exceptions import ClientError
+
+    bucket, key = split_uri(uri)
+    for pause in (*_CONFLICT_PAUSES, None):
+        try:
+            answer = client().put_object(Bucket=bucket, Key=key, Body=content, ContentType=_JSON, **condition)
+        except ClientError as error:
+            code = error.response["Error"]["Code"]
+            if code == "ConditionalRequestConflict" and pause is not None:
+                time.sleep(pause)
+                continue
+            if code not in ("PreconditionFailed", "ConditionalRequestConflict", *_NOT_FOUND):
+                raise
+            found = _get(uri)
+            return found[1] if found is not None and found[0] == content else None
+        return str(answer["ETag"])
+    raise AssertionError("the last try returns or raises")
 
 
 def list_objects(uri: str) -> Iterator[dict[str, Any]]:

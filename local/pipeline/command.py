@@ -60,11 +60,12 @@ def check_choice(dataset: str, model: str | None) -> None:
     if dataset not in DATASETS:
         raise PlatformError(f"DATASET={dataset}: there is none; choose from {', '.join(DATASETS)}")
     use_dag_library()
-    from mlplatform import config
+    from mlplatform.config import loading
+    from mlplatform.errors import ConfigError
 
     try:
-        families = sorted(config.load_model(dataset, ROOT).families)
-    except config.ConfigError as error:
+        families = sorted(loading.load_model(dataset, ROOT).families)
+    except ConfigError as error:
         raise PlatformError(str(error)) from None
     if model is not None and model not in families:
         raise PlatformError(f"MODEL={model}: config/models/{dataset}.yaml has {', '.join(families)}")
@@ -78,8 +79,8 @@ def set_up_image(model: str) -> None:
         SetupError: the environment could not be made.
     """
     use_dag_library()
-    from mlplatform import families
+    from mlplatform.config import loading
 
-    recipe = RECIPES[families.load_family(model, ROOT).image]
+    recipe = RECIPES[loading.load_family(model, ROOT).image]
     if recipe.optional:
         bootstrap.setup([recipe.environment])

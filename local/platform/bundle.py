@@ -15,7 +15,8 @@ from local.platform.ports import LOOPBACK
 
 
 def platform_facts(facts: Facts, images: dict[str, str]) -> dict[str, Any]:
-    """Return ``platform.json``: what Terraform's outputs are in the cloud; see ``mlplatform.config``."""
+    """Return ``platform.json``: what Terraform's outputs are in the cloud; see
+    `mlplatform.config.environment.Settings`."""
     return {
         "environment": "local",
         "git_sha": facts.git_sha,
@@ -80,13 +81,14 @@ def check_settings(bundle: Path) -> None:
         PlatformError: a configuration file is refused.
     """
     use_dag_library()
-    from mlplatform import config, families
+    from mlplatform.config import loading
+    from mlplatform.errors import ConfigError
 
     try:
-        config.load_settings(bundle)
-        for name in families.family_names(bundle):
-            families.load_family(name, bundle)
-        for name in config.model_names(bundle):
-            config.load_model(name, bundle)
-    except config.ConfigError as error:
+        loading.load_settings(bundle)
+        for name in loading.family_names(bundle):
+            loading.load_family(name, bundle)
+        for name in loading.model_names(bundle):
+            loading.load_model(name, bundle)
+    except ConfigError as error:
         raise PlatformError(str(error)) from None

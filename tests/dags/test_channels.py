@@ -23,10 +23,14 @@ from typing import Any
 
 import pytest
 
-from mlplatform import monitoring, notifications, storage
-from mlplatform.config import Email, NotificationEvent, Notifications, Settings, Slack, load_settings
-from mlplatform.notifications import Message
-from mlplatform.results import MonitorResult, Verdict
+from mlplatform import storage
+from mlplatform.config.environment import Email, NotificationEvent, Notifications, Settings, Slack
+from mlplatform.config.loading import load_settings
+from mlplatform.documents.monitoring import MonitoringVerdict, MonitorResult
+from mlplatform.monitoring import windows
+from mlplatform.orchestration import notifications
+from mlplatform.people import messages
+from mlplatform.people.messages import Message
 
 SECRET = "B0AB12CD/very-secret-token"
 PASSWORD = "very-secret-password"
@@ -36,7 +40,7 @@ EVENTS: list[NotificationEvent] = [
 ]
 LINKS = ["http://mlflow/models/7", "Report: http://report"]
 REASONS = ["roc_auc is 0.0200 worse than the champion's 0.8000"]
-FAILED = notifications.failed("iris", "manual__1", "data.validate", "column x is missing", "http://airflow/log")
+FAILED = messages.failed("iris", "manual__1", "data.validate", "column x is missing", "http://airflow/log")
 
 
 def drifted(monkeypatch: pytest.MonkeyPatch) -> Message:
@@ -54,38 +58,38 @@ def drifted(monkeypatch: pytest.MonkeyPatch) -> Message:
         rows=300,
         malformed=0,
         versions=[],
-        verdict=Verdict(outcome="drifted", reasons=["version 7: feature petal_width has drifted"]),
+        verdict=MonitoringVerdict(outcome="drifted", reasons=["version 7: feature petal_width has drifted"]),
         report_uri="s3://data-bucket/monitoring/iris/w/report.html",
     )
     monkeypatch.setattr(storage, "read_document", lambda uri, model: result)
-    _, message = monitoring.conclude(load_settings(), "iris", "s3://data-bucket/monitoring/iris/w")
+    _, message = windows.conclude(load_settings(), "iris", "s3://data-bucket/monitoring/iris/w")
     assert message is not None
     return message
 
 
 STORIES: dict[str, tuple[Callable[[pytest.MonkeyPatch], Message], list[str]]] = {
     "approval-wanted": (
-        lambda _: notifications.approval_wanted("iris", "7", REASONS, 20, ["Answer: http://airflow/actions", *LINKS]),
+        lambda _: messages.approval_wanted("iris", "7", REASONS, 20, ["Answer: http://airflow/actions", *LINKS]),
         ["waits for approval", "within 20 h", REASONS[0], "http://airflow/actions", LINKS[0]],
     ),
     "approved": (
-        lambda _: notifications.approved("iris", "7", "jane", "looks good", REASONS, LINKS),
+        lambda _: messages.approved("iris", "7", "jane", "looks good", REASONS, LINKS),
         ["version 7 was approved", "by jane (looks good)", LINKS[1]],
     ),
     "rejected": (
-        lambda _: notifications.rejected("iris", "7", REASONS, LINKS),
+        lambda _: messages.rejected("iris", "7", REASONS, LINKS),
         ["version 7 was rejected", "what was live stays live", REASONS[0], LINKS[0]],
     ),
     "expired": (
-        lambda _: notifications.expired("iris", "7", "nobody answered within 20 h", LINKS),
+        lambda _: messages.expired("iris", "7", "nobody answered within 20 h", LINKS),
         ["nobody approved version 7", "nobody answered within 20 h", "clear the task approval.ask"],
     ),
     "deployed": (
-        lambda _: notifications.deployed("iris", "7", "iris-endpoint", "jane", "looks good", "6", LINKS),
+        lambda _: messages.deployed("iris", "7", "iris-endpoint", "jane", "looks good", "6", LINKS),
         ["version 7 is live", "endpoint iris-endpoint; it was version 6 before", "Approved by jane: looks good"],
     ),
     "rolled-back": (
-        lambda _: notifications.rolled_back("iris", "6", "iris-endpoint", "jane", "too slow", "7", LINKS),
+        lambda _: messages.rolled_back("iris", "6", "iris-endpoint", "jane", "too slow", "7", LINKS),
         ["back to version 6", "jane took iris back from version 7", "too slow"],
     ),
     "failed": (
@@ -93,7 +97,7 @@ STORIES: dict[str, tuple[Callable[[pytest.MonkeyPatch], Message], list[str]]] = 
         ["training failed in data.validate", "column x is missing", "Log: http://airflow/log"],
     ),
     "failed-deployment": (
-        lambda _: notifications.deployment_failed(
+        lambda _: messages.deployment_failed(
             "iris", "7", "deploy", "deploy_model/x", "the canary's alarm rang", "http://airflow/log"
         ),
         ["deployment of version 7 failed", "the canary's alarm rang", "Log: http://airflow/log"],
@@ -278,7 +282,7 @@ def test_every_message_gets_to_slack_and_mail_whole(
 
 
 def test_markup_in_a_reason_reaches_nobody(slack_server: SlackServer, mail_server: MailServer) -> None:
-    message = notifications.rejected("iris", "7", ["<!channel> & <b>shout</b>"], [])
+    message = messages.rejected("iris", "7", ["<!channel> & <b>shout</b>"], [])
     assert notifications.send(told("slack", "email"), message)
     assert "&lt;!channel&gt; &amp; &lt;b&gt;" in slack_server.posted[0][1]["text"]
     body = message_from_bytes(mail_server.taken[0][1], policy=default).get_body()

@@ -17,11 +17,18 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from pydantic import BaseModel
 
-from mlplatform import approval, audit, notifications, pipeline, registry, storage
-from mlplatform.approval import Question
-from mlplatform.config import Approver, Settings, load_settings
-from mlplatform.steps import Refused
+from mlplatform import storage
+from mlplatform.config.environment import Approver, Settings
+from mlplatform.config.loading import load_settings
+from mlplatform.documents.decisions import Answer, Question, RecordedAnswer
+from mlplatform.errors import NonRetryableError
+from mlplatform.orchestration import notifications
+from mlplatform.people import messages
+from mlplatform.people.messages import Message
+from mlplatform.promotion import approval, audit, registry
+from mlplatform.training import approvals
 
 PREFIX = "s3://data-bucket/runs/iris/key"
 TASK = "approval.ask"
@@ -113,14 +120,18 @@ def objects(monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
     content: dict[str, bytes] = {}
     lock = threading.Lock()
 
-    def write(uri: str, body: bytes, *, content_type: str = "", new: bool = False) -> bool:
+    def write(uri: str, body: bytes, *, content_type: str = "") -> None:
+        content[uri] = body
+
+    def create(uri: str, document: BaseModel) -> str | None:
         with lock:
-            if new and uri in content:
-                return False
-            content[uri] = body
-            return True
+            if uri in content:
+                return None
+            content[uri] = document.model_dump_json().encode()
+            return "etag"
 
     monkeypatch.setattr(storage, "write_bytes", write)
+    monkeypatch.setattr(storage, "create_document", create)
     monkeypatch.setattr(storage, "try_read_bytes", lambda uri, version_id=None: content.get(uri))
     monkeypatch.setattr(
         storage,
@@ -178,7 +189,7 @@ class Asked:
         told: messages that people got.
     """
 
-    def __init__(self, dag: Any, settings: Settings, told: list[notifications.Message]) -> None:
+    def __init__(self, dag: Any, settings: Settings, told: list[Message]) -> None:
         from airflow.models.xcom import XComModel
         from airflow.serialization.serialized_objects import DagSerialization
         from airflow.utils.session import create_session
@@ -300,9 +311,9 @@ class Asked:
             handed_on: dict[str, Any] = found.value
             return handed_on
 
-    def recorded(self) -> approval.Recorded:
+    def recorded(self) -> RecordedAnswer:
         """Do what the next task does."""
-        given = approval.Answer.model_validate(self.answer())
+        given = Answer.model_validate(self.answer())
         return approval.record(self.settings, QUESTION, given, f"train_model/{self.run_id}")
 
 
@@ -311,15 +322,14 @@ def ask(
     dag: Any, database: None, mlflow: MlflowServer, objects: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., Asked]:
     """Return the function that puts the question; arguments are changes of `Settings.approval`."""
-    told: list[notifications.Message] = []
+    told: list[Message] = []
     monkeypatch.setattr(notifications, "send", lambda settings, message: told.append(message))
-    monkeypatch.setattr(pipeline, "question", lambda settings, prefix: {PREFIX: QUESTION}[prefix])
+    monkeypatch.setattr(approvals, "question", lambda settings, prefix: {PREFIX: QUESTION}[prefix])
 
-    def tell(settings: Settings, prefix: str, link: str) -> None:
-        message = notifications.approval_wanted("iris", "2", ["better"], settings.approval.deadline_hours, [link])
-        notifications.send(settings, message)
+    def wanted(settings: Settings, prefix: str, link: str) -> Message:
+        return messages.approval_wanted("iris", "2", ["better"], settings.approval.deadline_hours, [link])
 
-    monkeypatch.setattr(pipeline, "tell_that_approval_is_wanted", tell)
+    monkeypatch.setattr(approvals, "approval_wanted", wanted)
     settings = load_settings()
     address = f"http://127.0.0.1:{mlflow.server_address[1]}"
     settings = settings.model_copy(update={"mlflow": settings.mlflow.model_copy(update={"tracking_uri": address})})
@@ -407,7 +417,7 @@ def test_an_approval_of_what_is_not_there_any_more_does_not_count(
     asked.says("Approve", "looks good")
     asked.watch()
     assert asked.work() == "success"
-    with pytest.raises(Refused, match=why):
+    with pytest.raises(NonRetryableError, match=why):
         asked.recorded()
     assert mlflow.tags["2"] == before
     assert audit.entries(asked.settings, "iris") == []
@@ -450,8 +460,8 @@ def test_tags_that_are_no_answer_are_told_and_the_question_stays(
     mlflow.tags["2"].update(changes)
     asked.watch()
     assert asked.work() == "deferred"
-    assert (told is None) == (approval.REFUSAL_TAG not in mlflow.tags["2"])
-    assert (told or "") in mlflow.tags["2"].get(approval.REFUSAL_TAG, "")
+    assert (told is None) == (approval.INVALID_ANSWER_TAG not in mlflow.tags["2"])
+    assert (told or "") in mlflow.tags["2"].get(approval.INVALID_ANSWER_TAG, "")
     assert not asked.question().response_received
     mlflow.tags["2"].update(IN_MLFLOW)
     asked.watch()

@@ -25,7 +25,7 @@ NAMESPACE = "ml-training"
 
 
 def settings_for(pods: int, **kubernetes: Any) -> Any:
-    from mlplatform.config import load_settings
+    from mlplatform.config.loading import load_settings
 
     loaded = load_settings()
     training = loaded.training.model_copy(update={"pods_per_trial": pods})
@@ -35,7 +35,7 @@ def settings_for(pods: int, **kubernetes: Any) -> Any:
 
 def make(settings: Any, **changes: Any) -> Any:
     """Return the training's operator as the DAG makes it, with the arguments of one trial."""
-    from mlplatform.jobs import training_operator
+    from mlplatform.orchestration.jobs import training_operator
 
     operator, options = training_operator(settings, "0123456789abcdef0123")
     arguments = ["train", "--config", f"{OUTPUT}/config.json", "--input", f"{PREFIX}/prepare", "--output", OUTPUT]
@@ -75,8 +75,8 @@ def requested(dag: Any, pods: int = 2, **params: Any) -> dict[str, Any]:
 
 
 def test_one_pod_a_trial_needs_no_job(dag: Any) -> None:
-    from mlplatform.jobs import StepJobOperator
-    from mlplatform.pods import StepPodOperator
+    from mlplatform.orchestration.jobs import StepJobOperator
+    from mlplatform.orchestration.pods import StepPodOperator
 
     assert type(make(settings_for(1))) is StepPodOperator
     assert type(make(settings_for(2))) is StepJobOperator

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from mlplatform.liveness import is_live
+from mlplatform.orchestration.dag_runs import is_active
 
 
 def asking(answer: Any) -> Any:
@@ -25,11 +25,11 @@ def asking(answer: Any) -> Any:
     ("answer", "live"), [("running", True), ("queued", True), ("failed", False), ("success", False), (404, False)]
 )
 def test_who_is_alive(answer: Any, live: bool) -> None:
-    assert is_live(asking(answer), "train_model", "other") == live
+    assert is_active(asking(answer), "train_model", "other") == live
 
 
 def test_an_answer_that_says_nothing_about_life_is_an_error() -> None:
     from airflow.sdk.exceptions import AirflowRuntimeError
 
     with pytest.raises(AirflowRuntimeError):
-        is_live(asking(500), "train_model", "other")
+        is_active(asking(500), "train_model", "other")

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from airflow.sdk.exceptions import AirflowSkipException
 
+from mlplatform.monitoring import retraining, windows
+
 EDGES = {
     "choose_window": {"monitor"},
     "monitor": {"conclude"},
@@ -57,11 +59,9 @@ def test_an_event_says_that_a_retraining_is_wanted_and_train_model_is_started_on
 
 
 def want(watched: Any, monkeypatch: pytest.MonkeyPatch, refusal: str | None) -> tuple[Any, Any]:
-    from mlplatform import monitoring
-
-    monkeypatch.setattr(monitoring, "claim_retraining", lambda *given: refusal)
+    monkeypatch.setattr(retraining, "claim", lambda *given: refusal)
     conf = {"dataset": "flights", "family": "sklearn", "wait_for_new_data": False}
-    monkeypatch.setattr(monitoring, "retraining", lambda uri: {"s3://d/config.json": conf}[uri])
+    monkeypatch.setattr(retraining, "parameters", lambda uri: {"s3://d/config.json": conf}[uri])
     task = watched.get_task("want_retraining")
     events = {outlet: SimpleNamespace(extra=None) for outlet in task.outlets}
     given = task.python_callable(
@@ -91,9 +91,7 @@ def test_without_the_right_nothing_is_started(watched: Any, monkeypatch: pytest.
 
 
 def test_where_nothing_is_live_the_run_is_skipped(watched: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from mlplatform import monitoring
-
-    monkeypatch.setattr(monitoring, "prepare", lambda *given: None)
+    monkeypatch.setattr(windows, "prepare", lambda *given: None)
     choose = watched.get_task("choose_window").python_callable
     run = SimpleNamespace(run_after=datetime(2026, 3, 1, tzinfo=UTC))
     with pytest.raises(AirflowSkipException, match="no model is live"):

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from mlplatform.orchestration import pods
+
 STEPS = {
     "train_model/data.validate": "validate",
     "train_model/data.prepare": "prepare",
@@ -154,14 +156,12 @@ def test_a_training_without_a_gpu_takes_no_node_that_has_one(
 
 def test_several_gpus_share_memory(dag: Any) -> None:
     """Built from settings of its own: no environment has more than one GPU to a pod."""
-    from mlplatform.config import load_settings
-    from mlplatform.pods import step_options
+    from mlplatform.config.loading import load_settings
+    from mlplatform.orchestration.pod_options import step_options
 
     settings = load_settings()
-    train = settings.steps.train.model_copy(update={"gpus": 4})
-    options = step_options(
-        settings.model_copy(update={"steps": settings.steps.model_copy(update={"train": train})}), "train", "key"
-    )
+    train = settings.steps["train"].model_copy(update={"gpus": 4})
+    options = step_options(settings.model_copy(update={"steps": settings.steps | {"train": train}}), "train", "key")
     shared = {volume.name: volume.empty_dir.medium for volume in options["volumes"]}
     assert shared == {"tmp": None, "shm": "Memory"}
     assert {mount.name: mount.mount_path for mount in options["volume_mounts"]} == {"tmp": "/tmp", "shm": "/dev/shm"}
@@ -397,7 +397,7 @@ def test_after_a_deferral_the_end_is_told_the_same_way(train: Any, monkeypatch: 
 
 
 def result(**changes: Any) -> bytes:
-    from mlplatform.results import TrainResult
+    from mlplatform.documents.results import TrainResult
 
     return (
         TrainResult.model_validate(
@@ -479,8 +479,6 @@ def test_a_worker_stays_a_little_with_a_new_pod(
     from airflow.sdk.exceptions import TaskDeferred
     from kubernetes.client.exceptions import ApiException
 
-    from mlplatform import pods
-
     pod = ended(0 if "Failed" not in phases else 1)
     clock = [0.0]
     monkeypatch.setattr(pods.time, "monotonic", lambda: clock[0])
@@ -518,7 +516,7 @@ REPORTING = {"data.validate": "validate", "promotion.evaluate": "evaluate"}
 
 
 def validated(report: str) -> bytes:
-    from mlplatform.results import ValidateResult
+    from mlplatform.documents.results import ValidateResult
 
     now = datetime(2026, 1, 1, tzinfo=UTC)
     result = ValidateResult(

@@ -93,14 +93,15 @@ def test_a_trigger_that_broke_is_a_failure(sensor: Any) -> None:
 def test_impossible_parameters_are_refused_before_anything_waits(sensor: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from airflow.sdk.exceptions import AirflowFailException
 
-    from mlplatform import request
+    from mlplatform.config.loading import load_model
+    from mlplatform.training import request
 
     sensor._pre_execute_hook({"params": PARAMS})
     with pytest.raises(AirflowFailException, match=r"its grid has 243 points .*, more than trials"):
         sensor._pre_execute_hook({"params": {**PARAMS, "search": "grid"}})
     with pytest.raises(AirflowFailException, match="device: 'cuda' is not for the family sklearn"):
         sensor._pre_execute_hook({"params": {**PARAMS, "family": "sklearn", "device": "cuda"}})
-    model = request.load_model("flights")
+    model = load_model("flights")
     only = model.model_copy(update={"families": {"xgboost": model.families["xgboost"]}})
     monkeypatch.setattr(request, "load_model", lambda name: only)
     with pytest.raises(AirflowFailException, match="family: 'sklearn' is not configured for the dataset 'flights'"):

@@ -7,9 +7,14 @@ from typing import Any
 
 import pytest
 
-from mlplatform import approval, deployments, notifications, pipeline
-from mlplatform.runs import RunPaths
-from mlplatform.steps import Refused
+from mlplatform.deployment import requests
+from mlplatform.documents.decisions import Answer, Question, RecordedAnswer
+from mlplatform.documents.paths import RunPaths
+from mlplatform.errors import NonRetryableError
+from mlplatform.orchestration import notifications
+from mlplatform.people import messages
+from mlplatform.training import approvals, inputs, registration, trials
+from mlplatform.training.inputs import ResolvedInputs
 
 PREFIX = "s3://data-bucket/runs/flights/key"
 
@@ -36,12 +41,12 @@ def call(dag: Any, task_id: str, *args: Any, **kwargs: Any) -> Any:
     [(True, ["data.validate", "data.settle_landing"]), (False, ["nothing_to_do"])],
 )
 def test_resolve_inputs(dag: Any, monkeypatch: pytest.MonkeyPatch, granted: bool, next_tasks: list[str]) -> None:
-    def resolve(settings: Any, params: Any, owner: str, is_live: Any) -> pipeline.Resolved:
+    def resolve(settings: Any, params: Any, owner: str, is_live: Any) -> ResolvedInputs:
         assert (params, owner) == ({"dataset": "flights"}, "run")
         assert is_live("other") is True
-        return pipeline.Resolved(RunPaths(PREFIX), granted, "why")
+        return ResolvedInputs(RunPaths(PREFIX), granted, "why")
 
-    monkeypatch.setattr(pipeline, "resolve_inputs", resolve)
+    monkeypatch.setattr(inputs, "resolve_inputs", resolve)
     ti = Xcom()
     ti.get_dagrun_state = lambda dag_id, run_id: "running"  # type: ignore[attr-defined]
     assert call(dag, "ingest.resolve_inputs", params={"dataset": "flights"}, ti=ti, run_id="run") == next_tasks
@@ -58,8 +63,8 @@ def test_resolve_inputs(dag: Any, monkeypatch: pytest.MonkeyPatch, granted: bool
 )
 def test_decide(dag: Any, monkeypatch: pytest.MonkeyPatch, outcome: str, next_task: str) -> None:
     decision = SimpleNamespace(outcome=outcome, model_dump=lambda mode: {"outcome": outcome})
-    monkeypatch.setattr(pipeline, "decide", lambda settings, prefix: decision)
-    monkeypatch.setattr(pipeline, "ask", lambda settings, prefix: {"subject": "s", "body": "b"})
+    monkeypatch.setattr(registration, "decide", lambda settings, prefix: decision)
+    monkeypatch.setattr(approvals, "ask", lambda settings, prefix: {"subject": "s", "body": "b"})
     ti = Xcom()
     assert call(dag, "promotion.decide", PREFIX, ti=ti) == next_task
     assert ti.pushed["decision"] == {"outcome": outcome}
@@ -84,13 +89,11 @@ MODEL = {
 def test_record_approval(dag: Any, monkeypatch: pytest.MonkeyPatch, outcome: Any, next_task: str) -> None:
     given = {"outcome": outcome, "by": "jane", "reason": "r", "at": "2026-03-01T12:00:00Z", "source": "airflow"}
 
-    def record(settings: Any, prefix: str, answer: Any, dag_run: str) -> approval.Recorded:
+    def record(settings: Any, prefix: str, answer: Any, dag_run: str) -> RecordedAnswer:
         assert (prefix, answer, dag_run) == (PREFIX, given, "train_model/run")
-        return approval.Recorded(
-            question=approval.Question(**MODEL, champion_version=None), answer=approval.Answer.model_validate(given)
-        )
+        return RecordedAnswer(question=Question(**MODEL, champion_version=None), answer=Answer.model_validate(given))
 
-    monkeypatch.setattr(pipeline, "record_approval", record)
+    monkeypatch.setattr(approvals, "record_approval", record)
     ti = Xcom(**{"approval.ask": given})
     assert call(dag, "approval.record_approval", PREFIX, ti=ti, run_id="run") == next_task
     assert ti.pushed["answer"]["by"] == "jane"
@@ -100,7 +103,7 @@ def test_record_approval(dag: Any, monkeypatch: pytest.MonkeyPatch, outcome: Any
 
 
 def test_the_event_carries_the_model(dag: Any) -> None:
-    from mlplatform.assets import APPROVED_MODELS
+    from mlplatform.orchestration.assets import APPROVED_MODELS
 
     event = SimpleNamespace(extra={})
     ti = Xcom(**{"approval.record_approval": MODEL})
@@ -109,9 +112,9 @@ def test_the_event_carries_the_model(dag: Any) -> None:
 
 
 def test_a_deployment_takes_the_events_oldest_first(dags: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    from mlplatform.assets import APPROVED_MODELS
+    from mlplatform.orchestration.assets import APPROVED_MODELS
 
-    monkeypatch.setattr(deployments, "requested", lambda settings, *args: [args])
+    monkeypatch.setattr(requests, "requested", lambda settings, *args: [args])
     events = {APPROVED_MODELS: [SimpleNamespace(timestamp=at, extra={"version": at}) for at in (2, 1)]}
     resolve = dags["deploy_model"].get_task("resolve_request").python_callable
     run = SimpleNamespace(triggering_user_name=None)
@@ -123,8 +126,14 @@ def test_a_deployment_takes_the_events_oldest_first(dags: dict[str, Any], monkey
 
 
 def test_the_others_hand_on_what_the_library_returns(dag: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("settle_landing", "generate_trials", "select_best", "register"):
-        monkeypatch.setattr(pipeline, name, lambda settings, *args, name=name: (name, *args))
+    tasks = [
+        (inputs, "settle_landing"),
+        (trials, "generate_trials"),
+        (trials, "select_best"),
+        (registration, "register"),
+    ]
+    for module, name in tasks:
+        monkeypatch.setattr(module, name, lambda settings, *args, name=name: (name, *args))
     assert call(dag, "data.settle_landing", PREFIX) == ("settle_landing", PREFIX)
     assert call(dag, "training.generate_trials", PREFIX, params={"trials": 3}) == ("generate_trials", PREFIX, 3)
     ti = Xcom(**{"training.generate_trials": [["train"], ["train"]]})
@@ -140,7 +149,7 @@ def test_notify(dag: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     sent: list[Any] = []
     monkeypatch.setattr(notifications, "send", lambda settings, message: sent.append(message))
     monkeypatch.setattr(
-        pipeline, "conclude", lambda s, prefix, owner, idle, answer: notifications.nothing_to_do(owner, idle)
+        approvals, "conclude", lambda s, prefix, owner, idle, answer: messages.nothing_to_do(owner, idle)
     )
     assert call(dag, "notify", PREFIX, ti=Xcom(nothing_to_do="done before"), run_id="run") == "done before"
     assert [message.event for message in sent] == ["nothing-to-do"]
@@ -150,8 +159,8 @@ def test_a_refusal_is_a_failure_without_retry(dag: Any, monkeypatch: pytest.Monk
     from airflow.sdk.exceptions import AirflowFailException
 
     def refuse(*args: Any) -> None:
-        raise Refused("no trial was generated")
+        raise NonRetryableError("no trial was generated")
 
-    monkeypatch.setattr(pipeline, "select_best", refuse)
+    monkeypatch.setattr(trials, "select_best", refuse)
     with pytest.raises(AirflowFailException, match="no trial was generated"):
         call(dag, "training.select_best", PREFIX, ti=Xcom())

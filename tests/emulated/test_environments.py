@@ -372,7 +372,7 @@ def test_push_dags_makes_the_bucket_hold_the_bundle(story: Story) -> None:
 @environments
 def test_pushed_bundle_is_readable_by_the_library(story: Story, tmp_path: Path) -> None:
     """The settings that the DAGs of this environment would read, from what is in the bucket."""
-    from mlplatform.config import load_settings
+    from mlplatform.config.loading import load_settings
 
     s3 = story.aws.client("s3")
     bucket = _bucket(story, "dags")

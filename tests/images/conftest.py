@@ -16,7 +16,7 @@ import pytest
 from cloud import images as release
 from local.docker.engine import KEEP_GB, Engine, Unavailable
 from local.docker.root import ensure_root
-from mlplatform import storage
+from mlplatform.storage import client
 from tests.images.index import authorities, private_index
 from tests.images.pipeline import Run
 from tests.images.support import CACHE, ENVS, NAMES, Images, free_port
@@ -82,10 +82,10 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
             _wait(f"{variables['AWS_ENDPOINT_URL']}/moto-api/", process, log)
             for name, value in variables.items():
                 environment.setenv(name, value)
-            storage.client.cache_clear()
+            client.cache_clear()
             for bucket in ("landing", "data", "artifacts"):
-                storage.client().create_bucket(Bucket=bucket)
-            storage.client().put_bucket_versioning(Bucket="landing", VersioningConfiguration={"Status": "Enabled"})
+                client().create_bucket(Bucket=bucket)
+            client().put_bucket_versioning(Bucket="landing", VersioningConfiguration={"Status": "Enabled"})
             yield variables
         finally:
             process.terminate()

@@ -11,9 +11,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mlplatform import storage
-from mlplatform.config import InputManifest, InputObject, ModelConfig, RunConfig, Scalar, Trial
-from mlplatform.families import load_family
+from mlplatform.config.base import Scalar
+from mlplatform.config.dataset import ModelConfig
+from mlplatform.config.loading import load_family
+from mlplatform.documents.inputs import InputManifest, InputObject
+from mlplatform.documents.run import RunConfig, Trial
+from mlplatform.storage import client, write_document
 
 ROOT = Path(__file__).resolve().parents[2]
 DAYS, PER_DAY = 12, 50
@@ -81,7 +84,7 @@ class Run:
     def land(self, content: bytes) -> None:
         """Put a file of parcels into the landing bucket and among the run's inputs."""
         key = f"{self.name}/parcels/a.parquet"
-        answer = storage.client().put_object(Bucket="landing", Key=key, Body=content)
+        answer = client().put_object(Bucket="landing", Key=key, Body=content)
         landed = InputObject(
             table="parcels",
             bucket="landing",
@@ -110,8 +113,8 @@ class Run:
             region="us-east-1",
             trials=[Trial(index=0, params=self.params)],
         )
-        storage.write_document(f"{self.prefix}/inputs.json", InputManifest(objects=self.objects))
-        storage.write_document(f"{self.prefix}/config.json", config)
+        write_document(f"{self.prefix}/inputs.json", InputManifest(objects=self.objects))
+        write_document(f"{self.prefix}/config.json", config)
 
     def arguments(self, step: str, output: str | None = None) -> list[str]:
         """Return a step's command line."""

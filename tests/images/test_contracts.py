@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from mlplatform import storage
+from mlplatform.storage import read_bytes, write_bytes
 from tests.images.pipeline import Run
 from tests.images.support import ROOT, Images, free_port
 
@@ -18,7 +18,7 @@ FIXTURES = ROOT / "tests" / "containers" / "serving" / "fixtures"
 
 
 def document(uri: str) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(storage.read_bytes(uri))
+    content: dict[str, Any] = json.loads(read_bytes(uri))
     return content
 
 
@@ -126,7 +126,7 @@ def test_serving_ends_on_a_damaged_model(images: Images, name: str, tmp_path: Pa
 @pytest.mark.parametrize("name", ["deployer"])
 def test_the_deployer_refuses_a_bad_configuration(images: Images, s3: dict[str, str], name: str) -> None:
     prefix = "s3://data/runs/deployer"
-    storage.write_bytes(f"{prefix}/config.json", b'{"run_key": 3}')
+    write_bytes(f"{prefix}/config.json", b'{"run_key": 3}')
     arguments = ["deploy", "--config", f"{prefix}/config.json", "--input", f"{prefix}/evaluate"]
     done = images.run(name, *arguments, "--output", f"{prefix}/deploy", environment=s3, network="host")
     assert done.returncode == 64, done.stderr

@@ -9,8 +9,10 @@ from typing import Any
 
 import yaml
 from kubernetes.utils.quantity import parse_quantity
+from pydantic import TypeAdapter
 
-from mlplatform.config import Steps, Training, merge
+from mlplatform.config.environment import StepResources, Training
+from mlplatform.config.loading import merge
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENTS = ("dev", "staging", "prod")
@@ -323,10 +325,10 @@ def pods_of_a_run(config: dict[str, Any]) -> dict[str, list[dict[str, str]]]:
 
     All steps of all runs at once, and one more trial, as the pod on a lost node is counted until it is cleared away.
     """
-    steps, training = Steps.model_validate(config["steps"]), Training.model_validate(config["training"])
+    steps = TypeAdapter(dict[str, StepResources]).validate_python(config["steps"])
+    training = Training.model_validate(config["training"])
     found: dict[str, list[dict[str, str]]] = {"ml-training": [], "ml-deployment": []}
-    for name in type(steps).model_fields:
-        step = getattr(steps, name)
+    for name, step in steps.items():
         pod = {
             "pods": "1",
             "requests.cpu": step.cpu,

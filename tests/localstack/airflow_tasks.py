@@ -56,10 +56,10 @@ async def _first(trigger: Any) -> Any:
 
 def resolve() -> str:
     """Fix the inputs and claim the run; return its prefix."""
-    from mlplatform import pipeline
-    from mlplatform.config import load_settings
+    from mlplatform.config.loading import load_settings
+    from mlplatform.training import inputs
 
-    resolved = pipeline.resolve_inputs(load_settings(), PARAMS, "manual__localstack", lambda owner: False)
+    resolved = inputs.resolve_inputs(load_settings(), PARAMS, "manual__localstack", lambda owner: False)
     print(resolved.message)
     assert resolved.granted
     return resolved.paths.prefix
@@ -67,10 +67,10 @@ def resolve() -> str:
 
 def settle(prefix: str) -> str:
     """Move what was validated out of the landing bucket."""
-    from mlplatform import pipeline
-    from mlplatform.config import load_settings
+    from mlplatform.config.loading import load_settings
+    from mlplatform.training import inputs
 
-    return pipeline.settle_landing(load_settings(), prefix)
+    return inputs.settle_landing(load_settings(), prefix)
 
 
 if __name__ == "__main__":

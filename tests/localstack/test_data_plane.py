@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from local.datasets import flights
-from mlplatform.results import PrepareResult, StepFailure, ValidateResult
+from mlplatform.documents.results import PrepareResult, StepFailure, ValidateResult
 
 
 def receive(applied: Any, seconds: float = 20) -> list[dict[str, Any]]:

@@ -49,12 +49,12 @@ def test_a_second_push_does_nothing(applied: Any, bundle: Path) -> None:
 
 def test_what_is_new_is_added_and_what_is_gone_is_deleted(applied: Any, project: Path) -> None:
     (project / "dags/second_dag.py").write_text("x = 1\n")
-    (project / "dags/mlplatform/schemas.py").unlink()
+    (project / "dags/mlplatform/config/schemas.py").unlink()
     report = applied.push(project)
-    assert (report.plan.added, report.plan.deleted) == (("dags/second_dag.py",), ("dags/mlplatform/schemas.py",))
+    assert (report.plan.added, report.plan.deleted) == (("dags/second_dag.py",), ("dags/mlplatform/config/schemas.py",))
     assert listed(applied) == set(bundles.contents(project)) | bundles.TERRAFORM_KEYS
     back = applied.push()
-    assert (back.plan.added, back.plan.deleted) == (("dags/mlplatform/schemas.py",), ("dags/second_dag.py",))
+    assert (back.plan.added, back.plan.deleted) == (("dags/mlplatform/config/schemas.py",), ("dags/second_dag.py",))
     assert back.imported
     versions = applied.client("s3").list_object_versions(Bucket=applied.bucket("dags"), Prefix="dags/second_dag.py")
     assert len(versions["Versions"]) == 1, "what was deleted can be brought back"

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from mlplatform.config import RESERVED_NAMES, load_settings
+from mlplatform.config.base import RESERVED_NAMES
+from mlplatform.config.loading import load_settings
 from tests.policies.planning import ENVIRONMENTS
 from tests.policies.plans import ROOTS, Plans
 from tests.policies.policies import (

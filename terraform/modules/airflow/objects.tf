@@ -28,7 +28,7 @@ resource "aws_s3_object" "constraints" {
   kms_key_id   = var.kms_key_arn
 }
 
-# What the DAGs cannot know: names, ARNs, addresses. Its schema is dags/mlplatform/config.py.
+# What the DAGs cannot know: names, ARNs, addresses. Its schema is dags/mlplatform/config/environment.py.
 resource "aws_s3_object" "platform" {
   bucket       = var.dags_bucket.name
   key          = "dags/platform.json"

@@ -114,7 +114,7 @@ module "airflow" {
     certificate_authority = module.cluster.cluster_certificate_authority
   }
 
-  # The facts of this platform, as the DAGs read them: `Settings` in dags/mlplatform/config.py.
+  # The facts of this platform, as the DAGs read them: `Settings` in dags/mlplatform/config/environment.py.
   platform = {
     environment   = var.environment
     git_sha       = var.git_sha

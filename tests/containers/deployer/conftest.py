@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).parent))  # for `helpers`, in pytest's imp
 
 from helpers import ARTIFACTS, DATA, IMAGE, REGION, ROOT, ROWS, SavedModel, World
 
-from mlplatform import storage
+from mlplatform.storage import client
 from modelformat import Manifest, digest, write_manifest
 
 ENVS = ROOT / ".local" / "envs"
@@ -104,9 +104,9 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str
         patch.setenv("AWS_ACCESS_KEY_ID", "local")
         patch.setenv("AWS_SECRET_ACCESS_KEY", "local")
         patch.setenv("AWS_DEFAULT_REGION", REGION)
-        storage.client.cache_clear()
+        client.cache_clear()
         for bucket in (DATA, ARTIFACTS):
-            storage.client().create_bucket(Bucket=bucket)
+            client().create_bucket(Bucket=bucket)
         yield tracking_uri, aws_url
     finally:
         patch.undo()

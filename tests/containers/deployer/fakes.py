@@ -24,9 +24,10 @@ from deployer.deploy import run
 from deployer.plan import Plan, Variant
 from deployer.sagemaker_api import AlarmState, EndpointState, LiveVariant, Made
 from mlplatform import storage
-from mlplatform.config import Candidate
-from mlplatform.results import DeployResult, StepFailure
-from mlplatform.steps import StepDefinition, run_step
+from mlplatform.documents.deployment import DeployResult
+from mlplatform.documents.results import StepFailure
+from mlplatform.documents.run import Candidate
+from mlplatform.steps import run_step
 from modelformat import digest
 
 
@@ -344,8 +345,7 @@ class Scene:
     def run(self, prefix: str, death: Death | None = None) -> int:
         """Run the step and return its exit code."""
         self.live_with(death or Death())
-        definition = StepDefinition(run, DeployResult)
-        return run_step("deploy", definition, f"{prefix}/config.json", f"{prefix}/evaluate", prefix)
+        return run_step("deploy", run, f"{prefix}/config.json", f"{prefix}/evaluate", prefix)
 
     def deploy(self, version: str, **deployment: Any) -> DeployResult:
         prefix = self.prepare(version, **deployment)

@@ -17,11 +17,14 @@ from botocore.exceptions import ClientError
 from mlflow import MlflowClient
 
 from deployer.deploy import run
-from mlplatform import storage
-from mlplatform.config import Candidate, Deployment, ModelConfig, RunConfig
-from mlplatform.families import load_family
-from mlplatform.results import DeployResult, Examples, StepFailure
-from mlplatform.steps import StepDefinition, run_step
+from mlplatform.config.dataset import ModelConfig
+from mlplatform.config.loading import load_family
+from mlplatform.documents.deployment import DeployResult
+from mlplatform.documents.evaluation import Examples
+from mlplatform.documents.results import StepFailure
+from mlplatform.documents.run import Candidate, Deployment, RunConfig
+from mlplatform.steps import run_step
+from mlplatform.storage import read_document, try_read_bytes, write_document
 
 ROOT = Path(__file__).resolve().parents[3]
 REGION = "us-east-1"
@@ -122,14 +125,13 @@ class World:
         prefix = f"s3://{DATA}/{self.name}/{self._runs}"
         options = {"examples_uri": f"{prefix}/examples.json", "rollout": {"bake_seconds": 0}, **deployment}
         config = make_config(self.name, candidate, self._tracking_uri, **options)
-        storage.write_document(f"{prefix}/config.json", config)
-        storage.write_document(f"{prefix}/examples.json", make_examples(predictions))
+        write_document(f"{prefix}/config.json", config)
+        write_document(f"{prefix}/examples.json", make_examples(predictions))
         return prefix
 
     def run(self, prefix: str) -> int:
         """Run the step in this process and return its exit code."""
-        definition = StepDefinition(run, DeployResult)
-        return run_step("deploy", definition, f"{prefix}/config.json", f"{prefix}/evaluate", f"{prefix}/deploy")
+        return run_step("deploy", run, f"{prefix}/config.json", f"{prefix}/evaluate", f"{prefix}/deploy")
 
     def start(self, prefix: str) -> subprocess.Popen[str]:
         """Start the step as a pod does."""
@@ -155,11 +157,11 @@ class World:
         return self.result(prefix)
 
     def result(self, prefix: str) -> DeployResult:
-        return storage.read_document(f"{prefix}/deploy/result.json", DeployResult)
+        return read_document(f"{prefix}/deploy/result.json", DeployResult)
 
     def error(self, prefix: str) -> StepFailure:
-        assert storage.try_read_bytes(f"{prefix}/deploy/result.json") is None
-        return storage.read_document(f"{prefix}/deploy/error.json", StepFailure)
+        assert try_read_bytes(f"{prefix}/deploy/result.json") is None
+        return read_document(f"{prefix}/deploy/error.json", StepFailure)
 
     def fault(self, kind: str, times: int = 1) -> None:
         """Arm a fault of the local AWS API at this endpoint."""

@@ -19,9 +19,9 @@ from helpers import ARTIFACTS, IMAGE, ROWS, SavedModel, World
 from deployer import variants
 from deployer.registry import CHAMPION, Registry
 from deployer.rollout import Rollout
-from mlplatform import storage
-from mlplatform.config import Candidate
-from mlplatform.results import DeployResult
+from mlplatform.documents.deployment import DeployResult
+from mlplatform.documents.run import Candidate
+from mlplatform.storage import client, try_read_bytes, write_bytes
 from modelformat import digest
 
 
@@ -63,10 +63,10 @@ def test_cold_start_then_update_then_again(world: World) -> None:
     # Again, once with the result there and once with it lost: nothing changes.
     before = world.endpoint()
     key = f"models/{world.name}/2/model.tar.gz"
-    packed = storage.client().head_object(Bucket=ARTIFACTS, Key=key)["LastModified"]
+    packed = client().head_object(Bucket=ARTIFACTS, Key=key)["LastModified"]
     again = f"s3://data/{world.name}/2"
     assert world.run(again) == 0
-    storage.client().delete_object(Bucket="data", Key=f"{world.name}/2/deploy/result.json")
+    client().delete_object(Bucket="data", Key=f"{world.name}/2/deploy/result.json")
     assert world.run(again) == 0
     other_run = world.prepare(registered(world, "2", two), two.predictions, run_key="f" * 20)
     assert world.run(other_run) == 0
@@ -75,7 +75,7 @@ def test_cold_start_then_update_then_again(world: World) -> None:
     assert before is not None
     assert after is not None
     assert after["LastModifiedTime"] == before["LastModifiedTime"]
-    assert storage.client().head_object(Bucket=ARTIFACTS, Key=key)["LastModified"] == packed
+    assert client().head_object(Bucket=ARTIFACTS, Key=key)["LastModified"] == packed
     assert (world.alias("champion"), world.alias("previous")) == ("2", "1")
 
 
@@ -322,9 +322,9 @@ def test_what_cannot_work_changes_nothing(world: World, tmp_path: Path) -> None:
     wrong_role = world.prepare(candidate, one.predictions, execution_role_arn="not-a-role")
     refused(wrong_role, "bad-config", "ExecutionRoleArn")
     no_examples = world.prepare(candidate, one.predictions)
-    storage.write_bytes(f"{no_examples}/examples.json", b'{"examples": []}')
+    write_bytes(f"{no_examples}/examples.json", b'{"examples": []}')
     refused(no_examples, "bad-input", "needs at least one")
-    storage.client().delete_object(Bucket="data", Key=no_examples.removeprefix("s3://data/") + "/examples.json")
+    client().delete_object(Bucket="data", Key=no_examples.removeprefix("s3://data/") + "/examples.json")
     refused(no_examples, "bad-input", "no such object")
 
     changed = tmp_path / "changed"
@@ -340,6 +340,6 @@ def test_before_anything_changed_an_outage_may_be_tried_again(world: World, monk
     monkeypatch.setattr("deployer.deploy.SageMaker.create_config", lambda *_: (_ for _ in ()).throw(OSError("503")))
     with pytest.raises(OSError, match="503"):  # exit code 1
         world.run(prefix)
-    assert storage.try_read_bytes(f"{prefix}/deploy/error.json") is None
+    assert try_read_bytes(f"{prefix}/deploy/error.json") is None
     monkeypatch.undo()
     assert world.run(prefix) == 0

@@ -25,8 +25,8 @@ from deployer.smoke import SmokeError, check_answer, make_request
 from deployer.strategy import Strategy, choose
 from deployer.variants import Counted, Traffic, add_up, table
 from deployer.verify import check_live, weights_to_change
-from mlplatform.config import Candidate
-from mlplatform.steps import Refused
+from mlplatform.documents.run import Candidate
+from mlplatform.errors import NonRetryableError
 
 CANDIDATE = Candidate(version="7", run_id="r", model_digest="ab" * 32)
 
@@ -74,7 +74,7 @@ def test_tags_are_what_aws_takes() -> None:
 def test_what_is_missing_is_named() -> None:
     config = make_config("flights", CANDIDATE, "http://mlflow")
     for part in ("candidate", "deployment"):
-        with pytest.raises(Refused, match=part) as refused:
+        with pytest.raises(NonRetryableError, match=part) as refused:
             make_plan(config.model_copy(update={part: None}))
         assert refused.value.kind == "bad-config"
 
@@ -96,11 +96,11 @@ def test_the_archive_is_deterministic(tmp_path: Path) -> None:
 
 
 def test_the_saved_model_is_found_and_checked(tmp_path: Path) -> None:
-    with pytest.raises(Refused, match=r"expected one manifest\.json .* found 0"):
+    with pytest.raises(NonRetryableError, match=r"expected one manifest\.json .* found 0"):
         find_model(tmp_path, "", "models:/m/1")
     (tmp_path / "modelformat").mkdir()
     (tmp_path / "modelformat" / "manifest.json").write_text("{}")
-    with pytest.raises(Refused, match="models:/m/1: its files have the digest"):
+    with pytest.raises(NonRetryableError, match="models:/m/1: its files have the digest"):
         find_model(tmp_path, "0" * 64, "models:/m/1")
 
 
@@ -244,7 +244,7 @@ def test_update_waits_for_another_change_first() -> None:
 @pytest.mark.parametrize("status", ["UpdateRollbackFailed", "OutOfService"])
 def test_an_endpoint_nobody_can_use_is_left_to_people(status: str) -> None:
     script = Script(state(status, reason="mixed"))
-    with pytest.raises(Refused, match=f"{status} \\(mixed\\); nothing was changed"):
+    with pytest.raises(NonRetryableError, match=f"{status} \\(mixed\\); nothing was changed"):
         change(script)
     assert script.calls == []
 
@@ -382,7 +382,9 @@ def test_steps_that_take_too_long_are_refused() -> None:
     config = make_config("flights-late", CANDIDATE, "http://mlflow", rollout=rollout, instance_count=10)
     assert config.deployment is not None
     live = EndpointState("InService", OLD, None, (LiveVariant("primary", 1.0, 10),))
-    with pytest.raises(Refused, match=r"10 steps of bake_seconds \(300\) take longer than maximum_seconds \(900\)"):
+    with pytest.raises(
+        NonRetryableError, match=r"10 steps of bake_seconds \(300\) take longer than maximum_seconds \(900\)"
+    ):
         choose(make_plan(config), config.deployment, live, scaled=False, champion="6")
 
 

@@ -13,7 +13,8 @@ import pytest
 from fakes import Death, Killed, Scene
 
 from deployer.sagemaker_api import EndpointState, LiveVariant
-from mlplatform.deployment_lock import DeploymentLock, LockLost
+from mlplatform.deployment.lock import DeploymentLock
+from mlplatform.errors import LockLostError
 
 KEY = "arn:aws:kms:us-east-1:123456789012:key/1"
 ALARMS = ["scene-rollback-4xx", "scene-rollback-5xx"]
@@ -434,7 +435,7 @@ def test_a_deployer_that_lost_its_lock_changes_nothing_more(
     def confirm(_: DeploymentLock) -> None:
         calls.append(None)
         if len(calls) > confirmed:
-            raise LockLost("taken over")
+            raise LockLostError("taken over")
 
     monkeypatch.setattr(DeploymentLock, "confirm", confirm)
     assert scene.run(prefix) == 1

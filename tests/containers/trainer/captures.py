@@ -12,9 +12,12 @@ from typing import Any
 
 from helpers import Columns, Run, parquet
 
-from mlplatform import steps, storage
-from mlplatform.config import Candidate, Monitoring, Trial, Watch
-from mlplatform.results import MonitorResult, StepFailure
+from mlplatform.config.environment import Monitoring
+from mlplatform.documents.monitoring import MonitorResult
+from mlplatform.documents.results import StepFailure
+from mlplatform.documents.run import Candidate, Trial, Watch
+from mlplatform.steps import main
+from mlplatform.storage import read_bytes, read_document, try_read_document, write_bytes, write_document
 from modelformat import Predictor
 from trainer import tracking
 from trainer.__main__ import STEPS
@@ -42,7 +45,7 @@ class Live:
         self, lines: list[bytes], at: datetime = END - timedelta(hours=1), variant: str = "primary"
     ) -> None:
         uri = f"{self.capture}/{variant}/{at:%Y/%m/%d/%H}/{at:%M-%S}-000-{next(NUMBERS)}.jsonl"
-        storage.write_bytes(uri, b"\n".join(lines) + b"\n")
+        write_bytes(uri, b"\n".join(lines) + b"\n")
 
     def ask(self, rows: Columns, version: str = "1", **options: Any) -> None:
         """Capture a request for each row, answered by a version."""
@@ -63,7 +66,7 @@ class Live:
         )
 
     def label(self, columns: Columns, file: str = "a") -> None:
-        storage.write_bytes(f"s3://landing/labels/{self.name}/{file}.parquet", parquet(columns))
+        write_bytes(f"s3://landing/labels/{self.name}/{file}.parquet", parquet(columns))
 
     @property
     def output(self) -> str:
@@ -87,17 +90,17 @@ class Live:
                 ),
             }
         )
-        storage.write_document(f"{self.output}/config.json", config)
+        write_document(f"{self.output}/config.json", config)
         arguments = ["--config", f"{self.output}/config.json", "--input", self.capture, "--output", self.output]
-        return steps.main("trainer", STEPS, ["monitor", *arguments])
+        return main("trainer", STEPS, ["monitor", *arguments])
 
     def monitor(self) -> MonitorResult:
         """Run the step, which must succeed, and return its result."""
-        assert self.step() == 0, storage.try_read_document(f"{self.output}/error.json", StepFailure)
-        return storage.read_document(f"{self.output}/result.json", MonitorResult)
+        assert self.step() == 0, try_read_document(f"{self.output}/error.json", StepFailure)
+        return read_document(f"{self.output}/result.json", MonitorResult)
 
     def report(self) -> str:
-        return storage.read_bytes(f"{self.output}/report.html").decode()
+        return read_bytes(f"{self.output}/report.html").decode()
 
 
 def line(

@@ -16,21 +16,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mlplatform import steps, storage
-from mlplatform.config import (
-    Candidate,
-    InputManifest,
-    InputObject,
-    ModelConfig,
-    Preparation,
-    RunConfig,
-    Search,
-    StudyDatabase,
-    Trial,
-)
-from mlplatform.families import load_family
-from mlplatform.profile import BINS, CategoryProfile, DataProfile, NumberProfile
-from mlplatform.results import StepFailure
+from mlplatform.config.dataset import ModelConfig
+from mlplatform.config.environment import Preparation, Search, StudyDatabase
+from mlplatform.config.loading import load_family
+from mlplatform.documents.inputs import InputManifest, InputObject
+from mlplatform.documents.profiles import BINS, CategoryProfile, DataProfile, NumberProfile
+from mlplatform.documents.results import StepFailure
+from mlplatform.documents.run import Candidate, RunConfig, Trial
+from mlplatform.steps import EXIT_NON_RETRYABLE, main
+from mlplatform.storage import client, read_document, try_read_bytes, try_read_document, write_document
 from trainer.__main__ import STEPS
 from trainer.data import Dataset, Kind
 
@@ -198,7 +192,7 @@ class Run:
     def land(self, table: str, content: bytes, file: str = "a", new: bool = True) -> str:
         """Put a file into the landing bucket and among the run's inputs; return its URI."""
         key = f"{self.name}/{table}/{file}.parquet"
-        answer = storage.client().put_object(Bucket="landing", Key=key, Body=content)
+        answer = client().put_object(Bucket="landing", Key=key, Body=content)
         self.objects.append(
             InputObject(
                 table=table,
@@ -238,9 +232,9 @@ class Run:
 
     def write(self) -> str:
         """Write what the orchestrator writes before the steps; return the configuration's URI."""
-        storage.write_document(f"{self.prefix}/inputs.json", InputManifest(objects=self.objects))
+        write_document(f"{self.prefix}/inputs.json", InputManifest(objects=self.objects))
         uri = f"{self.prefix}/config.json"
-        storage.write_document(uri, self.config())
+        write_document(uri, self.config())
         return uri
 
     def arguments(self, step: str, output: str | None = None) -> list[str]:
@@ -251,20 +245,20 @@ class Run:
     def step(self, step: str, output: str | None = None) -> int:
         """Run a step in this process and return its exit code."""
         self.write()
-        return steps.main("trainer", STEPS, self.arguments(step, output))
+        return main("trainer", STEPS, self.arguments(step, output))
 
     def done(self, step: str, output: str | None = None) -> Any:
         """Run a step that must succeed and return its result."""
         assert self.step(step, output) == 0, self.failure(output or step)
-        return storage.read_document(f"{self.prefix}/{output or step}/result.json", STEPS[step]().result)
+        return read_document(f"{self.prefix}/{output or step}/result.json", STEPS[step]().result)
 
     def failure(self, output: str) -> StepFailure | None:
-        return storage.try_read_document(f"{self.prefix}/{output}/error.json", StepFailure)
+        return try_read_document(f"{self.prefix}/{output}/error.json", StepFailure)
 
     def refused(self, step: str) -> StepFailure:
         """Run a step that must refuse its input, and return why."""
-        assert self.step(step) == steps.EXIT_REFUSED
+        assert self.step(step) == EXIT_NON_RETRYABLE
         failure = self.failure(step)
         assert failure is not None
-        assert storage.try_read_bytes(f"{self.prefix}/{step}/result.json") is None
+        assert try_read_bytes(f"{self.prefix}/{step}/result.json") is None
         return failure

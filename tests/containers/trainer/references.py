@@ -9,10 +9,11 @@ import numpy as np
 from helpers import Columns, profile
 from numpy.typing import NDArray
 
-from mlplatform.config import Monitoring
-from mlplatform.drift import bins_of
-from mlplatform.monitoring import judge
-from mlplatform.results import Latency, LiveQuality, Score, Verdict, WatchedVersion
+from mlplatform.config.environment import Monitoring
+from mlplatform.documents.evaluation import Latency, Score
+from mlplatform.documents.monitoring import LiveQuality, MonitoringVerdict, WatchedVersion
+from mlplatform.monitoring.drift import bins_of
+from mlplatform.monitoring.verdict import judge
 from modelformat import CategoryFeature, Manifest, NumberFeature
 from trainer.data import Dataset, Kind
 from trainer.monitoring.reference import Reference, feature_bins, profile_of
@@ -98,5 +99,5 @@ def watched(tally: Tally, quality: LiveQuality | None = None) -> WatchedVersion:
     )
 
 
-def judged(tally: Tally, limits: Monitoring) -> Verdict:
+def judged(tally: Tally, limits: Monitoring) -> MonitoringVerdict:
     return judge([watched(tally)], limits)

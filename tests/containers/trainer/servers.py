@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 from helpers import ENVS, Run, free_port
 
-from mlplatform import storage
+from mlplatform.storage import client
 from tests.processes import server
 
 NUMBERS = itertools.count()
@@ -30,8 +30,8 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     log = tmp_path_factory.mktemp("s3") / "log"
     with server(command, f"{address}/moto-api/", log):
         for bucket in ("landing", "data", "artifacts"):
-            storage.client().create_bucket(Bucket=bucket)
-        storage.client().put_bucket_versioning(Bucket="landing", VersioningConfiguration={"Status": "Enabled"})
+            client().create_bucket(Bucket=bucket)
+        client().put_bucket_versioning(Bucket="landing", VersioningConfiguration={"Status": "Enabled"})
         yield address
 
 

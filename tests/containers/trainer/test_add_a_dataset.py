@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 from helpers import Columns, Run, parquet
 
-from mlplatform import storage
-from mlplatform.config import Candidate, ConfigError, Trial, load_model
+from mlplatform.config.loading import load_model
+from mlplatform.documents.run import Candidate, Trial
+from mlplatform.errors import ConfigError
+from mlplatform.storage import read_bytes
 from trainer import tracking
 
 ROOT = Path(__file__).parents[3]
@@ -81,7 +83,7 @@ def test_a_mistake_in_it_is_refused_by_file_and_key(bundle: Path) -> None:
 def test_its_files_are_validated(run: Run) -> None:
     land(run, customers())
     assert run.done("validate").warnings == []
-    assert b"Passed: all that is expected holds" in storage.read_bytes(f"{run.prefix}/validate/report.html")
+    assert b"Passed: all that is expected holds" in read_bytes(f"{run.prefix}/validate/report.html")
 
 
 def test_a_file_that_is_not_as_described_is_refused(run: Run) -> None:
@@ -93,7 +95,7 @@ def test_a_file_that_is_not_as_described_is_refused(run: Run) -> None:
 
 
 def test_every_table_of_the_page_is_of_the_schema() -> None:
-    from mlplatform.config import Checks, Column, Table
+    from mlplatform.config.dataset import Checks, Column, Table
 
     known = {*Column.model_fields, *Table.model_fields, *Checks.model_fields}
     rows = re.findall(r"^\| (?:column|table|`checks`) \| (.*?) \|", PAGE.read_text(encoding="utf-8"), re.MULTILINE)

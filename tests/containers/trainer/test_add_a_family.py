@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 from helpers import Run
 
-from mlplatform import families
-from mlplatform.config import Candidate, ConfigError, RunConfig, Trial
+from mlplatform.config import family, loading
+from mlplatform.documents.run import Candidate, RunConfig, Trial
+from mlplatform.errors import ConfigError
 from trainer import tracking
 
 ROOT = Path(__file__).parents[3]
@@ -39,14 +40,14 @@ def bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def test_its_parameters_are_checked_by_its_file(bundle: Path) -> None:
-    spec = families.load_family("discriminant", bundle)
-    assert families.effective_params("trial", spec, {}) == {"shrinkage": 0.1}
+    spec = loading.load_family("discriminant", bundle)
+    assert family.effective_params("trial", spec, {}) == {"shrinkage": 0.1}
     with pytest.raises(ConfigError, match=r"trial\.shrinkage: must be at most 1 "):
-        families.effective_params("trial", spec, {"shrinkage": 2.0})
+        family.effective_params("trial", spec, {"shrinkage": 2.0})
 
 
 def test_the_steps_run_with_it(prepared: Run, bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    spec = families.load_family("discriminant", bundle)
+    spec = loading.load_family("discriminant", bundle)
     prepared.model["families"]["discriminant"] = {}
     prepared.trials = [Trial(index=0, params={"shrinkage": 0.01})]
     written = prepared.config

@@ -8,8 +8,10 @@ import pytest
 from helpers import Run
 
 from mlplatform import storage
-from mlplatform.config import LOWER_IS_BETTER, METRICS, Candidate, Trial
-from mlplatform.results import EvaluateResult, Examples, PrepareResult
+from mlplatform.config.base import LOWER_IS_BETTER, METRICS
+from mlplatform.documents.evaluation import EvaluateResult, Examples
+from mlplatform.documents.results import PrepareResult
+from mlplatform.documents.run import Candidate, Trial
 from modelformat import Predictor
 from trainer import tracking
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mlplatform.config import METRICS, Metric, TaskKind
+from mlplatform.config.base import METRICS, Metric, TaskKind
 from trainer.evaluation import curves
 from trainer.evaluation.bootstrap import LEVEL, intervals, statistic
 from trainer.evaluation.calibration import calibration_error, reliability

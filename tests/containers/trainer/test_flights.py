@@ -12,8 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 from helpers import Run
 
-from mlplatform import storage
-from mlplatform.config import Trial, load_model
+from mlplatform.config.loading import load_model
+from mlplatform.documents.run import Trial
+from mlplatform.storage import read_bytes
 
 ROOT = Path(__file__).parents[3]
 MODEL = load_model("flights", ROOT)
@@ -90,7 +91,7 @@ def test_no_feature_knows_what_happened_after_departure(flights: Run, january: d
         result = flights.done("prepare", name)
         key = [(column, "ascending") for column in ("scheduled", "flight", "carrier", "origin", "dest")]
         parts = [
-            pq.read_table(io.BytesIO(storage.read_bytes(uri))).sort_by(key)
+            pq.read_table(io.BytesIO(read_bytes(uri))).sort_by(key)
             for split in (result.train, result.validation, result.test)
             for uri in split.uris
         ]
@@ -103,7 +104,7 @@ def test_the_weather_is_that_of_the_hour_before_the_scheduled_departure(
     flights: Run, january: dict[str, bytes]
 ) -> None:
     land(flights, january)
-    test = pq.read_table(io.BytesIO(storage.read_bytes(flights.done("prepare").test.uris[0])))
+    test = pq.read_table(io.BytesIO(read_bytes(flights.done("prepare").test.uris[0])))
     weather = pq.read_table(io.BytesIO(january["weather"])).to_pylist()
     seen = {(row["origin"], row["day"], row["hour"]): row for row in weather}
     rows = [row for row in test.to_pylist() if row["scheduled"].hour > 0 and row["temperature"] is not None][::97]

@@ -12,9 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mlplatform import gate
-from mlplatform.config import Policy
-from mlplatform.results import EvaluateResult, Improvement, Latency, Score, ValidateResult
+from mlplatform.config.policy import Policy
+from mlplatform.documents.decisions import Decision
+from mlplatform.documents.evaluation import EvaluateResult, Improvement, Latency, Score
+from mlplatform.documents.results import ValidateResult
+from mlplatform.promotion.gate import decide
 from trainer.evaluation.bootstrap import deviation, intervals
 from trainer.evaluation.slices import slice_scores
 from trainer.metrics import score_all
@@ -36,9 +38,7 @@ def models(draw: np.random.Generator, rows: int, candidate: float, champion: flo
     return target, seen[0], seen[1]
 
 
-def judged(
-    target: Any, ours: Any, theirs: Any, metric: Any, policy: Policy, seed: int, slices: Any = ()
-) -> gate.Decision:
+def judged(target: Any, ours: Any, theirs: Any, metric: Any, policy: Policy, seed: int, slices: Any = ()) -> Decision:
     values = [score_all("binary", target, one)[metric] or 0.0 for one in (ours, theirs)]
     interval = None
     if policy.comparison.judged_on == "interval":
@@ -72,7 +72,7 @@ def judged(
         examples_uri="s3://data/e",
         report_uri="s3://data/r",
     )
-    return gate.decide(evaluation, VALID, policy, "binary", metric)
+    return decide(evaluation, VALID, policy, "binary", metric)
 
 
 def policy(metric: str, **comparison: Any) -> Policy:

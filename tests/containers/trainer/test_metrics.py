@@ -7,7 +7,8 @@ import pytest
 from numpy.typing import NDArray
 from sklearn import metrics as reference
 
-from mlplatform import config
+from mlplatform.config import base
+from mlplatform.config.base import TaskKind
 from trainer.metrics import METRICS, score_all
 
 Array = NDArray[np.float64]
@@ -43,7 +44,7 @@ REGRESSION: dict[str, Any] = {
 
 
 def test_every_configurable_metric_is_computed() -> None:
-    assert {kind: tuple(metrics) for kind, metrics in METRICS.items()} == dict(config.METRICS)
+    assert {kind: tuple(metrics) for kind, metrics in METRICS.items()} == dict(base.METRICS)
 
 
 @pytest.mark.parametrize("name", METRICS["binary"])
@@ -116,7 +117,7 @@ def test_what_is_undefined_for_one_class_is_none() -> None:
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 @pytest.mark.parametrize("kind", METRICS)
-def test_predictions_that_are_not_finite_have_no_metric(kind: config.TaskKind, bad: float) -> None:
+def test_predictions_that_are_not_finite_have_no_metric(kind: TaskKind, bad: float) -> None:
     prediction = np.array([0.5, bad])
     if kind == "multiclass":
         prediction = np.column_stack([prediction, 1 - prediction])
@@ -124,7 +125,7 @@ def test_predictions_that_are_not_finite_have_no_metric(kind: config.TaskKind, b
 
 
 @pytest.mark.parametrize("kind", METRICS)
-def test_no_rows_have_no_metric(kind: config.TaskKind) -> None:
+def test_no_rows_have_no_metric(kind: TaskKind) -> None:
     empty = np.zeros((0, 3)) if kind == "multiclass" else np.zeros(0)
     assert score_all(kind, np.zeros(0), empty) == dict.fromkeys(METRICS[kind])
 
@@ -132,7 +133,7 @@ def test_no_rows_have_no_metric(kind: config.TaskKind) -> None:
 @pytest.mark.parametrize(
     ("kind", "shape"), [("binary", (2, 1)), ("regression", (2, 1)), ("multiclass", (2,)), ("binary", (3,))]
 )
-def test_shapes_that_would_broadcast_are_refused(kind: config.TaskKind, shape: tuple[int, ...]) -> None:
+def test_shapes_that_would_broadcast_are_refused(kind: TaskKind, shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=rf"{kind}: a target of shape \(2,\)"):
         score_all(kind, np.array([0.0, 1.0]), np.zeros(shape))
 

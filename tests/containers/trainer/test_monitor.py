@@ -16,7 +16,7 @@ from captures import END, Live, line, release
 from helpers import MODEL, Columns, Run, parcels
 from pages import Page
 
-from mlplatform import storage
+from mlplatform.storage import read_bytes, try_read_bytes, write_bytes
 from modelformat import Predictor
 from trainer import reports, tracking
 from trainer.monitoring import telemetry
@@ -64,7 +64,7 @@ def live(trained: tuple[Run, dict[str, Predictor]]) -> Live:
 def test_without_requests_there_is_nothing_to_judge(live: Live) -> None:
     result = live.monitor()
     assert (result.verdict.outcome, result.requests, result.versions) == ("too-few", 0, [])
-    assert "Too few requests" in storage.read_bytes(result.report_uri).decode()
+    assert "Too few requests" in read_bytes(result.report_uri).decode()
 
 
 def test_few_requests_are_not_judged_whatever_they_say(live: Live) -> None:
@@ -111,7 +111,7 @@ def test_a_run_that_was_interrupted_leaves_no_result_and_the_next_one_makes_it(
         patch.setattr(telemetry, "publish", fail)
         with pytest.raises(ConnectionError):
             live.step()
-    assert storage.try_read_bytes(f"{live.output}/result.json") is None
+    assert try_read_bytes(f"{live.output}/result.json") is None
     result = live.monitor()
     # What was measured twice is there once.
     client = tracking.connect(live.run.tracking_uri)
@@ -180,7 +180,7 @@ def test_labels_partial_duplicated_contradictory_and_unknown(live: Live) -> None
     live.label({"inference_id": known[10:13], "late": [1 - value for value in late[10:13]]}, "c")
     live.label({"inference_id": ["never-asked", None], "late": [1, 0]}, "d")
     live.label({"id": ["x"], "late": [1]}, "e")
-    storage.write_bytes(f"s3://landing/labels/{live.name}/f.parquet", b"no parquet")
+    write_bytes(f"s3://landing/labels/{live.name}/f.parquet", b"no parquet")
     counts = live.monitor().labels
     assert (counts.matched, counts.duplicated, counts.contradictory) == (117, 10, 3)
     assert (counts.unknown, counts.unusable, counts.files, len(counts.refused_files)) == (1, 1, 6, 2)
@@ -292,8 +292,8 @@ def test_requests_beyond_the_window_are_left_out(live: Live) -> None:
 
 
 def test_the_bins_are_those_of_the_profile() -> None:
-    from mlplatform.drift import bins_of
-    from mlplatform.profile import CategoryProfile, NumberProfile
+    from mlplatform.documents.profiles import CategoryProfile, NumberProfile
+    from mlplatform.monitoring.drift import bins_of
     from trainer.monitoring.tally import count
 
     numbers = NumberProfile(missing=0, mean=5, deviation=1, minimum=0, maximum=10, histogram=[1] * 20)

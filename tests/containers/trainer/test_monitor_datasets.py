@@ -13,7 +13,8 @@ from captures import Live, release
 from helpers import Columns, Run
 from sklearn.metrics import f1_score, mean_absolute_error
 
-from mlplatform.config import Monitoring, load_model
+from mlplatform.config.environment import Monitoring
+from mlplatform.config.loading import load_model
 from modelformat import Predictor
 from trainer import reports, sql, tracking
 

@@ -13,9 +13,11 @@ from helpers import MODEL
 from pages import Page
 from references import predicted, reference, simulated, watched
 
-from mlplatform.config import ModelConfig, Monitoring
-from mlplatform.monitoring import judge
-from mlplatform.results import Interval, LabelCounts, LiveQuality, MonitorResult, WatchedVersion
+from mlplatform.config.dataset import ModelConfig
+from mlplatform.config.environment import Monitoring
+from mlplatform.documents.evaluation import Interval
+from mlplatform.documents.monitoring import LabelCounts, LiveQuality, MonitorResult, WatchedVersion
+from mlplatform.monitoring.verdict import judge
 from trainer import reports
 from trainer.monitoring.tally import Tally
 from trainer.reports import monitoring

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from references import judged, predicted, reference, simulated
 
-from mlplatform.config import Monitoring
-from mlplatform.results import Verdict
+from mlplatform.config.environment import Monitoring
+from mlplatform.documents.monitoring import MonitoringVerdict
 from trainer.monitoring.tally import Tally
 
 RESAMPLES = 50
@@ -25,7 +25,7 @@ def windows(
     shift: float = 0.0,
     limits: Monitoring = LIMITS,
     **change: Any,
-) -> list[Verdict]:
+) -> list[MonitoringVerdict]:
     """Train on rows, answer others, and judge: as often as there are resamples, each with its own rows."""
     verdicts = []
     for seed in range(RESAMPLES):
@@ -36,7 +36,7 @@ def windows(
     return verdicts
 
 
-def alarms(verdicts: list[Verdict]) -> int:
+def alarms(verdicts: list[MonitoringVerdict]) -> int:
     return sum(verdict.outcome == "drifted" for verdict in verdicts)
 
 

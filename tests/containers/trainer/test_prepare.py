@@ -13,10 +13,11 @@ import pyarrow.parquet as pq
 import pytest
 from helpers import TASKS, Run, depots, parcels, parquet, profile
 
-from mlplatform import storage
-from mlplatform.config import InputManifest, InputObject, Preparation, Spark
-from mlplatform.results import PrepareResult, Split
-from mlplatform.steps import Refused
+from mlplatform.config.environment import Preparation, Spark
+from mlplatform.documents.inputs import InputManifest, InputObject
+from mlplatform.documents.results import PrepareResult, Split
+from mlplatform.errors import NonRetryableError
+from mlplatform.storage import client, read_bytes
 from trainer import data, inputs, prepare, sql
 from trainer.preparation import duck
 
@@ -27,7 +28,7 @@ GROUP = {"kind": "group", "column": "sender", "seed": 1, "validation_share": 0.2
 
 def read(split: Split | Sequence[str]) -> Any:
     uris = split.uris if isinstance(split, Split) else split
-    return pa.concat_tables([pq.read_table(io.BytesIO(storage.read_bytes(uri))) for uri in uris])
+    return pa.concat_tables([pq.read_table(io.BytesIO(read_bytes(uri))) for uri in uris])
 
 
 def parts(result: PrepareResult) -> dict[str, Split]:
@@ -36,7 +37,7 @@ def parts(result: PrepareResult) -> dict[str, Split]:
 
 def content(result: PrepareResult) -> list[bytes]:
     uris = [*(uri for split in parts(result).values() for uri in split.uris), result.profile_uri]
-    return [storage.read_bytes(uri) for uri in uris]
+    return [read_bytes(uri) for uri in uris]
 
 
 def land(run: Run, columns: dict[str, Any]) -> None:
@@ -234,7 +235,7 @@ def test_the_moments_of_many_row_groups_are_those_of_all_rows(
     columns["weight"] = [value and 1e9 + value for value in columns["weight"]]
     land(run, columns)
     result = run.done("prepare")
-    assert pq.ParquetFile(io.BytesIO(storage.read_bytes(result.train.uris[0]))).num_row_groups > 1
+    assert pq.ParquetFile(io.BytesIO(read_bytes(result.train.uris[0]))).num_row_groups > 1
     kinds: dict[str, data.Kind] = {name: feature["type"] for name, feature in run.model["features"].items()}
     loaded = data.load(data.fetch(result.train, tmp_path), kinds, "late", ["0", "1"])
     described = data.read_profile(result)
@@ -266,7 +267,7 @@ def test_a_class_that_a_model_does_not_know_is_refused(run: Run, tmp_path: Path)
     run.use_task("multiclass")
     run.land_good()
     paths = data.fetch(run.done("prepare").test, tmp_path)
-    with pytest.raises(Refused, match="'very late', which the model does not know"):
+    with pytest.raises(NonRetryableError, match="'very late', which the model does not know"):
         data.load(paths, {"weight": "number"}, "late", ["late", "on time"])
 
 
@@ -397,7 +398,7 @@ def test_numbers_too_large_to_standardise_are_refused(run: Run) -> None:
 def test_a_file_that_is_gone_is_refused_by_name(run: Run) -> None:
     run.land_good()
     gone = run.objects[0]
-    storage.client().delete_object(Bucket=gone.bucket, Key=gone.key, VersionId=gone.version_id)
+    client().delete_object(Bucket=gone.bucket, Key=gone.key, VersionId=gone.version_id)
     failure = run.refused("prepare")
     assert failure.subjects == [gone.uri]
     assert "no longer there" in failure.message
@@ -486,6 +487,6 @@ def test_a_footer_is_enough_to_know_the_columns(run: Run, tmp_path: Path) -> Non
 @pytest.mark.parametrize("damage", [b"", b"PAR1PAR1", b"PAR1\xff\xff\xff\x7fPAR1", b"no parquet at all"])
 def test_a_file_without_a_footer_is_refused(run: Run, tmp_path: Path, damage: bytes) -> None:
     uri = run.land("parcels", damage)
-    with pytest.raises(Refused, match="not a readable Parquet file") as refused:
+    with pytest.raises(NonRetryableError, match="not a readable Parquet file") as refused:
         inputs.download_footer(run.objects[0], tmp_path, 0)
     assert refused.value.subjects == [uri]

@@ -11,9 +11,9 @@ import pytest
 from botocore.stub import ANY, Stubber
 from helpers import Run, depots, parcels, parquet
 
-from mlplatform import storage
-from mlplatform.config import Preparation, Spark
+from mlplatform.config.environment import Preparation, Spark
 from mlplatform.steps import StepContext
+from mlplatform.storage import client, list_objects, read_bytes, write_bytes
 from trainer import inputs, shutdown
 from trainer.preparation import distributed, emr
 
@@ -138,15 +138,15 @@ def test_a_job_is_cancelled_when_the_process_is_told_to_stop(service: Stubber) -
 
 def test_spark_reads_the_pinned_version_where_it_is_and_a_copy_where_it_is_not_the_latest(run: Run) -> None:
     run.land("depots", parquet(depots()))
-    again = storage.client().put_object(Bucket="landing", Key=run.objects[0].key, Body=b"landed again")
+    again = client().put_object(Bucket="landing", Key=run.objects[0].key, Body=b"landed again")
     assert again["VersionId"] != run.objects[0].version_id
     run.land("parcels", parquet(parcels()))
     old, latest = run.objects
     copy = f"{run.prefix}/copy.parquet"
     assert distributed.pinned(latest, copy) == latest.uri
     assert distributed.pinned(old, copy) == copy
-    assert storage.read_bytes(copy) == parquet(depots())
-    storage.client().delete_object(Bucket=latest.bucket, Key=latest.key)  # a delete marker: old versions stay
+    assert read_bytes(copy) == parquet(depots())
+    client().delete_object(Bucket=latest.bucket, Key=latest.key)  # a delete marker: old versions stay
     assert not inputs.is_latest(latest)
 
 
@@ -159,18 +159,18 @@ class FakeSpark:
     def __call__(self, service: Any, application: Spark, *, arguments: list[str], **others: Any) -> None:
         job_uri, output = arguments
         self.others = others
-        self.job = json.loads(storage.read_bytes(job_uri))
-        assert storage.read_bytes(others["script_uri"]) == distributed.SCRIPT.read_bytes()
+        self.job = json.loads(read_bytes(job_uri))
+        assert read_bytes(others["script_uri"]) == distributed.SCRIPT.read_bytes()
         if self.lands:
             source = self.run.objects[-1]
-            storage.client().put_object(Bucket=source.bucket, Key=source.key, Body=b"newer")
+            client().put_object(Bucket=source.bucket, Key=source.key, Body=b"newer")
         report = {"refused": self.refused, "answers": {"facts": [{"rows": 0, "valid": 0}]}}
-        storage.write_bytes(f"{output}/report/part-00000.txt", json.dumps(report).encode())
-        storage.write_bytes(f"{output}/prepared/part-00000.parquet", b"scratch")
+        write_bytes(f"{output}/report/part-00000.txt", json.dumps(report).encode())
+        write_bytes(f"{output}/prepared/part-00000.parquet", b"scratch")
         for part in ("train", "validation", "test"):
             for index in (1, 0):
-                storage.write_bytes(f"{output}/{part}/part-0000{index}-x.parquet", b"")
-            storage.write_bytes(f"{output}/{part}/_SUCCESS", b"")
+                write_bytes(f"{output}/{part}/part-0000{index}-x.parquet", b"")
+            write_bytes(f"{output}/{part}/_SUCCESS", b"")
 
 
 def context(run: Run) -> StepContext:
@@ -191,7 +191,7 @@ def test_a_job_on_emr_gets_addresses_and_leaves_its_parts(run: Run, monkeypatch:
     assert spark.others["name"] == f"prepare-{run.name}"
     tables = {table["name"]: table["groups"] for table in spark.job["tables"]}
     assert tables["parcels"] == [{"files": [run.objects[-1].uri], "nanoseconds": []}]
-    left = {item["Key"].split("/prepare/")[1].split("/")[0] for item in storage.list_objects(output + "/")}
+    left = {item["Key"].split("/prepare/")[1].split("/")[0] for item in list_objects(output + "/")}
     assert left == {"train", "validation", "test", "spark"}
 
 

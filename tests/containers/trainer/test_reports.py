@@ -13,9 +13,12 @@ import pytest
 from helpers import MODEL, ROOT, TASKS
 from pages import Page
 
-from mlplatform.config import Candidate, ModelConfig, RunConfig, TaskKind
-from mlplatform.families import load_family
-from mlplatform.results import EvaluateResult, Improvement, Latency, PrepareResult, Score, Split
+from mlplatform.config.base import TaskKind
+from mlplatform.config.dataset import ModelConfig
+from mlplatform.config.loading import load_family
+from mlplatform.documents.evaluation import EvaluateResult, Improvement, Latency, Score
+from mlplatform.documents.results import PrepareResult, Split
+from mlplatform.documents.run import Candidate, RunConfig
 from trainer import reports
 from trainer.evaluation.bootstrap import intervals
 from trainer.evaluation.calibration import calibration_error

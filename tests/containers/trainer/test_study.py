@@ -17,8 +17,9 @@ from typing import Any
 import pytest
 from helpers import ENVS, ROOT, Run, free_port
 
-from mlplatform.config import RunConfig, Search, StudyDatabase, Trial
-from mlplatform.steps import Refused, Unavailable
+from mlplatform.config.environment import Search, StudyDatabase
+from mlplatform.documents.run import RunConfig, Trial
+from mlplatform.errors import NonRetryableError, UnavailableError
 from trainer import study as studies
 from trainer.study import Study, connect, distributions
 
@@ -164,7 +165,7 @@ def test_a_database_that_goes_away_costs_the_advice_not_the_training(
     assert trial.report(0, 0.5) is None
     assert trial.report(1, 0.5) is None
     assert caplog.text.count("server closed the connection") == 1
-    with pytest.raises(Unavailable, match="study database memory: server closed the connection"):
+    with pytest.raises(UnavailableError, match="study database memory: server closed the connection"):
         trial.finish("succeeded", 0.5)
 
 
@@ -231,7 +232,7 @@ def database(tmp_path_factory: pytest.TempPathFactory, s3: str) -> Iterator[Stud
 
 POD = """
 import sys
-from mlplatform.config import RunConfig
+from mlplatform.documents.run import RunConfig
 from trainer.study import connect
 config = RunConfig.model_validate_json(sys.stdin.readline())
 study = connect(config)
@@ -277,10 +278,10 @@ def test_a_trial_of_a_dead_pod_is_taken_up_in_postgresql(
 
 def test_a_database_that_does_not_answer_is_told_without_the_password(database: StudyDatabase) -> None:
     nobody = database.model_copy(update={"port": free_port()})
-    with pytest.raises(Unavailable, match=rf"study database 127.0.0.1:{nobody.port}/studies: .*refused") as told:
+    with pytest.raises(UnavailableError, match=rf"study database 127.0.0.1:{nobody.port}/studies: .*refused") as told:
         connect(config(BAYESIAN, database=nobody))
     assert PASSWORD not in str(told.value)
-    with pytest.raises(Unavailable, match='database "nothing" does not exist'):
+    with pytest.raises(UnavailableError, match='database "nothing" does not exist'):
         connect(config(BAYESIAN, database=database.model_copy(update={"name": "nothing"})))
 
 
@@ -288,14 +289,14 @@ def test_credentials_that_are_missing_or_wrong_are_told(database: StudyDatabase)
     import boto3
 
     missing = database.model_copy(update={"secret_id": "nowhere"})
-    with pytest.raises(Unavailable, match=r"its credentials: .*ResourceNotFound"):
+    with pytest.raises(UnavailableError, match=r"its credentials: .*ResourceNotFound"):
         connect(config(BAYESIAN, database=missing))
     for name, content, expected in (
         ("malformed", PASSWORD, "must be a JSON object"),
         ("wrong", json.dumps({"username": "studies", "password": "guessed"}), "password authentication failed"),
     ):
         boto3.client("secretsmanager").create_secret(Name=name, SecretString=content)
-        with pytest.raises(Unavailable, match=expected) as told:
+        with pytest.raises(UnavailableError, match=expected) as told:
             connect(config(BAYESIAN, database=database.model_copy(update={"secret_id": name})))
         assert PASSWORD not in str(told.value)
         assert "guessed" not in str(told.value)
@@ -312,7 +313,7 @@ def test_without_a_secret_the_role_signs_in(monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(psycopg, "connect", sign_in)
     where = StudyDatabase(host="db.example", name="studies")
-    with pytest.raises(Unavailable, match=r"db\.example:5432/studies: seen enough"):
+    with pytest.raises(UnavailableError, match=r"db\.example:5432/studies: seen enough"):
         connect(config(BAYESIAN, database=where))
     assert (asked["user"], asked["sslmode"]) == ("studies", "require")
     assert "Action=connect" in asked["password"]
@@ -320,7 +321,7 @@ def test_without_a_secret_the_role_signs_in(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_run_whose_search_needs_a_study_needs_its_database() -> None:
-    with pytest.raises(Refused, match="study_database: not set"):
+    with pytest.raises(NonRetryableError, match="study_database: not set"):
         connect(config(BAYESIAN))
 
 
@@ -338,9 +339,9 @@ def test_step_train_asks_and_tells_the_study(prepared: Run, database: StudyDatab
         assert record.params.items() <= trial.params.items()
         assert bool(record.intermediate_values)
     # The result is lost; nothing is trained, or told, again.
-    from mlplatform import storage
+    from mlplatform.storage import client
 
-    storage.client().delete_object(Bucket="data", Key=f"runs/{prepared.name}/train/result.json")
+    client().delete_object(Bucket="data", Key=f"runs/{prepared.name}/train/result.json")
     assert prepared.done("train").trials == trials
     assert len(records(connect(prepared.config()))) == 2
 

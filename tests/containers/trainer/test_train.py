@@ -17,9 +17,11 @@ from helpers import Run
 
 import modelformat
 from mlplatform import storage
-from mlplatform.config import Scalar, Search, Trial
-from mlplatform.results import PrepareResult, TrainResult, TrialResult
-from mlplatform.steps import Refused, Unavailable
+from mlplatform.config.base import Scalar
+from mlplatform.config.environment import Search
+from mlplatform.documents.results import PrepareResult, TrainResult, TrialResult
+from mlplatform.documents.run import Trial
+from mlplatform.errors import NonRetryableError, UnavailableError
 from modelformat import Predictor
 from trainer import data, tracking, train
 from trainer.data import Dataset
@@ -441,7 +443,7 @@ def test_a_trial_that_fails_by_itself_does_not_sink_the_others(
     script = {
         4: Diverged("loss is nan since step 3"),
         5: DeviceOutOfMemory("even 16 rows"),
-        6: Refused("no such thing"),
+        6: NonRetryableError("no such thing"),
     }
     monkeypatch.setattr(train, "load_family", lambda spec: family(script))
     prepared.trials = depths(3, 4, 5, 6, 7, 0)
@@ -520,7 +522,7 @@ def test_a_study_without_its_database_is_told(prepared: Run, capsys: pytest.Capt
     assert "study_database: not set" in prepared.refused("train").message
 
     def nobody(_: object) -> None:
-        raise Unavailable("study database db:5432/studies: connection refused")
+        raise UnavailableError("study database db:5432/studies: connection refused")
 
     with pytest.MonkeyPatch.context() as broken:
         broken.setattr(train, "connect", nobody)

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from mlplatform import storage
-from mlplatform.results import TrainResult, TrialResult
+from mlplatform.documents.results import TrainResult, TrialResult
 from trainer import budget
 from trainer.budget import Budget, gpus_held
 from trainer.trials import Clock

@@ -10,9 +10,9 @@ import time
 import pytest
 from helpers import ENVS, Run, free_port
 
-from mlplatform import storage
-from mlplatform.config import Trial
-from mlplatform.results import TrainResult
+from mlplatform.documents.results import TrainResult
+from mlplatform.documents.run import Trial
+from mlplatform.storage import list_objects, read_document
 from trainer import tracking
 
 PYTHON = ENVS / "trainer-cuda" / "bin" / "python"
@@ -52,11 +52,11 @@ def end(pods: Pods, code: int) -> list[str]:
 
 
 def result(run: Run, output: str = "train") -> TrainResult:
-    return storage.read_document(f"{run.prefix}/{output}/result.json", TrainResult)
+    return read_document(f"{run.prefix}/{output}/result.json", TrainResult)
 
 
 def states(run: Run) -> list[str]:
-    listed = storage.list_objects(f"{run.prefix}/train/checkpoints/")
+    listed = list_objects(f"{run.prefix}/train/checkpoints/")
     return [str(entry["Key"]) for entry in listed if str(entry["Key"]).endswith(".tar")]
 
 

@@ -8,8 +8,8 @@ import pyarrow as pa
 import pytest
 from helpers import Run, depots, parcels, parquet
 
-from mlplatform import storage
-from mlplatform.config import InputObject
+from mlplatform.documents.inputs import InputObject
+from mlplatform.storage import client
 
 
 @pytest.fixture
@@ -146,7 +146,7 @@ def test_a_table_that_is_not_configured_is_refused(run: Run) -> None:
 def test_the_pinned_version_is_read_not_the_latest(run: Run) -> None:
     run.land_good()
     pinned = run.objects[-1]
-    storage.client().put_object(Bucket=pinned.bucket, Key=pinned.key, Body=b"overwritten since")
+    client().put_object(Bucket=pinned.bucket, Key=pinned.key, Body=b"overwritten since")
     assert run.done("validate").files[-1].rows == 600
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from helpers import Run
 
-from mlplatform import storage
-from mlplatform.config import load_model
+from mlplatform.config.loading import load_model
+from mlplatform.storage import read_bytes
 from trainer import tracking
 
 ROOT = Path(__file__).parents[3]
@@ -58,7 +58,7 @@ def test_a_batch_after_the_other_is_valid(tracked: Run, files: Path, name: str) 
     land(second, files, name, 1, new=False)
     land(second, files, name, 2)
     assert second.done("validate").warnings == []
-    page = storage.read_bytes(f"{second.prefix}/validate/report.html").decode()
+    page = read_bytes(f"{second.prefix}/validate/report.html").decode()
     assert ("Drift (PSI)" in page) == (name != "iris")  # 75 flowers are too few
 
 

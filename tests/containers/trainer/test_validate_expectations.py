@@ -11,8 +11,8 @@ import pytest
 from helpers import Columns, Run, depots, parcels, parquet
 from pydantic import ValidationError
 
-from mlplatform import storage
-from mlplatform.config import Column, Table
+from mlplatform.config.dataset import Column, Table
+from mlplatform.storage import read_bytes, read_document
 from trainer.validation.document import Finding, ValidationDocument
 
 
@@ -39,7 +39,7 @@ def findings(run: Run) -> list[Finding]:
 
 
 def document(run: Run) -> ValidationDocument:
-    return storage.read_document(f"{run.prefix}/validate/validate.json", ValidationDocument)
+    return read_document(f"{run.prefix}/validate/validate.json", ValidationDocument)
 
 
 def weights(share_missing: float) -> list[float | None]:
@@ -356,7 +356,7 @@ def test_a_profile_is_written_of_each_table(run: Run) -> None:
     columns = parcels()
     land(run, columns)
     result = run.done("validate")
-    found = PROFILES.validate_json(storage.read_bytes(result.profile_uri))
+    found = PROFILES.validate_json(read_bytes(result.profile_uri))
     assert list(found) == ["parcels", "depots"]
     profile = found["parcels"]
     assert profile.rows == 600
@@ -383,7 +383,7 @@ def test_a_profile_of_very_many_values_lists_the_most_frequent_ones(run: Run) ->
     run.model["tables"]["parcels"]["columns"]["depot"].pop("allowed")
     names = [f"rare {row}" for row in range(400)] + ["often"] * 150 + ["less often"] * 50
     land(run, depot=names)
-    found = PROFILES.validate_json(storage.read_bytes(run.done("validate").profile_uri))["parcels"].columns["depot"]
+    found = PROFILES.validate_json(read_bytes(run.done("validate").profile_uri))["parcels"].columns["depot"]
     assert found.kind == "category"
     assert len(found.counts) <= 200
     assert (found.counts["often"], found.counts["less often"]) == (150, 50)
@@ -402,7 +402,7 @@ def test_extreme_columns_have_a_profile(run: Run, weight: list[float | None]) ->
     run.done("validate")
     from trainer.validation.drift import PROFILES
 
-    profiles = PROFILES.validate_json(storage.read_bytes(f"{run.prefix}/validate/profile.json"))
+    profiles = PROFILES.validate_json(read_bytes(f"{run.prefix}/validate/profile.json"))
     found = profiles["parcels"].columns["weight"]
     assert found.kind == "number"
     assert sum(found.histogram) == 600 - found.missing

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from helpers import Run, depots, parcels, parquet
 
-from mlplatform import storage
+from mlplatform.storage import client, read_bytes, try_read_bytes
 
 ATTACK = "<script>alert(1)</script><img src=x onerror=alert(2)>"
 VOID = {"meta", "br", "img", "link", "input", "hr"}
@@ -52,7 +52,7 @@ class Page(HTMLParser):
 
 
 def read(run: Run) -> tuple[str, Page]:
-    text = storage.read_bytes(f"{run.prefix}/validate/report.html").decode()
+    text = read_bytes(f"{run.prefix}/validate/report.html").decode()
     page = Page(text)
     assert page.open == []
     return text, page
@@ -83,7 +83,7 @@ def test_a_run_that_passes_has_a_report_with_each_column(run: Run) -> None:
     for column in run.model["tables"]["parcels"]["columns"]:
         assert column in page.text
     assert len(page.all("svg")) == 7 + 2
-    answer = storage.client().head_object(Bucket="data", Key=f"runs/{run.name}/validate/report.html")
+    answer = client().head_object(Bucket="data", Key=f"runs/{run.name}/validate/report.html")
     assert answer["ContentType"].startswith("text/html")
 
 
@@ -99,7 +99,7 @@ def test_a_run_that_fails_has_a_report_with_its_problems(run: Run) -> None:
     assert page.text.index("Problems") < page.text.index("Warnings") < page.text.index("Table parcels")
     assert "colour" in page.text
     for document in ("validate.json", "profile.json"):
-        assert storage.try_read_bytes(f"{run.prefix}/validate/{document}") is not None
+        assert try_read_bytes(f"{run.prefix}/validate/{document}") is not None
 
 
 def test_files_that_cannot_be_opened_have_a_report_too(run: Run) -> None:

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlplatform.config import METRICS, Scalar, TaskKind
-from mlplatform.families import effective_params, load_family
-from mlplatform.profile import BINS, CategoryProfile, DataProfile, NumberProfile
+from mlplatform.config.base import METRICS, Scalar, TaskKind
+from mlplatform.config.family import effective_params
+from mlplatform.config.loading import load_family
+from mlplatform.documents.profiles import BINS, CategoryProfile, DataProfile, NumberProfile
 from modelformat import Encoder
 from trainer.data import Dataset
 from trainer.families import base

@@ -14,9 +14,9 @@ import pytest
 import torch
 from helpers import CLASSES, ROOT, Case, Keeper, model_bytes, params
 
-from mlplatform.config import METRICS, TaskKind
-from mlplatform.families import load_family
-from mlplatform.steps import Refused
+from mlplatform.config.base import METRICS, TaskKind
+from mlplatform.config.loading import load_family
+from mlplatform.errors import NonRetryableError
 from modelformat import Predictor
 from trainer import families, metrics
 from trainer.data import Dataset
@@ -206,9 +206,9 @@ def test_a_diverged_trial_says_when_and_what_to_do() -> None:
 def test_data_that_nothing_can_be_learned_from_is_refused() -> None:
     case = Case(rows=50)
     empty = Dataset({name: values[:0] for name, values in case.train.columns.items()}, case.train.target[:0])
-    with pytest.raises(Refused, match="the train split has no rows"):
+    with pytest.raises(NonRetryableError, match="the train split has no rows"):
         FAMILY.fit(case.task, empty, case.validation, params(), NoSession())
-    with pytest.raises(Refused, match="weights; a model file holds"):
+    with pytest.raises(NonRetryableError, match="weights; a model file holds"):
         fit(case, width=16384, layers=16)
 
 

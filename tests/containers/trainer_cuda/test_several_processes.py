@@ -19,7 +19,7 @@ import pytest
 import worker
 from helpers import Case, params
 
-from mlplatform.steps import Refused
+from mlplatform.errors import NonRetryableError
 from trainer import launch
 from trainer.families.pytorch import FAMILY
 from trainer.session import NoSession
@@ -34,7 +34,7 @@ SMALL: dict[str, Any] = {"dropout": 0.0, "optimizer": "sgd", "learning_rate": 0.
 
 # Each process is a fork of one that has imported torch (which is found by PYTHONPATH, as `worker` would not be).
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["torch", "torch.distributed", "trainer.families.pytorch", "mlplatform.families"])
+CONTEXT.set_forkserver_preload(["torch", "torch.distributed", "trainer.families.pytorch", "mlplatform.config.loading"])
 
 
 def free_port() -> int:
@@ -234,7 +234,7 @@ def test_more_processes_than_rows_in_a_batch_are_refused(monkeypatch: pytest.Mon
 
     monkeypatch.setattr(family.peering, "join", lambda device: Peers(0, 4))
     monkeypatch.setattr(Peers, "share", lambda self, value: value)
-    with pytest.raises(Refused, match="batch_size 3: each of the 4 processes needs a row of every batch"):
+    with pytest.raises(NonRetryableError, match="batch_size 3: each of the 4 processes needs a row of every batch"):
         alone("binary", {**SMALL, "batch_size": 3})
 
 
@@ -264,7 +264,7 @@ def test_pods_are_numbered_by_kubernetes() -> None:
     ],
 )
 def test_pods_that_cannot_find_one_another_are_refused(wrong: dict[str, str], message: str) -> None:
-    with pytest.raises(Refused, match=message):
+    with pytest.raises(NonRetryableError, match=message):
         launch.placement(1, {**PODS, **wrong})
 
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from helpers import Case, Keeper, TooExpensive, model_bytes, params
 
-from mlplatform.steps import Refused
+from mlplatform.errors import NonRetryableError
 from trainer.families.pytorch import FAMILY, stack
 from trainer.session import Diverged, NoSession, Stopped
 
@@ -66,7 +66,7 @@ def test_those_that_end_early_leave_the_others_alone(tmp_path: Path) -> None:
     found = together(case, chosen, sessions)
     assert type(found[1]) is TooExpensive  # and not any Pruned
     assert isinstance(found[2], Diverged)
-    assert isinstance(found[3], Refused)
+    assert isinstance(found[3], NonRetryableError)
     assert sessions[1].steps == [0, 1]
     for number in (0, 4):
         alone = FAMILY.fit(case.task, case.train, case.validation, params(**chosen[number]), NoSession())

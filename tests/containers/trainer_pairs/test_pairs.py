@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 from helpers import Run
 
-from mlplatform import storage
-from mlplatform.config import METRICS, Candidate, Scalar, Trial, load_model, model_names
-from mlplatform.results import EvaluateResult, Examples
+from mlplatform.config.base import METRICS, Scalar
+from mlplatform.config.loading import load_model, model_names
+from mlplatform.documents.evaluation import EvaluateResult, Examples
+from mlplatform.documents.run import Candidate, Trial
+from mlplatform.storage import read_bytes, read_document
 from modelformat import Predictor
 from trainer import tracking
 
@@ -84,12 +86,12 @@ def test_a_pair_is_trained_registered_and_evaluated(
     )
     evaluated: EvaluateResult = run.done("evaluate", f"{family}/evaluate")
     assert evaluated.candidate.metrics[run.model["metric"]] is not None
-    assert storage.read_bytes(evaluated.report_uri).startswith(b"<!doctype html>")
+    assert read_bytes(evaluated.report_uri).startswith(b"<!doctype html>")
 
     # What is served answers as what was evaluated.
     registered = tracking.get_version(client, name, run.candidate.version)
     predictor = Predictor.load(tracking.download_model(run.tracking_uri, registered, tmp_path / "model"))
-    examples = storage.read_document(evaluated.examples_uri, Examples).examples
+    examples = read_document(evaluated.examples_uri, Examples).examples
     columns = {feature: [example.features[feature] for example in examples] for feature in predictor.encoder.names}
     answers = predictor.predict(columns)
     assert answers.shape == ((len(examples), len(predictor.manifest.classes or [])) if task == "multiclass" else (20,))

@@ -18,10 +18,11 @@ import pytest
 from helpers import Run, depots, parcels, parquet
 from pyspark.sql import SparkSession
 
-from mlplatform import storage
-from mlplatform.config import Preparation, load_model
-from mlplatform.profile import DataProfile
-from mlplatform.results import PrepareResult
+from mlplatform.config.environment import Preparation
+from mlplatform.config.loading import load_model
+from mlplatform.documents.profiles import DataProfile
+from mlplatform.documents.results import PrepareResult
+from mlplatform.storage import read_bytes, read_document
 from trainer.preparation import distributed, spark_job
 from trainer.preparation.plan import PARTS
 
@@ -136,7 +137,7 @@ def by_engine(run: Run) -> dict[str, PrepareResult]:
 
 def rows(result: PrepareResult, part: str) -> list[str]:
     """All rows of a part, as texts in one order. Texts tell NaN and null, 0.0 and -0.0, integer and float apart."""
-    tables = [pq.read_table(io.BytesIO(storage.read_bytes(uri))) for uri in getattr(result, part).uris]
+    tables = [pq.read_table(io.BytesIO(read_bytes(uri))) for uri in getattr(result, part).uris]
     table = pa.concat_tables(tables)
     return sorted(str(row) for row in table.to_pylist())
 
@@ -157,7 +158,7 @@ def assert_same(results: dict[str, PrepareResult]) -> None:
             assert second.target_mean is None
         else:
             assert first.target_mean == pytest.approx(second.target_mean, rel=1e-12)
-    profiles = [storage.read_document(result.profile_uri, DataProfile) for result in (one, other)]
+    profiles = [read_document(result.profile_uri, DataProfile) for result in (one, other)]
     assert profiles[0].classes == profiles[1].classes
     assert list(profiles[0].columns) == list(profiles[1].columns)
     for name, column in profiles[0].columns.items():
@@ -193,7 +194,7 @@ def test_both_engines_prepare_the_same_flights(run: Run, landed: dict[str, bytes
     results = by_engine(run)
     if kind != "time":
         assert results["spark"].dropped_rows > 50  # without a tail number
-    profile = storage.read_document(results["spark"].profile_uri, DataProfile)
+    profile = read_document(results["spark"].profile_uri, DataProfile)
     assert set(CARRIERS) - {None} == set(profile.columns["carrier"].counts)  # type: ignore[union-attr]
     assert profile.columns["wind_gust"].missing == profile.rows
     assert_same(results)
@@ -251,7 +252,7 @@ def test_each_expression_that_is_let_through_means_the_same_in_both(run: Run) ->
     tables = {}
     for engine, result in results.items():
         uris = list(itertools.chain.from_iterable(getattr(result, part).uris for part in PARTS))
-        read = [pq.read_table(io.BytesIO(storage.read_bytes(uri))) for uri in uris]
+        read = [pq.read_table(io.BytesIO(read_bytes(uri))) for uri in uris]
         tables[engine] = pa.concat_tables(read).sort_by("k")
     different = {}
     for name, text in zip(names, EXPRESSIONS, strict=True):

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from local.datasets import DATASETS, landing, load, rdata
-from mlplatform.config import load_model, model_names
+from mlplatform.config.loading import load_model, model_names
 
 ROOT = Path(__file__).parents[3]
 BATCHES = [(name, batch) for name in DATASETS if name != "flights" for batch in range(1, len(load(name).BATCHES) + 1)]

@@ -21,10 +21,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from local.platform.ports import any_free_port
-from mlplatform.config import ModelConfig, RunConfig, Scalar, Trial
-from mlplatform.families import load_family
-from mlplatform.profile import BINS, DataProfile, NumberProfile
-from mlplatform.results import PrepareResult, Split, TrainResult
+from mlplatform.config.base import Scalar
+from mlplatform.config.dataset import ModelConfig
+from mlplatform.config.loading import load_family
+from mlplatform.documents.profiles import BINS, DataProfile, NumberProfile
+from mlplatform.documents.results import PrepareResult, Split, TrainResult
+from mlplatform.documents.run import RunConfig, Trial
 from tests.processes import server
 
 ROOT = Path(__file__).parents[3]

@@ -48,9 +48,9 @@ def test_thresholds_are_terraforms_defaults() -> None:
 
 def test_every_dataset_has_an_endpoint_with_the_configured_name() -> None:
     use_dag_library()
-    from mlplatform import config
+    from mlplatform.config import loading
 
-    assert sorted(endpoints()) == config.model_names(ROOT)
+    assert sorted(endpoints()) == loading.model_names(ROOT)
     pattern = re.search(r'^  endpoint_name: "(.+)"', (ROOT / "config" / "base.yaml").read_text(), re.MULTILINE)
     assert pattern
     assert "endpoint_name" not in (ROOT / "config" / "local.yaml").read_text()

@@ -7,7 +7,7 @@ from cloud.cost import read_sizes
 from cloud.environments import NAMES, Environment, check_region
 from cloud.errors import CloudError
 from cloud.terraform import ROOT
-from mlplatform.config import merge
+from mlplatform.config.loading import merge
 
 
 def test_an_unknown_environment_is_refused_with_those_there_are() -> None:

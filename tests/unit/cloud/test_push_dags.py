@@ -205,7 +205,7 @@ def test_a_push_brings_what_changed_and_deletes_what_is_gone(bucket: Bucket, roo
     bucket.written()
     (root / "dags/new_dag.py").write_text("x = 1\n")
     (root / LIBRARY).write_text('"""Changed."""\n')
-    (root / "dags/mlplatform/liveness.py").unlink()
+    (root / "dags/mlplatform/orchestration/dag_runs.py").unlink()
     (root / "config/staging.yaml").unlink()
     bucket.put("dags/forgotten_dag.py", b"x = 1")
     bucket.written()
@@ -218,7 +218,7 @@ def test_a_push_brings_what_changed_and_deletes_what_is_gone(bucket: Bucket, roo
     assert report.plan == dry.plan
     assert report.plan.added == ("dags/new_dag.py",)
     assert report.plan.changed == (LIBRARY,)
-    gone = ("dags/forgotten_dag.py", "dags/config/staging.yaml", "dags/mlplatform/liveness.py")
+    gone = ("dags/forgotten_dag.py", "dags/config/staging.yaml", "dags/mlplatform/orchestration/dag_runs.py")
     assert report.plan.deleted == gone
     done = bucket.written()
     assert done[:3] == [LIBRARY, "dags/new_dag.py", "dags/forgotten_dag.py"]
@@ -228,7 +228,7 @@ def test_a_push_brings_what_changed_and_deletes_what_is_gone(bucket: Bucket, roo
         f"  ~ {LIBRARY}",
         "  - dags/config/staging.yaml",
         "  - dags/forgotten_dag.py",
-        "  - dags/mlplatform/liveness.py",
+        "  - dags/mlplatform/orchestration/dag_runs.py",
     ]
     assert set(bucket.listed()) == bucket.terraform | set(bundle.contents(root))
 
@@ -288,7 +288,7 @@ def test_facts_that_the_schema_refuses(bucket: Bucket, root: Path) -> None:
 
 
 def test_a_library_that_does_not_import(bucket: Bucket, root: Path) -> None:
-    (root / "dags/mlplatform/config.py").write_text("import nowhere_to_be_found\n")
+    (root / "dags/mlplatform/config/loading.py").write_text("import nowhere_to_be_found\n")
     refused(bucket, root, r"(?s)the settings could not be checked, nothing was pushed.*nowhere_to_be_found")
 
 

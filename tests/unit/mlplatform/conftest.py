@@ -12,9 +12,12 @@ from typing import Any
 import pytest
 from moto import mock_aws
 
-from mlplatform import config, families, registry, storage, tracking
-from mlplatform.config import Settings
-from mlplatform.results import TrialResult
+from mlplatform import storage
+from mlplatform.config import loading
+from mlplatform.config.environment import Settings
+from mlplatform.documents.results import TrialResult
+from mlplatform.promotion import registry
+from mlplatform.training import tracking
 
 MODEL = """
 name: parcels
@@ -118,9 +121,9 @@ def bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name, text in FAMILIES.items():
         (tmp_path / "config" / "families" / f"{name}.yaml").write_text(text)
     (tmp_path / "platform.json").write_text(json.dumps(PLATFORM))
-    found = (config.load_settings, config.load_model, config.model_names)
-    for function in (*found, families.family_names, families.load_family, families.check_model):
-        defaults = tuple(tmp_path if value == config.BUNDLE else value for value in function.__defaults__ or ())
+    found = (loading.load_settings, loading.load_model, loading.model_names)
+    for function in (*found, loading.family_names, loading.load_family, loading.check_model):
+        defaults = tuple(tmp_path if value == loading.BUNDLE else value for value in function.__defaults__ or ())
         monkeypatch.setattr(function, "__defaults__", defaults)
     return tmp_path
 
@@ -128,7 +131,7 @@ def bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def settings(bundle: Path) -> Settings:
     """Settings of the local environment."""
-    return config.load_settings()
+    return loading.load_settings()
 
 
 @pytest.fixture

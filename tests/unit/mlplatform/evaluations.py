@@ -5,8 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from mlplatform.config import LOWER_IS_BETTER
-from mlplatform.results import EvaluateResult, Improvement, Interval, Latency, Score, SliceScore, ValidateResult
+from mlplatform.config.base import LOWER_IS_BETTER
+from mlplatform.documents.evaluation import EvaluateResult, Improvement, Interval, Latency, Score, SliceScore
+from mlplatform.documents.results import ValidateResult
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 UNSET: Any = object()

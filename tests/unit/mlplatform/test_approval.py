@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 
-from mlplatform import approval, audit, storage
-from mlplatform.approval import Answer, Question, Standing
-from mlplatform.config import Approver, Settings
-from mlplatform.steps import Refused
+from mlplatform import storage
+from mlplatform.config.environment import Approver, Settings
+from mlplatform.documents.decisions import Answer, Question, RecordedAnswer
+from mlplatform.errors import NonRetryableError
+from mlplatform.promotion import approval, audit
+from mlplatform.promotion.approval import Standing
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 JANE = Approver(id="7", name="jane")
@@ -56,7 +58,7 @@ def tags(registry: Any, version: str = "2") -> dict[str, str]:
     return found
 
 
-def record(settings: Settings, given: Answer, question: Question = QUESTION) -> approval.Recorded:
+def record(settings: Settings, given: Answer, question: Question = QUESTION) -> RecordedAnswer:
     return approval.record(settings, question, given, "train_model/a")
 
 
@@ -137,7 +139,7 @@ def test_a_rejection_needs_no_signature_but_may_be_of_another_evaluation(written
 def test_a_wrong_tag_is_answered_in_mlflow_once(settings: Settings, registry: Any) -> None:
     tags(registry).update(IN_MLFLOW, approval_evaluation_digest="old")
     assert approval.look_in_tags(settings, QUESTION) is None
-    assert "is old, but the evaluation's is evaluation" in tags(registry)[approval.REFUSAL_TAG]
+    assert "is old, but the evaluation's is evaluation" in tags(registry)[approval.INVALID_ANSWER_TAG]
     tags(registry)["approval_evaluation_digest"] = "evaluation"
     found = approval.look_in_tags(settings, QUESTION)
     assert found is not None
@@ -209,7 +211,7 @@ def test_an_approval_that_is_out_of_date_leaves_no_trace(
 ) -> None:
     change(registry)
     before = dict(tags(registry))
-    with pytest.raises(Refused, match=r"the approval of version 2 does not hold: .* evaluate and ask again"):
+    with pytest.raises(NonRetryableError, match=r"the approval of version 2 does not hold: .* evaluate and ask again"):
         record(settings, answer())
     assert tags(registry) == before
     assert audit.entries(settings, "parcels") == []
@@ -221,7 +223,7 @@ def test_an_approval_does_not_hold_any_more_when_it_is_recorded_again_too_late(
 ) -> None:
     record(settings, answer())
     registry.aliases["champion"] = "7"
-    with pytest.raises(Refused, match="the champion of parcels is now version 7"):
+    with pytest.raises(NonRetryableError, match="the champion of parcels is now version 7"):
         record(settings, answer())
 
 
@@ -247,14 +249,14 @@ def test_of_two_answers_at_the_same_moment_one_is_recorded(
     settings: Settings, registry: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Somebody else's answer appears between looking for one and writing one's own."""
-    write = storage.write_document
+    create = storage.create_document
 
-    def somebody_was_faster(uri: str, document: Any, *, new: bool = False) -> bool:
-        if isinstance(document, approval.Recorded) and document.answer.by == "john":
-            assert write(uri, approval.Recorded(question=QUESTION, answer=answer("rejected", "jane")), new=True)
-        return write(uri, document, new=new)
+    def somebody_was_faster(uri: str, document: Any) -> str | None:
+        if isinstance(document, RecordedAnswer) and document.answer.by == "john":
+            assert create(uri, RecordedAnswer(question=QUESTION, answer=answer("rejected", "jane")))
+        return create(uri, document)
 
-    monkeypatch.setattr(storage, "write_document", somebody_was_faster)
+    monkeypatch.setattr(storage, "create_document", somebody_was_faster)
     assert record(settings, answer("approved", "john")).answer.by == "jane"
     assert tags(registry)["approved_by"] == "jane"
 
@@ -263,13 +265,13 @@ def test_many_at_once_agree_on_one(settings: Settings, registry: Any, monkeypatc
     from threading import Lock
 
     # moto checks the condition and writes after that; S3 lets exactly one of them win.
-    write, lock = storage.write_bytes, Lock()
+    create, lock = storage.create_document, Lock()
 
-    def one_at_a_time(*args: Any, **kwargs: Any) -> bool:
+    def one_at_a_time(uri: str, document: Any) -> str | None:
         with lock:
-            return write(*args, **kwargs)
+            return create(uri, document)
 
-    monkeypatch.setattr(storage, "write_bytes", one_at_a_time)
+    monkeypatch.setattr(storage, "create_document", one_at_a_time)
     with ThreadPoolExecutor(6) as pool:
         answers = [answer("approved" if i % 2 else "rejected", f"person-{i}") for i in range(6)]
         held = {given.answer.by for given in pool.map(lambda given: record(settings, given), answers)}
@@ -321,5 +323,5 @@ def test_another_evaluation_is_another_question(settings: Settings, registry: An
 
 def test_a_version_that_is_not_there_is_refused(settings: Settings, registry: Any) -> None:
     gone = QUESTION.model_copy(update={"version": "9"})
-    with pytest.raises(Refused, match="models:/parcels/9: no such version"):
+    with pytest.raises(NonRetryableError, match="models:/parcels/9: no such version"):
         record(settings, answer(), gone)

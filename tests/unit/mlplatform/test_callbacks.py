@@ -6,15 +6,20 @@ from typing import Any
 
 import pytest
 
-from mlplatform import callbacks, notifications, runs, storage, tracking
-from mlplatform.runs import RunPaths, RunRecord
+from mlplatform import storage
+from mlplatform.documents.paths import RunPaths
+from mlplatform.documents.run import RunRecord
+from mlplatform.ingest import claims
+from mlplatform.orchestration import callbacks, notifications
+from mlplatform.people.messages import Message
+from mlplatform.training import tracking
 
 PATHS = RunPaths.of("data", "parcels", "key")
 
 
 @pytest.fixture
-def sent(monkeypatch: pytest.MonkeyPatch) -> list[notifications.Message]:
-    messages: list[notifications.Message] = []
+def sent(monkeypatch: pytest.MonkeyPatch) -> list[Message]:
+    messages: list[Message] = []
     monkeypatch.setattr(notifications, "send", lambda settings, message: messages.append(message))
     return messages
 
@@ -22,7 +27,7 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> list[notifications.Message]:
 @pytest.fixture
 def claimed(s3: Any, bundle: Any, fake_registry: Any) -> None:
     wanted = RunRecord(run_key="key", dataset="parcels", owner="run", state="running", started_at=datetime.now(UTC))
-    runs.claim(PATHS, "data", wanted, lambda owner: False)
+    claims.claim(PATHS, "data", wanted, lambda owner: False)
 
 
 def context(task: str, message: str, map_index: int = -1) -> dict[str, Any]:
@@ -31,7 +36,7 @@ def context(task: str, message: str, map_index: int = -1) -> dict[str, Any]:
 
 
 @pytest.mark.usefixtures("claimed")
-def test_a_failed_run_is_marked_and_told_with_the_task_at_fault(sent: list[notifications.Message]) -> None:
+def test_a_failed_run_is_marked_and_told_with_the_task_at_fault(sent: list[Message]) -> None:
     callbacks.task_failed(context("training.train", "one trial broke", map_index=2))
     callbacks.task_failed(context("data.prepare", "disk full"))
     callbacks.run_failed({"run_id": "run", "reason": "task_failure", "ti": SimpleNamespace(task_id="notify")})
@@ -41,11 +46,11 @@ def test_a_failed_run_is_marked_and_told_with_the_task_at_fault(sent: list[notif
     assert [message.event for message in sent] == ["failed"]
     assert "disk full" in sent[0].text
     assert "http://log/data.prepare" in sent[0].text
-    assert runs.failures(PATHS) == []
+    assert claims.failures(PATHS) == []
 
 
 @pytest.mark.usefixtures("claimed")
-def test_a_run_that_timed_out_without_a_failed_task_is_told_too(sent: list[notifications.Message]) -> None:
+def test_a_run_that_timed_out_without_a_failed_task_is_told_too(sent: list[Message]) -> None:
     callbacks.run_failed({"run_id": "run", "reason": "timed_out"})
     assert storage.read_document(PATHS.record, RunRecord).state == "failed"
     assert "timed_out" in sent[0].text
@@ -53,7 +58,7 @@ def test_a_run_that_timed_out_without_a_failed_task_is_told_too(sent: list[notif
 
 @pytest.mark.usefixtures("s3", "bundle")
 def test_a_run_that_failed_before_it_claimed_anything_is_told(
-    sent: list[notifications.Message], monkeypatch: pytest.MonkeyPatch
+    sent: list[Message], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     callbacks.task_failed(context("ingest.wait_for_data", "no family"))
     callbacks.run_failed({"run_id": "run", "params": {"dataset": "parcels"}})
@@ -61,9 +66,9 @@ def test_a_run_that_failed_before_it_claimed_anything_is_told(
 
 
 @pytest.mark.usefixtures("claimed")
-def test_somebody_else_s_run_is_not_marked(sent: list[notifications.Message]) -> None:
+def test_somebody_else_s_run_is_not_marked(sent: list[Message]) -> None:
     taken = RunRecord(run_key="key", dataset="parcels", owner="heir", state="running", started_at=datetime.now(UTC))
-    runs.claim(PATHS, "data", taken, lambda owner: False)
+    claims.claim(PATHS, "data", taken, lambda owner: False)
     callbacks.run_failed({"run_id": "run", "reason": "timed_out"})
     assert storage.read_document(PATHS.record, RunRecord).state == "running"
     assert len(sent) == 1
@@ -83,7 +88,7 @@ def test_the_search_of_a_failed_run_is_closed_unless_it_was_over(fake_registry: 
 
 @pytest.mark.usefixtures("claimed")
 def test_people_are_told_even_if_the_tracking_server_is_away(
-    sent: list[notifications.Message], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    sent: list[Message], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def away(uri: str) -> None:
         raise ConnectionError(uri)
@@ -105,7 +110,7 @@ def deployment_context(task: str, **facts: Any) -> dict[str, Any]:
     ("task", "told"),
     [("resolve_request", True), ("deployment.conclude", True), ("deployment.deploy", False), (None, True)],
 )
-def test_a_failed_deployment_is_told_once(sent: list[notifications.Message], task: str | None, told: bool) -> None:
+def test_a_failed_deployment_is_told_once(sent: list[Message], task: str | None, told: bool) -> None:
     if task:
         callbacks.deployment_task_failed(deployment_context(task))
     callbacks.deployment_run_failed(deployment_context("x", params={"dataset": "parcels"}, reason="timed_out"))

@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 import yaml
 
-from mlplatform import config, families, schemas
-from mlplatform.config import ConfigError, load_model, load_settings, model_names
+from mlplatform.config import loading
+from mlplatform.config.loading import load_model, load_settings, model_names
+from mlplatform.config.schemas import render
+from mlplatform.errors import ConfigError
 
 ROOT = Path(__file__).parents[3]
 ENVIRONMENTS = ["local", "dev", "staging", "prod"]
@@ -48,14 +50,14 @@ def test_every_environment_is_valid(real: Path, platform: dict[str, Any], enviro
     assert settings.environment == environment
     assert settings.training.dataset in model_names(real)
     assert settings.training.family in load_model(settings.training.dataset, real).families
-    assert settings.steps.train.gpus == 1
-    pool = settings.kubernetes.node_pools[settings.steps.train.node_pool]
+    assert settings.steps["train"].gpus == 1
+    pool = settings.kubernetes.node_pools[settings.steps["train"].node_pool]
     assert [toleration.key for toleration in pool.tolerations] == ["nvidia.com/gpu"], "GPU nodes are tainted"
     training = settings.training
     assert training.trials <= training.search.maximum_trials
-    assert settings.steps.train.cpu_node_pool == "cpu"
-    assert settings.steps.train.termination_grace_seconds == 120, "what a spot node gives"
-    accounts = [getattr(settings.steps, name).service_account for name in type(settings.steps).model_fields]
+    assert settings.steps["train"].cpu_node_pool == "cpu"
+    assert settings.steps["train"].termination_grace_seconds == 120, "what a spot node gives"
+    accounts = [step.service_account for step in settings.steps.values()]
     assert len(set(accounts)) == len(accounts), "each step has rights of its own"
 
 
@@ -66,10 +68,10 @@ def test_every_model_is_valid(real: Path) -> None:
 
 
 def test_every_family_is_valid(real: Path) -> None:
-    names = families.family_names(real)
+    names = loading.family_names(real)
     assert {"xgboost", "lightgbm", "sklearn", "pytorch"} <= set(names)
     for name in names:
-        family = families.load_family(name, real)
+        family = loading.load_family(name, real)
         assert "cpu" in family.devices, "the local platform has nothing else"
         assert "cuda" in family.devices or not family.distributed
 
@@ -80,7 +82,7 @@ def test_every_priority_class_is_in_the_cluster(real: Path, platform: dict[str, 
     text = (ROOT / "config" / "kubernetes" / "base" / "priority-classes.yaml").read_text()
     known = {manifest["metadata"]["name"] for manifest in yaml.safe_load_all(text)}
     steps = load_settings(real).steps
-    named = {getattr(steps, name).priority_class for name in type(steps).model_fields} - {None}
+    named = {step.priority_class for step in steps.values()} - {None}
     assert named == {"ml-platform-deployment"}
     assert named <= known, "Kubernetes refuses a pod with an unknown class"
 
@@ -89,13 +91,13 @@ def test_overlays_only_say_what_differs() -> None:
     base = yaml.safe_load((ROOT / "config" / "base.yaml").read_text())
     for environment in ENVIRONMENTS:
         overlay = yaml.safe_load((ROOT / "config" / f"{environment}.yaml").read_text())
-        assert config.merge(base, overlay).keys() == base.keys(), environment
+        assert loading.merge(base, overlay).keys() == base.keys(), environment
 
 
 def test_the_committed_schemas_are_those_of_the_code() -> None:
-    for name, text in schemas.render().items():
+    for name, text in render().items():
         committed = (ROOT / "config" / "schema" / name).read_text()
-        assert committed == text, f"PYTHONPATH=dags python -m mlplatform.schemas config/schema (changed: {name})"
+        assert committed == text, f"make docs (changed: {name})"
 
 
 @pytest.mark.parametrize(

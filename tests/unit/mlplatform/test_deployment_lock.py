@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from mlplatform import deployment_lock
-from mlplatform.deployment_lock import LEASE_SECONDS, DeploymentLock, LockBusy, LockLost
+from mlplatform.deployment import lock as lock_module
+from mlplatform.deployment.lock import LEASE_SECONDS, DeploymentLock
+from mlplatform.errors import LockBusyError, LockLostError
 
 URI = "s3://data/deployments/parcels/lock.json"
 
@@ -67,7 +68,9 @@ def test_the_second_waits_until_the_first_has_ended(s3: Any) -> None:
 def test_the_second_gives_up_while_the_first_is_alive(s3: Any) -> None:
     with lock("one", Clock()) as first:
         clock = Clock(lambda _: first.renew())
-        with pytest.raises(LockBusy, match=r"another deployment, one, is at work since .* within 900 s; nothing was"):
+        with pytest.raises(
+            LockBusyError, match=r"another deployment, one, is at work since .* within 900 s; nothing was"
+        ):
             lock("two", clock).__enter__()
         assert clock.now >= 1900
         assert written(s3)["owner"] == "one"
@@ -80,7 +83,7 @@ def test_one_that_ended_without_a_word_is_taken_over_and_can_do_nothing_more(s3:
     with lock("two", clock):
         assert LEASE_SECONDS <= clock.now - 1000 < LEASE_SECONDS + 15
         dead.renew()
-        with pytest.raises(LockLost, match="another deployment may have taken over"):
+        with pytest.raises(LockLostError, match="another deployment may have taken over"):
             dead.confirm()
         dead.__exit__()
         assert (written(s3)["owner"], written(s3)["released"]) == ("two", False)
@@ -93,7 +96,7 @@ def test_a_second_attempt_at_the_same_deployment_does_not_wait(s3: Any) -> None:
     with lock("one", clock):
         assert clock.now == 1000.0
         killed.renew()
-        with pytest.raises(LockLost):
+        with pytest.raises(LockLostError):
             killed.confirm()
         killed.__exit__()
 
@@ -104,7 +107,7 @@ def test_without_renewal_nothing_may_be_changed(s3: Any) -> None:
         clock.now += LEASE_SECONDS - 1
         held.confirm()
         clock.now += 1
-        with pytest.raises(LockLost):
+        with pytest.raises(LockLostError):
             held.confirm()
         held.renew()
         held.confirm()
@@ -112,7 +115,7 @@ def test_without_renewal_nothing_may_be_changed(s3: Any) -> None:
 
 def test_an_answer_that_was_lost_is_no_loss(s3: Any) -> None:
     with lock("one", Clock()) as held:
-        written_by_us = held._body(released=False)
+        written_by_us = held._record(released=False).model_dump_json(indent=2).encode()
         s3.put_object(Bucket="data", Key="deployments/parcels/lock.json", Body=written_by_us)
         held.renew()
         held.confirm()
@@ -124,7 +127,7 @@ def test_it_beats_by_itself(s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     import threading
 
     beaten = threading.Event()
-    monkeypatch.setattr(deployment_lock, "RENEW_SECONDS", 0.01)
+    monkeypatch.setattr(lock_module, "RENEW_SECONDS", 0.01)
     monkeypatch.setattr(DeploymentLock, "renew", lambda _: beaten.set())
     with DeploymentLock(URI, "one"):
         assert beaten.wait(5)

@@ -7,11 +7,16 @@ from typing import Any
 
 import pytest
 
-from mlplatform import audit, deployments, pipeline, storage
-from mlplatform.approval import ApprovedModel
-from mlplatform.config import RunConfig, Settings
-from mlplatform.results import DeployResult, StepFailure
-from mlplatform.steps import Refused
+from mlplatform.config.environment import Settings
+from mlplatform.deployment import requests, tasks
+from mlplatform.documents.decisions import ApprovedModel
+from mlplatform.documents.deployment import DeployResult
+from mlplatform.documents.results import StepFailure
+from mlplatform.documents.run import RunConfig
+from mlplatform.errors import NonRetryableError, StorageError
+from mlplatform.promotion.audit import entries
+from mlplatform.storage import list_objects, read_document, try_read_bytes, write_document
+from mlplatform.training import approvals
 from tests.unit.mlplatform.test_pipeline import Story
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
@@ -35,11 +40,11 @@ def story(settings: Settings, s3: Any, fake_registry: Any, make_trained: Any) ->
 
 
 def extra(story: Story) -> dict[str, Any]:
-    return deployments.registered(story.settings, "parcels", "parcels", "1").model_dump()
+    return requests.registered_model(story.settings, "parcels", "parcels", "1").model_dump()
 
 
 def by_hand(story: Story, **params: Any) -> str:
-    (prefix,) = deployments.requested(story.settings, [], {**PARAMS, **params}, "deploy_model/x", "jane")
+    (prefix,) = requests.requested(story.settings, [], {**PARAMS, **params}, "deploy_model/x", "jane")
     return prefix
 
 
@@ -55,24 +60,24 @@ def deployed(prefix: str, version: str = "1") -> None:
         smoke_rows=5,
         smoke_max_difference=0.0,
     )
-    storage.write_document(f"{prefix}/result.json", result)
+    write_document(f"{prefix}/result.json", result)
 
 
 def test_an_approved_model_is_deployed_and_audited_once(story: Story) -> None:
-    (prefix,) = deployments.requested(story.settings, [extra(story)], PARAMS, "deploy_model/x", "")
+    (prefix,) = requests.requested(story.settings, [extra(story)], PARAMS, "deploy_model/x", "")
     assert prefix.startswith("s3://data/deployments/parcels/v1-")
-    step = deployments.prepare(story.settings, prefix)
-    config = storage.read_document(step["config"], RunConfig)
+    step = tasks.prepare(story.settings, prefix)
+    config = read_document(step["config"], RunConfig)
     assert config.candidate is not None
     assert config.deployment is not None
     assert (config.candidate.version, config.deployment.purpose) == ("1", "deploy")
     assert step["input"].endswith("/evaluate")
     deployed(prefix)
-    message = deployments.conclude(story.settings, prefix)
+    message = tasks.conclude(story.settings, prefix)
     assert message.event == "deployed"
     assert "Approved by policy" in message.text
-    deployments.conclude(story.settings, prefix)
-    assert len(audit.entries(story.settings, "parcels", "deployed", "1")) == 1
+    tasks.conclude(story.settings, prefix)
+    assert len(entries(story.settings, "parcels", "deployed", "1")) == 1
 
 
 @pytest.mark.parametrize(
@@ -86,54 +91,54 @@ def test_an_approved_model_is_deployed_and_audited_once(story: Story) -> None:
 def test_tags_that_do_not_fit_are_refused(story: Story, tag: str, value: str, why: str) -> None:
     story.registry.versions[0].tags[tag] = value
     prefix = by_hand(story)
-    with pytest.raises(Refused, match=why):
-        deployments.prepare(story.settings, prefix)
-    assert storage.try_read_bytes(f"{prefix}/config.json") is None
-    assert "version 1" in storage.read_document(f"{prefix}/error.json", StepFailure).message
+    with pytest.raises(NonRetryableError, match=why):
+        tasks.prepare(story.settings, prefix)
+    assert try_read_bytes(f"{prefix}/config.json") is None
+    assert "version 1" in read_document(f"{prefix}/error.json", StepFailure).message
 
 
 def test_tags_alone_are_no_approval(story: Story) -> None:
-    for listed in list(storage.list_objects("s3://artifacts/audit/")):
+    for listed in list(list_objects("s3://artifacts/audit/")):
         story.s3.delete_object(Bucket="artifacts", Key=listed["Key"])
-    with pytest.raises(Refused, match="the audit log has no approval of version 1"):
-        deployments.prepare(story.settings, by_hand(story))
+    with pytest.raises(NonRetryableError, match="the audit log has no approval of version 1"):
+        tasks.prepare(story.settings, by_hand(story))
 
 
 @pytest.mark.parametrize("on_approval", [True, False])
 def test_a_champion_that_changed_since_stops_an_approval_but_not_a_person(story: Story, on_approval: bool) -> None:
     story.registry.aliases["champion"] = "7"
     if not on_approval:
-        assert deployments.prepare(story.settings, by_hand(story))["dataset"] == "parcels"
+        assert tasks.prepare(story.settings, by_hand(story))["dataset"] == "parcels"
         return
-    (prefix,) = deployments.requested(story.settings, [extra(story)], PARAMS, "deploy_model/x", "")
-    with pytest.raises(Refused, match="the champion is now version 7, and not the one"):
-        deployments.prepare(story.settings, prefix)
-    message = deployments.failed(story.settings, prefix, "http://log")
+    (prefix,) = requests.requested(story.settings, [extra(story)], PARAMS, "deploy_model/x", "")
+    with pytest.raises(NonRetryableError, match="the champion is now version 7, and not the one"):
+        tasks.prepare(story.settings, prefix)
+    message = tasks.failed(story.settings, prefix, "http://log")
     assert "the champion is now version 7" in message.text
     assert message.lines[-1] == "Log: http://log"
-    assert audit.entries(story.settings, "parcels")[-1].kind == "deployment-failed"
+    assert entries(story.settings, "parcels")[-1].kind == "deployment-failed"
 
 
 def test_a_failure_that_is_told_again_is_one_entry_and_another_failure_another(story: Story) -> None:
     story.registry.aliases["champion"] = "7"
-    (prefix,) = deployments.requested(story.settings, [extra(story)], PARAMS, "deploy_model/x", "")
-    with pytest.raises(Refused):
-        deployments.prepare(story.settings, prefix)
-    first = deployments.failed(story.settings, prefix, "http://log")
-    assert deployments.failed(story.settings, prefix, "http://log") == first, "the task is tried again"
-    (line,) = audit.entries(story.settings, "parcels", "deployment-failed", "1")
+    (prefix,) = requests.requested(story.settings, [extra(story)], PARAMS, "deploy_model/x", "")
+    with pytest.raises(NonRetryableError):
+        tasks.prepare(story.settings, prefix)
+    first = tasks.failed(story.settings, prefix, "http://log")
+    assert tasks.failed(story.settings, prefix, "http://log") == first, "the task is tried again"
+    (line,) = entries(story.settings, "parcels", "deployment-failed", "1")
     assert (line.dag_run, line.details["purpose"]) == ("deploy_model/x", "deploy")
 
     # A person clears the tasks, and it fails for another reason; so does another run.
     story.registry.aliases["champion"] = "8"
-    with pytest.raises(Refused):
-        deployments.prepare(story.settings, prefix)
-    deployments.failed(story.settings, prefix, None)
-    (other,) = deployments.requested(story.settings, [extra(story)], PARAMS, "deploy_model/y", "")
-    with pytest.raises(Refused):
-        deployments.prepare(story.settings, other)
-    deployments.failed(story.settings, other, None)
-    lines = audit.entries(story.settings, "parcels", "deployment-failed", "1")
+    with pytest.raises(NonRetryableError):
+        tasks.prepare(story.settings, prefix)
+    tasks.failed(story.settings, prefix, None)
+    (other,) = requests.requested(story.settings, [extra(story)], PARAMS, "deploy_model/y", "")
+    with pytest.raises(NonRetryableError):
+        tasks.prepare(story.settings, other)
+    tasks.failed(story.settings, other, None)
+    lines = entries(story.settings, "parcels", "deployment-failed", "1")
     assert [(line.dag_run, "version 8" in line.reason) for line in lines] == [
         ("deploy_model/x", False),
         ("deploy_model/x", True),
@@ -143,10 +148,10 @@ def test_a_failure_that_is_told_again_is_one_entry_and_another_failure_another(s
 
 def test_of_several_approvals_the_newest_of_each_dataset_counts(story: Story) -> None:
     one = extra(story)
-    found = deployments.newest([one, {**one, "dataset": "iris"}, {**one, "version": "2"}])
+    found = requests.latest_approved([one, {**one, "dataset": "iris"}, {**one, "version": "2"}])
     assert [(model.dataset, model.version) for model in found] == [("parcels", "2"), ("iris", "1")]
-    with pytest.raises(Refused, match=r"does not name a model .*version"):
-        deployments.newest([{"dataset": "parcels"}])
+    with pytest.raises(NonRetryableError, match=r"does not name a model .*version"):
+        requests.latest_approved([{"dataset": "parcels"}])
 
 
 @pytest.mark.parametrize(
@@ -159,57 +164,57 @@ def test_of_several_approvals_the_newest_of_each_dataset_counts(story: Story) ->
     ],
 )
 def test_a_request_that_makes_no_sense_is_refused(story: Story, params: Any, why: str) -> None:
-    with pytest.raises(Refused, match=why):
+    with pytest.raises(NonRetryableError, match=why):
         by_hand(story, **params)
 
 
 def test_force_needs_the_environment_s_leave_and_is_audited(story: Story) -> None:
     story.registry.versions[0].tags["approval"] = "rejected"
     prefix = by_hand(story, force=True, reason="only to try it")
-    deployments.prepare(story.settings, prefix)
+    tasks.prepare(story.settings, prefix)
     deployed(prefix)
-    deployments.conclude(story.settings, prefix)
-    (line,) = audit.entries(story.settings, "parcels", "deployed")
+    tasks.conclude(story.settings, prefix)
+    (line,) = entries(story.settings, "parcels", "deployed")
     assert (line.by, line.reason, line.details["forced"]) == ("jane", "only to try it", "true")
     closed = story.settings.approval.model_copy(update={"allow_force": False})
     story.settings = story.settings.model_copy(update={"approval": closed})
-    with pytest.raises(Refused, match="force: not allowed in local"):
+    with pytest.raises(NonRetryableError, match="force: not allowed in local"):
         by_hand(story, force=True, reason="only to try it")
 
 
 def back(story: Story) -> str:
-    return deployments.rollback_requested(story.settings, "parcels", "too slow", "rollback_model/x", "jane")
+    return requests.rollback_requested(story.settings, "parcels", "too slow", "rollback_model/x", "jane")
 
 
 def test_one_step_back_and_not_two_if_tried_again(story: Story) -> None:
     story.registry.aliases.update(champion="2", previous="1")
     prefix = back(story)
-    step = deployments.prepare(story.settings, prefix)
-    config = storage.read_document(step["config"], RunConfig)
+    step = tasks.prepare(story.settings, prefix)
+    config = read_document(step["config"], RunConfig)
     assert config.deployment is not None
     assert config.deployment.purpose == "rollback"
     deployed(prefix)
     story.registry.aliases.update(champion="1", previous="2")
-    message = deployments.conclude(story.settings, prefix)
+    message = tasks.conclude(story.settings, prefix)
     assert message.lines[:2] == [
         "jane took parcels back from version 2 to version 1 on the endpoint parcels.",
         "too slow",
     ]
-    assert [line.by for line in audit.entries(story.settings, "parcels", "rolled-back", "1")] == ["jane"]
+    assert [line.by for line in entries(story.settings, "parcels", "rolled-back", "1")] == ["jane"]
     assert back(story) == prefix
 
 
 @pytest.mark.parametrize("aliases", [{}, {"champion": "1"}, {"champion": "1", "previous": "1"}])
 def test_without_a_version_before_there_is_no_way_back(story: Story, aliases: dict[str, str]) -> None:
     story.registry.aliases.update(aliases)
-    with pytest.raises(Refused, match="there is no version to go back to"):
+    with pytest.raises(NonRetryableError, match="there is no version to go back to"):
         back(story)
 
 
 def test_a_model_knows_where_it_comes_from(story: Story) -> None:
     assert isinstance(ApprovedModel.model_validate(extra(story)), ApprovedModel)
     del story.registry.versions[0].tags["run_prefix"]
-    with pytest.raises(Refused, match="version 1 of parcels has no tag run_prefix"):
+    with pytest.raises(NonRetryableError, match="version 1 of parcels has no tag run_prefix"):
         extra(story)
-    with pytest.raises(storage.StorageError, match="no such object"):
-        pipeline.question(story.settings, "s3://data/runs/parcels/none")
+    with pytest.raises(StorageError, match="no such object"):
+        approvals.question(story.settings, "s3://data/runs/parcels/none")

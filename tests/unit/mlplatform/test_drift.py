@@ -4,7 +4,8 @@ import math
 
 import pytest
 
-from mlplatform.drift import (
+from mlplatform.documents.profiles import BINS, CategoryProfile, NumberProfile
+from mlplatform.monitoring.drift import (
     MISSING,
     OTHER,
     CategoryBins,
@@ -15,7 +16,6 @@ from mlplatform.drift import (
     contributions,
     population_stability_index,
 )
-from mlplatform.profile import BINS, CategoryProfile, NumberProfile
 
 
 def number(histogram: list[int], low: float = 0.0, high: float = 10.0, missing: int = 0) -> NumberProfile:

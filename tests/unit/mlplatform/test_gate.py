@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from mlplatform import gate
-from mlplatform.config import (
+from mlplatform.config.policy import (
     CalibrationLimit,
     ColdStart,
     Comparison,
@@ -18,7 +17,9 @@ from mlplatform.config import (
     Policy,
     SliceLimits,
 )
-from mlplatform.results import EvaluateResult, Improvement, Interval, Latency
+from mlplatform.documents.decisions import Decision, GuardResult
+from mlplatform.documents.evaluation import EvaluateResult, Improvement, Interval, Latency
+from mlplatform.promotion import gate
 from tests.unit.mlplatform.evaluations import category, evaluation, validation
 
 INVALID = [math.nan, math.inf, -math.inf, None]
@@ -34,17 +35,17 @@ def non_inferiority(margin: float, **changes: Any) -> Comparison:
     return Comparison(kind="non-inferiority", margin=margin, **changes)
 
 
-def decide(found: EvaluateResult, by: Policy | None = None, metric: str = "roc_auc", **changes: Any) -> gate.Decision:
+def decide(found: EvaluateResult, by: Policy | None = None, metric: str = "roc_auc", **changes: Any) -> Decision:
     arguments: dict[str, Any] = {"validation": validation(), "task": "binary", **changes}
     return gate.decide(found, policy=by or policy(), metric=metric, **arguments)
 
 
-def row(decision: gate.Decision, name: str) -> gate.Verdict:
+def row(decision: Decision, name: str) -> GuardResult:
     (found,) = [guard for guard in decision.guards if guard.name == name]
     return found
 
 
-def only_failure(decision: gate.Decision) -> gate.Verdict:
+def only_failure(decision: Decision) -> GuardResult:
     (failed,) = [guard for guard in decision.guards if not guard.passed]
     assert decision.outcome == "reject"
     assert decision.reasons == [failed.sentence]
@@ -61,7 +62,7 @@ def test_a_winner_is_promoted_with_all_that_was_found() -> None:
     assert (decision.candidate_version, decision.candidate_value) == ("2", 0.75)
     assert (decision.champion_version, decision.champion_value) == ("1", 0.70)
     assert decision.improvement == pytest.approx(0.05)
-    assert (decision.version, decision.metric) == (2, "roc_auc")
+    assert (decision.schema_version, decision.metric) == (2, "roc_auc")
     assert decision.policy == policy()
     assert decision.evaluation_digest == found.evaluation_digest
     assert decision.reasons == [

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from mlplatform import gate
+from mlplatform.promotion import gate
 from tests.unit.mlplatform.mutants import REQUEST, mutants
 
 ROOT = Path(__file__).parents[3]
@@ -45,7 +45,7 @@ def attack(folder: Path, *arguments: str, tests: list[Path] = TESTS, containing:
     for first in range(PROCESSES):
         answer = folder / f"{first}.json"
         request = {
-            "module": "mlplatform.gate",
+            "module": "mlplatform.promotion.gate",
             "answer": str(answer),
             "first": first,
             "step": PROCESSES,
@@ -55,7 +55,7 @@ def attack(folder: Path, *arguments: str, tests: list[Path] = TESTS, containing:
             *(sys.executable, "-m", "pytest", "-p", "mutants", "-p", "no:cacheprovider"),
             *("--assert=plain", "--tb=no", *map(str, tests), *arguments),
         ]
-        paths = os.pathsep.join([str(FOLDER), str(ROOT), str(SOURCE.parents[1])])
+        paths = os.pathsep.join([str(FOLDER), str(ROOT), str(SOURCE.parents[2])])
         environment = {**os.environ, REQUEST: json.dumps(request), "PYTHONPATH": paths, "PYTHONDONTWRITEBYTECODE": "1"}
         process = subprocess.Popen(
             command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True

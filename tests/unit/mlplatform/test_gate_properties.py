@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
-from mlplatform import gate
-from mlplatform.config import LOWER_IS_BETTER, Policy
-from mlplatform.results import EvaluateResult, Interval, Latency, SliceScore
+from mlplatform.config.base import LOWER_IS_BETTER
+from mlplatform.config.policy import Policy
+from mlplatform.documents.decisions import Decision
+from mlplatform.documents.evaluation import EvaluateResult, Interval, Latency, SliceScore
+from mlplatform.promotion.gate import decide
 from tests.unit.mlplatform.evaluations import category, evaluation, validation
 
 DRAWS = 200
@@ -58,8 +60,8 @@ def an_evaluation(draw: random.Random, metric: str) -> EvaluateResult:
     )
 
 
-def judge(found: EvaluateResult, by: Policy, metric: str) -> gate.Decision:
-    return gate.decide(found, validation(["few rows"][: found.rows % 2]), by, "binary", metric)
+def judge(found: EvaluateResult, by: Policy, metric: str) -> Decision:
+    return decide(found, validation(["few rows"][: found.rows % 2]), by, "binary", metric)
 
 
 def improved(found: EvaluateResult, metric: str, by: float) -> EvaluateResult:

@@ -4,10 +4,11 @@ from typing import Any
 
 import pytest
 
-from mlplatform import landing
-from mlplatform.config import InputManifest, InputObject
-from mlplatform.results import StepFailure
-from mlplatform.steps import Refused
+from mlplatform.documents.inputs import InputManifest, InputObject, QuarantineReason
+from mlplatform.documents.results import StepFailure
+from mlplatform.errors import NonRetryableError
+from mlplatform.ingest import landing
+from mlplatform.ingest.landing import Plan
 
 TABLES = ["parcels", "depots"]
 
@@ -62,7 +63,7 @@ def test_the_same_name_in_another_table_is_another_file() -> None:
 
 
 def test_nothing_gives_nothing() -> None:
-    assert landing.plan([], []) == landing.Plan([], [])
+    assert landing.plan([], []) == Plan([], [])
 
 
 def test_labels_and_quarantined_files_are_no_data(s3: Any) -> None:
@@ -142,7 +143,7 @@ def test_a_file_that_vanished_cannot_be_accepted(s3: Any) -> None:
     land(s3, "parcels/parcels/jan.parquet")
     (found,) = landed()
     s3.delete_object(Bucket="landing", Key=found.key, VersionId=found.version_id)
-    with pytest.raises(Refused, match=r"jan\.parquet is gone"):
+    with pytest.raises(NonRetryableError, match=r"jan\.parquet is gone"):
         landing.accept(InputManifest(objects=[found]), "data", "parcels")
 
 
@@ -159,7 +160,7 @@ def test_a_quarantined_file_has_its_reason_beside_it_and_others_stay(s3: Any) ->
         "quarantine/parcels/parcels/bad.parquet.reason.json",
     ]
     body = s3.get_object(Bucket="landing", Key="quarantine/parcels/parcels/bad.parquet.reason.json")["Body"].read()
-    reason = landing.QuarantineReason.model_validate_json(body)
+    reason = QuarantineReason.model_validate_json(body)
     assert reason.reason == "column late: is missing"
     assert reason.run_key == "key"
 
@@ -183,6 +184,6 @@ def test_quarantine_can_be_done_again(s3: Any) -> None:
 
 
 def test_missing_tables_are_named(settings: Any) -> None:
-    from mlplatform.config import load_model
+    from mlplatform.config.loading import load_model
 
     assert landing.missing_tables([item("jan", "1")], load_model("parcels")) == ["depots"]

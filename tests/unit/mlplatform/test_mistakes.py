@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
-from mlplatform import families
-from mlplatform.config import ConfigError, Settings, StudyDatabase, load_model
-from mlplatform.request import check_request
+from mlplatform.config import loading
+from mlplatform.config.environment import Settings, StudyDatabase
+from mlplatform.config.loading import load_model
+from mlplatform.errors import ConfigError
+from mlplatform.training.request import check_request
 
 MODEL = "config/models/parcels.yaml"
 PARAMS: dict[str, Any] = {
@@ -272,8 +274,8 @@ def with_training(settings: Settings, **changes: Any) -> Settings:
 
 
 def without_gpus(settings: Settings) -> Settings:
-    train = settings.steps.train.model_copy(update={"gpus": 0})
-    return settings.model_copy(update={"steps": settings.steps.model_copy(update={"train": train})})
+    train = settings.steps["train"].model_copy(update={"gpus": 0})
+    return settings.model_copy(update={"steps": settings.steps | {"train": train}})
 
 
 def test_cuda_without_a_gpu_is_refused(settings: Settings) -> None:
@@ -324,13 +326,13 @@ def test_more_pods_for_a_trial_and_more_trials_for_a_pod_are_refused(settings: S
 def test_what_can_be_done_is_returned_with_its_configuration(settings: Settings) -> None:
     checked = check_request(settings, {**PARAMS, "search": "grid", "trials": 9, "something": "else"})
     assert checked.model == load_model("parcels")
-    assert checked.family == families.load_family("xgboost")
+    assert checked.family == loading.load_family("xgboost")
     assert checked.search == settings.training.search.model_copy(update={"method": "grid"})
 
 
 def test_an_unknown_family_is_refused_with_those_there_are(bundle: Path) -> None:
     with pytest.raises(ConfigError) as refused:
-        families.load_family("prophet", bundle)
+        loading.load_family("prophet", bundle)
     assert str(refused.value) == (
         "family 'prophet' is not in config/families: choose from counts, linear, net, xgboost"
     )

@@ -9,10 +9,16 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from mlplatform import audit, drift, monitoring, storage
-from mlplatform.config import Monitoring, RunConfig, Settings
-from mlplatform.request import check_request
-from mlplatform.results import Drifted, Interval, LiveQuality, MonitorResult, Verdict, WatchedVersion
+from mlplatform import storage
+from mlplatform.config.environment import Monitoring, Settings
+from mlplatform.documents.decisions import AuditEntry
+from mlplatform.documents.evaluation import Interval
+from mlplatform.documents.monitoring import Drifted, LiveQuality, MonitoringVerdict, MonitorResult, WatchedVersion
+from mlplatform.documents.run import RunConfig
+from mlplatform.monitoring import drift, retraining, windows
+from mlplatform.monitoring.verdict import chance_psi, judge, least_loss
+from mlplatform.promotion import audit
+from mlplatform.training.request import check_request
 from tests.unit.mlplatform.test_pipeline import PARAMS, Story
 
 NOW = datetime(2026, 3, 1, 5, tzinfo=UTC)
@@ -40,7 +46,7 @@ def version(name: str = "1", rows: int = 5000, **measured: Any) -> WatchedVersio
 
 
 def test_no_version_is_too_few() -> None:
-    assert monitoring.judge([], LIMITS).outcome == "too-few"
+    assert judge([], LIMITS).outcome == "too-few"
 
 
 @pytest.mark.parametrize(
@@ -63,13 +69,13 @@ def test_no_version_is_too_few() -> None:
     ],
 )
 def test_the_verdict_on_a_version(measured: dict[str, Any], outcome: str, reason: str | None) -> None:
-    verdict = monitoring.judge([version(**measured)], LIMITS)
+    verdict = judge([version(**measured)], LIMITS)
     assert (verdict.outcome, verdict.versions) == (outcome, {"1": outcome})
     assert reason is None or any(reason in one for one in verdict.reasons), verdict.reasons
 
 
 def test_the_worst_of_several_versions_counts_and_each_is_named() -> None:
-    verdict = monitoring.judge([version("1"), version("2", prediction=moved(1)), version("3", rows=5)], LIMITS)
+    verdict = judge([version("1"), version("2", prediction=moved(1)), version("3", rows=5)], LIMITS)
     assert verdict.outcome == "drifted"
     assert verdict.versions == {"1": "ok", "2": "drifted", "3": "too-few"}
     assert all(reason.startswith(("version 1: ", "version 2: ", "version 3: ")) for reason in verdict.reasons)
@@ -77,15 +83,15 @@ def test_the_worst_of_several_versions_counts_and_each_is_named() -> None:
 
 def test_a_psi_that_chance_explains_is_no_drift() -> None:
     few = {"rows": 200, "reference_rows": 60, "prediction": moved(0.01)}
-    verdict = monitoring.judge([version().model_copy(update={**few, "features": {"a": moved(0.4, bins=15)}})], LIMITS)
+    verdict = judge([version().model_copy(update={**few, "features": {"a": moved(0.4, bins=15)}})], LIMITS)
     assert verdict.outcome == "ok"
     many = version().model_copy(update={"features": {"a": moved(0.4, bins=15)}})
-    assert monitoring.judge([many], LIMITS).outcome == "drifted"
+    assert judge([many], LIMITS).outcome == "drifted"
 
 
 def test_chance_exceeds_the_bound_as_often_as_it_says() -> None:
     draw = random.Random(7)
-    bound = monitoring.chance_psi(6, 400, 250, 0.05)
+    bound = chance_psi(6, 400, 250, 0.05)
 
     def rows(count: int) -> list[int]:
         found = [0] * 6
@@ -98,12 +104,12 @@ def test_chance_exceeds_the_bound_as_often_as_it_says() -> None:
 
 
 def test_nothing_can_move_in_one_bin_or_without_rows() -> None:
-    assert monitoring.chance_psi(1, 10, 10, 0.01) == monitoring.chance_psi(5, 0, 10, 0.01) == 0.0
+    assert chance_psi(1, 10, 10, 0.01) == chance_psi(5, 0, 10, 0.01) == 0.0
 
 
 def test_without_a_value_or_an_interval_no_loss_is_known() -> None:
-    assert monitoring.least_loss(quality(0.6, 0.1).model_copy(update={"interval": None})) is None
-    assert monitoring.least_loss(quality(0.6, 0.1).model_copy(update={"evaluated": None})) is None
+    assert least_loss(quality(0.6, 0.1).model_copy(update={"interval": None})) is None
+    assert least_loss(quality(0.6, 0.1).model_copy(update={"evaluated": None})) is None
 
 
 def test_labels_are_looked_at_for_as_long_as_requests_at_least() -> None:
@@ -125,12 +131,12 @@ def story(settings: Settings, s3: Any, fake_registry: Any, make_trained: Any) ->
 
 
 def test_the_window_of_a_run_is_the_same_on_every_try(story: Story) -> None:
-    first = monitoring.prepare(story.settings, "parcels", NOW, RUN)
+    first = windows.prepare(story.settings, "parcels", NOW, RUN)
     assert first is not None
     content = storage.read_bytes(first["config"])
-    assert monitoring.prepare(story.settings, "parcels", NOW, RUN) == first
+    assert windows.prepare(story.settings, "parcels", NOW, RUN) == first
     assert storage.read_bytes(first["config"]) == content
-    assert monitoring.prepare(story.settings, "parcels", NOW, "monitor_model/b") != first
+    assert windows.prepare(story.settings, "parcels", NOW, "monitor_model/b") != first
     watch = storage.read_document(first["config"], RunConfig).monitoring
     assert watch is not None
     assert watch.end == NOW - timedelta(minutes=story.settings.monitoring.settle_minutes)
@@ -141,7 +147,7 @@ def test_the_window_of_a_run_is_the_same_on_every_try(story: Story) -> None:
 
 
 def test_answers_without_a_version_are_nobodys_after_a_deployment(story: Story) -> None:
-    entry = audit.AuditEntry(
+    entry = AuditEntry(
         kind="deployed",
         at=NOW - timedelta(hours=30),
         dataset="parcels",
@@ -154,7 +160,7 @@ def test_answers_without_a_version_are_nobodys_after_a_deployment(story: Story) 
         dag_run="deploy_model/x",
     )
     audit.append(story.settings, entry)
-    found = monitoring.prepare(story.settings, "parcels", NOW, RUN)
+    found = windows.prepare(story.settings, "parcels", NOW, RUN)
     assert found is not None
     watch = storage.read_document(found["config"], RunConfig).monitoring
     assert watch is not None
@@ -163,7 +169,7 @@ def test_answers_without_a_version_are_nobodys_after_a_deployment(story: Story) 
 
 def test_without_a_champion_there_is_nothing_to_watch(story: Story, fake_registry: Any) -> None:
     fake_registry.aliases.clear()
-    assert monitoring.prepare(story.settings, "parcels", NOW, RUN) is None
+    assert windows.prepare(story.settings, "parcels", NOW, RUN) is None
 
 
 @pytest.mark.parametrize(("outcome", "told"), [("ok", False), ("too-few", False), ("drifted", True)])
@@ -180,11 +186,11 @@ def test_people_are_told_of_alarms_only(story: Story, outcome: Any, told: bool) 
         rows=300,
         malformed=0,
         versions=[],
-        verdict=Verdict(outcome=outcome, reasons=["version 1: feature weight has drifted"]),
+        verdict=MonitoringVerdict(outcome=outcome, reasons=["version 1: feature weight has drifted"]),
         report_uri="s3://data/monitoring/parcels/w/report.html",
     )
     storage.write_document("s3://data/monitoring/parcels/w/result.json", result)
-    verdict, message = monitoring.conclude(story.settings, "parcels", "s3://data/monitoring/parcels/w")
+    verdict, message = windows.conclude(story.settings, "parcels", "s3://data/monitoring/parcels/w")
     assert verdict == result.verdict
     assert (message is not None) == told
     if message is not None:
@@ -205,28 +211,30 @@ def test_the_family_that_is_live_is_trained_again(
     story.validate(paths)
     story.train(paths, 0.8)
     fake_registry.aliases["champion"] = story.evaluate(paths, 0.8).candidate_version
-    window = monitoring.prepare(settings, "parcels", NOW, RUN)
+    window = windows.prepare(settings, "parcels", NOW, RUN)
     assert window is not None
-    wanted = monitoring.retraining(window["config"])
+    wanted = retraining.parameters(window["config"])
     assert wanted == {"dataset": "parcels", "family": "linear", "wait_for_new_data": False}
     assert check_request(settings, {**PARAMS, **wanted}).family.name == "linear"
 
 
-DRIFTED = Verdict(outcome="drifted", reasons=["version 1: feature weight has drifted"])
+DRIFTED = MonitoringVerdict(outcome="drifted", reasons=["version 1: feature weight has drifted"])
 
 
-def claim(settings: Settings, run: str = RUN, *, at: datetime = NOW, verdict: Verdict = DRIFTED) -> str | None:
+def claim(
+    settings: Settings, run: str = RUN, *, at: datetime = NOW, verdict: MonitoringVerdict = DRIFTED
+) -> str | None:
     wanted = settings.model_copy(update={"monitoring": Monitoring(action="retrain", cool_down_hours=72)})
-    return monitoring.claim_retraining(wanted, "parcels", verdict, run, at)
+    return retraining.claim(wanted, "parcels", verdict, run, at)
 
 
 def test_an_alarm_is_all_unless_the_settings_say_more(settings: Settings, s3: Any) -> None:
-    assert "alarm only" in (monitoring.claim_retraining(settings, "parcels", DRIFTED, RUN, NOW) or "")
+    assert "alarm only" in (retraining.claim(settings, "parcels", DRIFTED, RUN, NOW) or "")
 
 
 @pytest.mark.parametrize("outcome", ["ok", "too-few"])
 def test_nothing_is_retrained_without_an_alarm(settings: Settings, s3: Any, outcome: Any) -> None:
-    assert outcome in (claim(settings, verdict=Verdict(outcome=outcome, reasons=[])) or "")
+    assert outcome in (claim(settings, verdict=MonitoringVerdict(outcome=outcome, reasons=[])) or "")
     assert claim(settings) is None, "and it does not begin a cool-down"
 
 
@@ -240,13 +248,13 @@ def test_one_retraining_in_a_cool_down_and_the_same_run_has_it_again(settings: S
 
 def test_of_two_that_try_at_once_one_has_it(settings: Settings, s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     assert claim(settings) is None
-    read, later = monitoring._read, NOW + timedelta(hours=100)
+    read, later = storage.read_stored, NOW + timedelta(hours=100)
 
-    def overtaken(uri: str) -> Any:
-        found = read(uri)
-        monkeypatch.setattr(monitoring, "_read", read)
+    def overtaken(uri: str, kind: Any) -> Any:
+        found = read(uri, kind)
+        monkeypatch.setattr(storage, "read_stored", read)
         assert claim(settings, "other", at=later) is None
         return found
 
-    monkeypatch.setattr(monitoring, "_read", overtaken)
+    monkeypatch.setattr(storage, "read_stored", overtaken)
     assert "another run" in (claim(settings, "b", at=later) or "")

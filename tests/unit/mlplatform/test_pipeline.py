@@ -8,12 +8,20 @@ from typing import Any
 
 import pytest
 
-from mlplatform import approval, gate, pipeline, runs, storage
-from mlplatform.config import Guards, InputManifest, RunConfig, Settings
-from mlplatform.results import EvaluateResult, Latency, StepFailure, TrainResult, ValidateResult
-from mlplatform.runs import RunPaths, RunRecord
-from mlplatform.selection import Selection
-from mlplatform.steps import Refused
+from mlplatform.config.environment import Settings
+from mlplatform.config.policy import Guards
+from mlplatform.documents.decisions import Decision, RecordedAnswer
+from mlplatform.documents.evaluation import EvaluateResult, Latency
+from mlplatform.documents.inputs import InputManifest
+from mlplatform.documents.paths import RunPaths
+from mlplatform.documents.results import Selection, StepFailure, TrainResult, ValidateResult
+from mlplatform.documents.run import RunConfig, RunRecord
+from mlplatform.errors import NonRetryableError
+from mlplatform.ingest import claims
+from mlplatform.storage import read_document, split_uri, try_read_bytes, write_document
+from mlplatform.training import approvals, inputs, registration
+from mlplatform.training.inputs import ResolvedInputs
+from mlplatform.training.trials import generate_trials, select_best
 from tests.unit.mlplatform.evaluations import evaluation
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -42,8 +50,8 @@ class Story:
         for name in names:
             self.s3.put_object(Bucket="landing", Key=f"parcels/parcels/{name}.parquet", Body=content)
 
-    def resolve(self, owner: str, **params: Any) -> pipeline.Resolved:
-        return pipeline.resolve_inputs(self.settings, {**PARAMS, **params}, owner, lambda run: run in self.live)
+    def resolve(self, owner: str, **params: Any) -> ResolvedInputs:
+        return inputs.resolve_inputs(self.settings, {**PARAMS, **params}, owner, lambda run: run in self.live)
 
     def validate(self, paths: RunPaths) -> str:
         result = ValidateResult(
@@ -54,25 +62,23 @@ class Story:
             report_uri="s3://data/validation.html",
             profile_uri="s3://data/profile.json",
         )
-        storage.write_document(paths.step("validate", "result.json"), result)
-        return pipeline.settle_landing(self.settings, paths.prefix)
+        write_document(paths.step("validate", "result.json"), result)
+        return inputs.settle_landing(self.settings, paths.prefix)
 
     def train(self, paths: RunPaths, *values: float | None) -> dict[str, Any]:
         """Train a trial per value in as many pods as there are to be; a pod with a None in it has no result."""
-        arguments = pipeline.generate_trials(self.settings, paths.prefix, len(values))
+        arguments = generate_trials(self.settings, paths.prefix, len(values))
         for _, _, config, _, _, _, output in arguments:
-            trials = storage.read_document(config, RunConfig).trials
+            trials = read_document(config, RunConfig).trials
             done = [self.trained(t.index, roc_auc=value) for t in trials if (value := values[t.index]) is not None]
             if len(done) == len(trials):
                 result = TrainResult(run_key="key", started_at=NOW, finished_at=NOW, trials=done)
-                storage.write_document(f"{output}/result.json", result)
-        return pipeline.select_best(self.settings, paths.prefix, len(arguments))
+                write_document(f"{output}/result.json", result)
+        return select_best(self.settings, paths.prefix, len(arguments))
 
-    def evaluate(
-        self, paths: RunPaths, value: float | None, champion: tuple[str, float] | None = None
-    ) -> gate.Decision:
-        registered = pipeline.register(self.settings, paths.prefix)
-        run_config = storage.read_document(paths.step("evaluate", "config.json"), RunConfig)
+    def evaluate(self, paths: RunPaths, value: float | None, champion: tuple[str, float] | None = None) -> Decision:
+        registered = registration.register(self.settings, paths.prefix)
+        run_config = read_document(paths.step("evaluate", "config.json"), RunConfig)
         assert run_config.candidate is not None
         assert run_config.candidate.version == registered["version"]
         result = evaluation(
@@ -82,18 +88,18 @@ class Story:
             candidate_version=registered["version"],
             model_digest=run_config.candidate.model_digest,
         )
-        storage.write_document(paths.step("evaluate", "result.json"), result)
-        return pipeline.decide(self.settings, paths.prefix)
+        write_document(paths.step("evaluate", "result.json"), result)
+        return registration.decide(self.settings, paths.prefix)
 
-    def approve(self, paths: RunPaths, owner: str = "a") -> approval.Recorded:
-        given = pipeline.approve_automatically(self.settings, paths.prefix)
-        return pipeline.record_approval(
+    def approve(self, paths: RunPaths, owner: str = "a") -> RecordedAnswer:
+        given = approvals.approve_automatically(self.settings, paths.prefix)
+        return approvals.record_approval(
             self.settings, paths.prefix, given.model_dump(mode="json"), f"train_model/{owner}"
         )
 
-    def conclude(self, paths: RunPaths, owner: str, held: approval.Recorded | None = None) -> Any:
+    def conclude(self, paths: RunPaths, owner: str, held: RecordedAnswer | None = None) -> Any:
         answer = held.answer.model_dump(mode="json") if held else None
-        return pipeline.conclude(self.settings, paths.prefix, owner, None, answer)
+        return approvals.conclude(self.settings, paths.prefix, owner, None, answer)
 
     def promoted(self, owner: str) -> RunPaths:
         """A whole run that ends with a live model."""
@@ -117,11 +123,11 @@ def test_the_first_model_is_approved(story: Story) -> None:
     resolved = story.resolve("a")
     assert resolved.granted
     assert "2 files, 2 of them new" in resolved.message
-    config = storage.read_document(resolved.paths.config, RunConfig)
+    config = read_document(resolved.paths.config, RunConfig)
     assert config.lineage["dag_run_id"] == "a"
     assert config.lineage["image"] == "trainer-cuda:1", "trees, on a GPU as there is one"
     assert story.validate(resolved.paths) == "2 new files accepted"
-    manifest = storage.read_document(resolved.paths.inputs, InputManifest)
+    manifest = read_document(resolved.paths.inputs, InputManifest)
     assert {item.bucket for item in manifest.objects} == {"data"}, "what follows reads accepted files"
     best = story.train(resolved.paths, 0.7, 0.8, 0.75)
     assert (best["trial"], best["value"]) == (1, 0.8)
@@ -145,7 +151,7 @@ def test_the_first_model_is_approved(story: Story) -> None:
     assert "3 trials: 3 succeeded; 0.30 GPU-hours" in message.text
     assert "Report: https://" in message.text
     assert "prefix=evaluation.html" in message.text
-    record = storage.read_document(resolved.paths.record, RunRecord)
+    record = read_document(resolved.paths.record, RunRecord)
     assert (record.state, record.outcome, record.model_version) == ("finished", "promoted", "1")
 
 
@@ -157,17 +163,17 @@ def test_a_worse_model_is_rejected_and_nothing_is_deployed(story: Story) -> None
     story.train(paths, 0.7)
     decision = story.evaluate(paths, 0.79, champion=("1", 0.8))
     assert decision.outcome == "reject"
-    with pytest.raises(Refused, match="the gate's outcome is reject"):
+    with pytest.raises(NonRetryableError, match="the gate's outcome is reject"):
         story.approve(paths)
     said_yes = {"outcome": "approved", "by": "x", "reason": "", "at": NOW.isoformat(), "source": "airflow"}
-    with pytest.raises(Refused, match="the gate rejected version 2: nobody can approve it"):
-        pipeline.record_approval(story.settings, paths.prefix, said_yes, "train_model/b")
+    with pytest.raises(NonRetryableError, match="the gate rejected version 2: nobody can approve it"):
+        approvals.record_approval(story.settings, paths.prefix, said_yes, "train_model/b")
     message = story.conclude(paths, "b")
     assert message.event == "rejected"
     assert "worse than the champion" in message.text
     assert "prefix=evaluation.html" in message.text
     assert story.registry.aliases["champion"] == "1"
-    assert storage.read_document(paths.record, RunRecord).outcome == "rejected"
+    assert read_document(paths.record, RunRecord).outcome == "rejected"
 
 
 def test_the_same_data_landed_twice_trains_once(story: Story) -> None:
@@ -179,9 +185,9 @@ def test_the_same_data_landed_twice_trains_once(story: Story) -> None:
     assert "were done before by a" in again.message
     assert "version 1 was promoted" in again.message
     assert story.s3.list_objects_v2(Bucket="landing").get("Contents") is None, "the duplicates are gone"
-    message = pipeline.conclude(story.settings, again.paths.prefix, "b", again.message, None)
+    message = approvals.conclude(story.settings, again.paths.prefix, "b", again.message, None)
     assert message.event == "nothing-to-do"
-    assert storage.read_document(first.record, RunRecord).owner == "a", "the finished run stays as it was"
+    assert read_document(first.record, RunRecord).owner == "a", "the finished run stays as it was"
 
 
 def test_other_parameters_are_another_run_on_the_same_data(story: Story) -> None:
@@ -206,7 +212,7 @@ def test_a_run_another_one_is_at_is_left_to_it(story: Story) -> None:
 def test_a_table_without_any_file_is_named(story: Story) -> None:
     story.s3.put_object(Bucket="landing", Key="parcels/parcels/jan.parquet", Body=b"x")
     with pytest.raises(
-        Refused, match=r"the table 'depots' has no file yet; land one under s3://landing/parcels/depots/"
+        NonRetryableError, match=r"the table 'depots' has no file yet; land one under s3://landing/parcels/depots/"
     ):
         story.resolve("a")
 
@@ -214,14 +220,14 @@ def test_a_table_without_any_file_is_named(story: Story) -> None:
 def test_thresholds_of_one_run(story: Story) -> None:
     story.land("jan")
     paths = story.resolve("a", minimum_quality=0.95).paths
-    policy = storage.read_document(paths.config, RunConfig).policy
+    policy = read_document(paths.config, RunConfig).policy
     assert (policy.minimum_quality, policy.comparison.margin) == (0.95, 0.01)
 
 
 def test_where_a_run_waits(settings: Settings) -> None:
-    assert pipeline.awaited_key(settings, PARAMS) == "s3://landing/parcels/parcels/*.parquet"
+    assert inputs.awaited_key(settings, PARAMS) == "s3://landing/parcels/parcels/*.parquet"
     wait = {**PARAMS, "wait_for_new_data": False}
-    assert pipeline.awaited_key(settings, wait) == "s3://data/raw/parcels/parcels/*.parquet"
+    assert inputs.awaited_key(settings, wait) == "s3://data/raw/parcels/parcels/*.parquet"
 
 
 def test_refused_files_go_to_quarantine_and_the_run_can_be_done_without_them(story: Story) -> None:
@@ -233,14 +239,14 @@ def test_refused_files_go_to_quarantine_and_the_run_can_be_done_without_them(sto
         message="s3://landing/parcels/parcels/bad.parquet: column late: is missing",
         subjects=["s3://landing/parcels/parcels/bad.parquet"],
     )
-    storage.write_document(paths.step("validate", "error.json"), failure)
-    done = pipeline.settle_landing(story.settings, paths.prefix)
+    write_document(paths.step("validate", "error.json"), failure)
+    done = inputs.settle_landing(story.settings, paths.prefix)
     assert "moved to quarantine: s3://landing/parcels/parcels/bad.parquet" in done
     assert "column late: is missing" in done
     second = story.resolve("b")
     assert second.granted
     assert second.paths != paths
-    manifest = storage.read_document(second.paths.inputs, InputManifest)
+    manifest = read_document(second.paths.inputs, InputManifest)
     assert [item.key for item in manifest.objects] == ["parcels/depots/all.parquet", "parcels/parcels/good.parquet"]
 
 
@@ -250,8 +256,8 @@ def test_without_a_verdict_on_the_files_they_stay(story: Story, kind: Any) -> No
     paths = story.resolve("a").paths
     if kind:
         failure = StepFailure(step="validate", kind=kind, message="query: no such column")
-        storage.write_document(paths.step("validate", "error.json"), failure)
-    assert "stay in the landing bucket" in pipeline.settle_landing(story.settings, paths.prefix)
+        write_document(paths.step("validate", "error.json"), failure)
+    assert "stay in the landing bucket" in inputs.settle_landing(story.settings, paths.prefix)
     assert story.resolve("b").granted
 
 
@@ -260,31 +266,31 @@ def test_some_trials_may_fail_but_not_all(story: Story) -> None:
     paths = story.resolve("a").paths
     story.validate(paths)
     assert story.train(paths, None, 0.7, 0.8)["trial"] == 2
-    selected = storage.read_document(paths.selection, Selection)
+    selected = read_document(paths.selection, Selection)
     assert [trial.status for trial in selected.trials] == ["failed", "succeeded", "succeeded"]
     assert selected.trials[0].reason == "no result; see the log of its task"
     assert selected.trials[0].params["max_bin"] == 64
     for index in (1, 2):
-        bucket, key = storage.split_uri(paths.training_pod(index, "result.json"))
+        bucket, key = split_uri(paths.training_pod(index, "result.json"))
         story.s3.delete_object(Bucket=bucket, Key=key)
-    with pytest.raises(Refused, match="0 of 3 trials succeeded"):
-        pipeline.select_best(story.settings, paths.prefix, 3)
+    with pytest.raises(NonRetryableError, match="0 of 3 trials succeeded"):
+        select_best(story.settings, paths.prefix, 3)
     assert story.registry.versions == []
 
 
 @pytest.mark.parametrize("prefix", ["None", "", None])
 def test_a_task_after_a_failed_beginning_says_so(settings: Settings, prefix: Any) -> None:
-    with pytest.raises(Refused, match="no run was claimed: an earlier step failed"):
-        pipeline.settle_landing(settings, prefix)
-    with pytest.raises(Refused, match="no trial was generated"):
-        pipeline.select_best(settings, "s3://data/runs/parcels/key", 0)
+    with pytest.raises(NonRetryableError, match="no run was claimed: an earlier step failed"):
+        inputs.settle_landing(settings, prefix)
+    with pytest.raises(NonRetryableError, match="no trial was generated"):
+        select_best(settings, "s3://data/runs/parcels/key", 0)
 
 
 def test_registering_twice_finds_the_same_version(story: Story) -> None:
     story.land("jan")
     paths = story.resolve("a").paths
     story.train(paths, 0.7)
-    assert pipeline.register(story.settings, paths.prefix) == pipeline.register(story.settings, paths.prefix)
+    assert registration.register(story.settings, paths.prefix) == registration.register(story.settings, paths.prefix)
     assert len(story.registry.versions) == 1
 
 
@@ -294,10 +300,12 @@ def test_an_evaluation_against_yesterday_s_champion_decides_nothing(story: Story
     paths = story.resolve("b").paths
     story.train(paths, 0.9)
     story.registry.aliases["champion"] = "7"
-    with pytest.raises(Refused, match="the champion is now version 7, but the evaluation compared with version 1"):
+    with pytest.raises(
+        NonRetryableError, match="the champion is now version 7, but the evaluation compared with version 1"
+    ):
         story.evaluate(paths, 0.9, champion=("1", 0.8))
-    pipeline.register(story.settings, paths.prefix)
-    assert storage.try_read_bytes(paths.step("evaluate", "result.json")) is None, "it will be done again"
+    registration.register(story.settings, paths.prefix)
+    assert try_read_bytes(paths.step("evaluate", "result.json")) is None, "it will be done again"
 
 
 def test_an_evaluation_of_another_candidate_decides_nothing(story: Story) -> None:
@@ -305,11 +313,11 @@ def test_an_evaluation_of_another_candidate_decides_nothing(story: Story) -> Non
     paths = story.resolve("a").paths
     story.train(paths, 0.9)
     story.evaluate(paths, 0.9)
-    evaluation = storage.read_document(paths.step("evaluate", "result.json"), EvaluateResult)
+    evaluation = read_document(paths.step("evaluate", "result.json"), EvaluateResult)
     wrong = evaluation.model_copy(update={"candidate": evaluation.candidate.model_copy(update={"model_version": "9"})})
-    storage.write_document(paths.step("evaluate", "result.json"), wrong)
-    with pytest.raises(Refused, match="is about version 9 of parcels, not about the candidate, version 1"):
-        pipeline.decide(story.settings, paths.prefix)
+    write_document(paths.step("evaluate", "result.json"), wrong)
+    with pytest.raises(NonRetryableError, match="is about version 9 of parcels, not about the candidate, version 1"):
+        registration.decide(story.settings, paths.prefix)
 
 
 @pytest.mark.parametrize("change", [{"rows": 10_000}, {"test_digest": "others"}, {"evaluation_digest": "another"}])
@@ -318,12 +326,12 @@ def test_an_evaluation_that_was_changed_decides_nothing(story: Story, change: An
     paths = story.resolve("a").paths
     story.train(paths, 0.9)
     story.evaluate(paths, 0.5)
-    found = storage.read_document(paths.step("evaluate", "result.json"), EvaluateResult)
-    storage.write_document(paths.step("evaluate", "result.json"), found.model_copy(update=change))
+    found = read_document(paths.step("evaluate", "result.json"), EvaluateResult)
+    write_document(paths.step("evaluate", "result.json"), found.model_copy(update=change))
     with pytest.raises(
-        Refused, match=r"evaluate/result\.json: its numbers do not have the digest .*it was changed since"
+        NonRetryableError, match=r"evaluate/result\.json: its numbers do not have the digest .*it was changed since"
     ):
-        pipeline.decide(story.settings, paths.prefix)
+        registration.decide(story.settings, paths.prefix)
 
 
 def test_a_latency_that_was_changed_decides_nothing(story: Story) -> None:
@@ -331,11 +339,11 @@ def test_a_latency_that_was_changed_decides_nothing(story: Story) -> None:
     paths = story.resolve("a").paths
     story.train(paths, 0.9)
     story.evaluate(paths, 0.9)
-    found = storage.read_document(paths.step("evaluate", "result.json"), EvaluateResult)
+    found = read_document(paths.step("evaluate", "result.json"), EvaluateResult)
     quick = found.candidate.model_copy(update={"latency": Latency(single_ms=0.1, batch_ms=0.001)})
-    storage.write_document(paths.step("evaluate", "result.json"), found.model_copy(update={"candidate": quick}))
-    with pytest.raises(Refused, match="it was changed since"):
-        pipeline.decide(story.settings, paths.prefix)
+    write_document(paths.step("evaluate", "result.json"), found.model_copy(update={"candidate": quick}))
+    with pytest.raises(NonRetryableError, match="it was changed since"):
+        registration.decide(story.settings, paths.prefix)
 
 
 def test_data_that_was_never_validated_is_rejected(story: Story) -> None:
@@ -344,7 +352,7 @@ def test_data_that_was_never_validated_is_rejected(story: Story) -> None:
     story.train(paths, 0.9)
     assert story.evaluate(paths, 0.9).outcome == "reject"
     story.validate(paths)
-    assert pipeline.decide(story.settings, paths.prefix).outcome == "promote"
+    assert registration.decide(story.settings, paths.prefix).outcome == "promote"
 
 
 def test_where_a_person_must_approve_nothing_is_deployed_yet(story: Story) -> None:
@@ -355,10 +363,10 @@ def test_where_a_person_must_approve_nothing_is_deployed_yet(story: Story) -> No
     story.train(paths, 0.9)
     decision = story.evaluate(paths, 0.9)
     assert decision.outcome == "needs-approval"
-    assert storage.read_document(paths.decision, gate.Decision) == decision
-    with pytest.raises(Refused, match="only promote needs no person"):
+    assert read_document(paths.decision, Decision) == decision
+    with pytest.raises(NonRetryableError, match="only promote needs no person"):
         story.approve(paths)
-    with pytest.raises(Refused, match="nobody has answered; clear the tasks in approval"):
+    with pytest.raises(NonRetryableError, match="nobody has answered; clear the tasks in approval"):
         story.conclude(paths, "a")
 
 
@@ -370,7 +378,7 @@ def test_what_a_person_reads_before_answering(story: Story) -> None:
     story.validate(paths)
     story.train(paths, 0.9)
     story.evaluate(paths, 0.9, champion=("1", 0.8))
-    asked = pipeline.ask(story.settings, paths.prefix)
+    asked = approvals.ask(story.settings, paths.prefix)
     assert asked["subject"] == "Deploy version 2 of parcels instead of version 1?"
     for text in (
         "| version | 2 | 1 |",
@@ -395,11 +403,11 @@ def test_a_person_who_says_no_or_nothing(story: Story, outcome: str, event: str)
     story.train(paths, 0.9)
     story.evaluate(paths, 0.9)
     answer = {"outcome": outcome, "by": "jane", "reason": "not now", "at": NOW.isoformat(), "source": "airflow"}
-    held = pipeline.record_approval(story.settings, paths.prefix, answer, "train_model/a")
+    held = approvals.record_approval(story.settings, paths.prefix, answer, "train_model/a")
     message = story.conclude(paths, "a", held)
     assert message.event == event
     assert "not now" in message.text
-    record = storage.read_document(paths.record, RunRecord)
+    record = read_document(paths.record, RunRecord)
     assert (record.outcome, "not now" in record.reasons[0]) == ("rejected", True)
 
 
@@ -415,11 +423,11 @@ def test_a_failed_run_taken_up_again_keeps_what_was_done(story: Story) -> None:
     paths = story.resolve("a").paths
     story.validate(paths)
     story.train(paths, 0.7)
-    runs.finish(paths, "a", state="failed")
+    claims.finish(paths, "a", state="failed")
     again = story.resolve("b", wait_for_new_data=False)
     assert again.granted
     assert again.paths == paths, "accepted files have the identity they landed with"
-    assert pipeline.select_best(story.settings, paths.prefix, 1)["trial"] == 0
+    assert select_best(story.settings, paths.prefix, 1)["trial"] == 0
 
 
 # --- The search ---------------------------------------------------------------------------------
@@ -436,7 +444,7 @@ def test_trials_share_pods_and_each_pod_knows_its_own(story: Story) -> None:
     story.land("jan")
     paths = story.resolve("a").paths
     best = story.train(paths, 0.7, None, 0.8, 0.75)
-    pods = [storage.read_document(paths.training_pod(index, "config.json"), RunConfig) for index in (0, 1)]
+    pods = [read_document(paths.training_pod(index, "config.json"), RunConfig) for index in (0, 1)]
     assert [[trial.index for trial in pod.trials] for pod in pods] == [[0, 1], [2, 3]]
     assert best["trial"] == 2
     assert best["summary"].startswith("4 trials: 2 succeeded, 2 failed")
@@ -446,7 +454,7 @@ def test_a_pod_is_given_what_the_settings_say_of_training(story: Story) -> None:
     story.land("jan")
     paths = story.resolve("a", device="cpu", seed=3).paths
     story.train(paths, 0.7)
-    config = storage.read_document(paths.training_pod(0, "config.json"), RunConfig)
+    config = read_document(paths.training_pod(0, "config.json"), RunConfig)
     assert (config.family.name, config.device, config.seed) == ("xgboost", "cpu", 3)
     assert config.checkpoint_seconds == story.settings.training.checkpoint_seconds
     assert config.search == story.settings.training.search
@@ -456,7 +464,7 @@ def test_a_pod_is_given_what_the_settings_say_of_training(story: Story) -> None:
 def test_the_image_in_the_lineage_is_the_one_that_trained(story: Story) -> None:
     story.land("jan")
     images = {
-        device: storage.read_document(story.resolve("a", device=device).paths.config, RunConfig).lineage["image"]
+        device: read_document(story.resolve("a", device=device).paths.config, RunConfig).lineage["image"]
         for device in ("cpu", "cuda")
     }
     assert images == {"cpu": "trainer:1", "cuda": "trainer-cuda:1"}
@@ -465,7 +473,7 @@ def test_the_image_in_the_lineage_is_the_one_that_trained(story: Story) -> None:
 def test_a_grid_has_a_pod_for_each_of_its_points(story: Story) -> None:
     story.land("jan")
     paths = story.resolve("a", search="grid", trials=9).paths
-    arguments = pipeline.generate_trials(story.settings, paths.prefix, 9)
+    arguments = generate_trials(story.settings, paths.prefix, 9)
     assert len(arguments) == 9
     assert arguments[8] == [
         *("train", "--config", f"{paths.prefix}/train/008/config.json"),
@@ -476,10 +484,10 @@ def test_a_grid_has_a_pod_for_each_of_its_points(story: Story) -> None:
 def test_the_runs_of_the_trials_are_nested_in_one_of_the_search(story: Story) -> None:
     story.land("jan")
     paths = story.resolve("a").paths
-    pipeline.generate_trials(story.settings, paths.prefix, 3)
+    generate_trials(story.settings, paths.prefix, 3)
     (parent,) = story.registry.runs.values()
     assert parent.info.status == "RUNNING"
-    config = storage.read_document(paths.training_pod(2, "config.json"), RunConfig)
+    config = read_document(paths.training_pod(2, "config.json"), RunConfig)
     assert config.parent_run_id == parent.info.run_id
     story.train(paths, 0.7, 0.8, 0.75)
     assert list(story.registry.runs.values()) == [parent], "a second attempt finds the first one's"
@@ -492,7 +500,7 @@ def test_the_runs_of_the_trials_are_nested_in_one_of_the_search(story: Story) ->
 def test_a_search_without_a_candidate_stays_open_for_another_attempt(story: Story) -> None:
     story.land("jan")
     paths = story.resolve("a").paths
-    with pytest.raises(Refused, match="0 of 2 trials succeeded"):
+    with pytest.raises(NonRetryableError, match="0 of 2 trials succeeded"):
         story.train(paths, None, None)
     (parent,) = story.registry.runs.values()
     assert parent.info.status == "RUNNING"
@@ -503,8 +511,8 @@ def test_a_deleted_experiment_is_refused(story: Story) -> None:
     paths = story.resolve("a").paths
     story.registry.create_experiment("parcels")
     story.registry.experiments["parcels"].lifecycle_stage = "deleted"
-    with pytest.raises(Refused, match="MLflow experiment 'parcels' is deleted; restore it"):
-        pipeline.generate_trials(story.settings, paths.prefix, 1)
+    with pytest.raises(NonRetryableError, match="MLflow experiment 'parcels' is deleted; restore it"):
+        generate_trials(story.settings, paths.prefix, 1)
 
 
 @pytest.mark.parametrize("changes", [{"search": "grid", "trials": 9}, {"device": "cpu"}, {"family": "linear"}])

@@ -4,8 +4,10 @@ from typing import Any
 
 import pytest
 
-from mlplatform import placement, reports, storage
-from mlplatform.config import Settings
+from mlplatform import storage
+from mlplatform.config.environment import Settings
+from mlplatform.people import report_links
+from mlplatform.training import placement
 
 
 @pytest.mark.parametrize(
@@ -21,14 +23,14 @@ from mlplatform.config import Settings
     ],
 )
 def test_where_a_training_runs(settings: Settings, family: str, device: str, gpus: int, gpu: bool, image: str) -> None:
-    train = settings.steps.train.model_copy(update={"gpus": gpus})
-    sized = settings.model_copy(update={"steps": settings.steps.model_copy(update={"train": train})})
+    train = settings.steps["train"].model_copy(update={"gpus": gpus})
+    sized = settings.model_copy(update={"steps": settings.steps | {"train": train}})
     assert placement.of_params(sized, {"family": family, "device": device}) == {"gpu": gpu, "image": image}
 
 
 @pytest.mark.usefixtures("s3")
 def test_a_report_in_aws_is_read_in_the_console() -> None:
-    assert reports.page("s3://data/runs/parcels/key/validate/report.html") == (
+    assert report_links.page("s3://data/runs/parcels/key/validate/report.html") == (
         "https://console.aws.amazon.com/s3/object/data?region=us-east-1"
         "&prefix=runs%2Fparcels%2Fkey%2Fvalidate%2Freport.html"
     )
@@ -50,9 +52,9 @@ def test_a_report_elsewhere_is_read_where_it_lies(monkeypatch: pytest.MonkeyPatc
 
     client: Any = boto3.client("s3", region_name="cn-north-1", endpoint_url=endpoint)
     monkeypatch.setattr(storage, "client", lambda: client)
-    assert reports.page("s3://data/a b/report.html") == address
+    assert report_links.page("s3://data/a b/report.html") == address
 
 
 def test_what_is_no_address_in_s3_is_refused() -> None:
     with pytest.raises(ValueError, match="is not an S3 address"):
-        reports.page("/tmp/report.html")
+        report_links.page("/tmp/report.html")

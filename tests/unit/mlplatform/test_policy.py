@@ -9,19 +9,15 @@ from typing import Any
 import pytest
 import yaml
 
-from mlplatform import config, gate
-from mlplatform.config import (
-    LOWER_IS_BETTER,
-    ConfigError,
-    Guards,
-    ModelConfig,
-    Policy,
-    Settings,
-    load_model,
-    load_settings,
-    model_names,
-)
-from mlplatform.request import check_request
+from mlplatform.config import loading
+from mlplatform.config.base import LOWER_IS_BETTER
+from mlplatform.config.dataset import ModelConfig
+from mlplatform.config.environment import Settings
+from mlplatform.config.loading import load_model, load_settings, model_names
+from mlplatform.config.policy import Guards, Policy
+from mlplatform.errors import ConfigError
+from mlplatform.promotion.gate import decide
+from mlplatform.training.request import check_request
 from tests.unit.mlplatform.evaluations import evaluation, validation
 
 ROOT = Path(__file__).parents[3]
@@ -225,8 +221,8 @@ def test_a_run_s_threshold_that_cannot_be_is_refused(settings: Settings, params:
 def test_every_dataset_s_policy_is_valid_in_every_environment(environment: str) -> None:
     overlay = yaml.safe_load((ROOT / "config" / f"{environment}.yaml").read_text())["policy"]
     for name in model_names(ROOT):
-        model = config.read_document(ROOT / f"config/models/{name}.yaml", name, ModelConfig)
-        policy = Policy.model_validate(config.merge(model.policy.model_dump(exclude_unset=True), overlay))
+        model = loading.read_document(ROOT / f"config/models/{name}.yaml", name, ModelConfig)
+        policy = Policy.model_validate(loading.merge(model.policy.model_dump(exclude_unset=True), overlay))
         policy.check(model.metric)
         expected = "manual" if environment in ("staging", "prod") else "automatic"
         assert (policy.approval, policy.cold_start.approval) == (expected, expected)
@@ -236,13 +232,13 @@ def test_every_dataset_s_policy_is_valid_in_every_environment(environment: str) 
 @pytest.mark.parametrize(("name", "rows"), [("iris", 26), ("titanic", 180), ("housing", 150), ("flights", 3000)])
 def test_an_example_s_later_model_can_replace_the_first_one(name: str, rows: int) -> None:
     """With as many held-out rows as the example has."""
-    model = config.read_document(ROOT / f"config/models/{name}.yaml", name, ModelConfig)
+    model = loading.read_document(ROOT / f"config/models/{name}.yaml", name, ModelConfig)
     policy, metric = model.policy, model.metric
     champion = policy.minimum_quality * (0.9 if metric in LOWER_IS_BETTER else 1.1)
 
     def outcome(candidate: float) -> str:
         judged = evaluation(candidate, champion, metric=metric, rows=rows, spread=policy.comparison.margin / 2)
-        return gate.decide(judged, validation(), policy, model.task, metric).outcome
+        return decide(judged, validation(), policy, model.task, metric).outcome
 
     lost = policy.comparison.margin * (1 if metric in LOWER_IS_BETTER else -1)
     assert outcome(champion) == "needs-approval", "as good as the champion"

@@ -5,8 +5,11 @@ from typing import Any
 
 import pytest
 
-from mlplatform.config import ConfigError, Scalar, SearchRange, SearchSpace, Trial
-from mlplatform.search import check_grid, generate_trials, packs
+from mlplatform.config.base import Scalar
+from mlplatform.config.family import SearchRange, SearchSpace
+from mlplatform.documents.run import Trial
+from mlplatform.errors import ConfigError
+from mlplatform.training.search import check_grid, generate_trials, packs
 
 FIXED: dict[str, Scalar] = {"max_bin": 64}
 SPACE: SearchSpace = {

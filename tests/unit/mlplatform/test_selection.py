@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from mlplatform.config import Trial
-from mlplatform.results import TrainResult, TrialResult
-from mlplatform.selection import count, gpu_hours, outcomes, select_best, summary
-from mlplatform.steps import Refused
+from mlplatform.documents.results import TrainResult, TrialResult
+from mlplatform.documents.run import Trial
+from mlplatform.errors import NonRetryableError
+from mlplatform.training.selection import count, gpu_hours, outcomes, select_best, summary
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -62,14 +62,14 @@ def test_only_a_trial_that_came_to_its_end_wins(make_trained: Any, status: Any) 
 def test_a_trial_without_a_model_never_wins(make_trained: Any, lost: str) -> None:
     broken = make_trained(0, roc_auc=0.9).model_copy(update={lost: None})
     assert best([broken, make_trained(1, roc_auc=0.6)]) == 1
-    with pytest.raises(Refused, match="trial 0: it has no model"):
+    with pytest.raises(NonRetryableError, match="trial 0: it has no model"):
         best([broken])
 
 
 def test_failed_trials_are_done_without_while_enough_succeeded(make_trained: Any) -> None:
     trials = [ended(0, "failed"), make_trained(1, roc_auc=0.6), ended(2, "failed"), make_trained(3, roc_auc=0.7)]
     assert best(trials) == 3
-    with pytest.raises(Refused, match="2 of 4 trials succeeded, 60% are needed"):
+    with pytest.raises(NonRetryableError, match="2 of 4 trials succeeded, 60% are needed"):
         best(trials, share=0.6)
 
 
@@ -81,18 +81,18 @@ def test_a_pruned_trial_has_done_its_job(make_trained: Any) -> None:
 def test_a_skipped_trial_counts_neither_way(make_trained: Any) -> None:
     skipped = [ended(index, "skipped") for index in range(2, 20)]
     assert best([make_trained(0, roc_auc=0.7), make_trained(1, roc_auc=0.6), *skipped], share=1.0) == 0
-    with pytest.raises(Refused, match="1 of 20 trials succeeded, 18 skipped, 60% are needed"):
+    with pytest.raises(NonRetryableError, match="1 of 20 trials succeeded, 18 skipped, 60% are needed"):
         best([make_trained(0, roc_auc=0.7), ended(1, "failed"), *skipped], share=0.6)
 
 
 @pytest.mark.parametrize("status", ["pruned", "skipped"])
 def test_without_a_single_success_there_is_no_candidate(status: Any) -> None:
-    with pytest.raises(Refused, match=f"0 of 2 trials succeeded, 2 {status}, 50% are needed .* trial 0: why"):
+    with pytest.raises(NonRetryableError, match=f"0 of 2 trials succeeded, 2 {status}, 50% are needed .* trial 0: why"):
         best([ended(0, status), ended(1, status)])
 
 
 def test_when_all_fail_each_reason_is_told() -> None:
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(NonRetryableError) as refused:
         best([ended(0, "failed", "depth: 99 is not allowed"), ended(1, "failed", "the loss is nan since epoch 3")])
     assert "0 of 2 trials succeeded" in str(refused.value)
     assert "nothing is registered or deployed" in str(refused.value)
@@ -100,12 +100,12 @@ def test_when_all_fail_each_reason_is_told() -> None:
 
 
 def test_many_failures_are_counted_not_listed() -> None:
-    with pytest.raises(Refused, match=r"and 495 more$"):
+    with pytest.raises(NonRetryableError, match=r"and 495 more$"):
         best([ended(index, "failed") for index in range(500)])
 
 
 def test_only_nan_is_a_failure(make_trained: Any) -> None:
-    with pytest.raises(Refused, match="trial 0: roc_auc is nan"):
+    with pytest.raises(NonRetryableError, match="trial 0: roc_auc is nan"):
         best([make_trained(0, roc_auc=math.nan)])
 
 

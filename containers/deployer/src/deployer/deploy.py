@@ -21,11 +21,21 @@ from deployer.sagemaker_api import EndpointState, SageMaker
 from deployer.smoke import check_answer, make_request
 from deployer.strategy import Strategy, check_alarms, choose
 from deployer.verify import checks_made, differences, weights_to_change
-from mlplatform import storage
-from mlplatform.config import Deployment, RunConfig
-from mlplatform.deployment_lock import DeploymentLock, LockLost
-from mlplatform.results import DeployResult, Examples, LiveVariant
-from mlplatform.steps import Refused, StepContext
+from mlplatform.deployment.lock import DeploymentLock
+from mlplatform.documents.deployment import DeployResult, LiveVariant
+from mlplatform.documents.evaluation import Examples
+from mlplatform.documents.run import Deployment, RunConfig
+from mlplatform.errors import LockLostError, NonRetryableError, StorageError
+from mlplatform.steps import StepContext
+from mlplatform.storage import (
+    join,
+    read_document,
+    split_uri,
+    try_read_bytes,
+    try_read_document,
+    write_bytes,
+    write_document,
+)
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +43,7 @@ log = logging.getLogger(__name__)
 def run(context: StepContext) -> DeployResult:
     """Put the run's candidate live, or put the previous version back."""
     plan = make_plan(context.config)
-    bucket, _ = storage.split_uri(context.output)
+    bucket, _ = split_uri(context.output)
     # Not the DAG run: two deployments of one training's model are two.
     uri = f"s3://{bucket}/deployments/{context.config.model.name}/lock.json"
     with DeploymentLock(uri, context.output) as lock:
@@ -52,7 +62,7 @@ class _Deployment:
         self._lock = lock
         self._api = api
         self._registry = registry
-        self._intent_uri = storage.join(context.output, "intent.json")
+        self._intent_uri = join(context.output, "intent.json")
 
     def run(self, plan: Plan) -> DeployResult:
         if self._deployment.purpose == "rollback":
@@ -63,7 +73,7 @@ class _Deployment:
         intent, strategy = self._intend(plan, state)
         check_alarms(strategy, self._api.alarm_states(strategy.alarms), self._deployment.rollout.bake_seconds)
         self._prepare(plan)
-        storage.write_document(self._intent_uri, intent)
+        write_document(self._intent_uri, intent)
         rollout.start(state, strategy)
         try:
             rollout.finish()
@@ -72,7 +82,7 @@ class _Deployment:
             variants = {variant.name: self._smoke(plan, variant, examples) for variant in plan.variants}
             self._lock.confirm()
             self._registry.promote(plan.version, intent.champion)
-        except (TimeoutError, LockLost):
+        except (TimeoutError, LockLostError):
             raise  # it is still under way and cannot be stopped, or another one's business: the next attempt waits
         except Exception as error:
             raise self._give_up(error, plan, intent, rollout) from error
@@ -116,17 +126,17 @@ class _Deployment:
         """Return what is about to be done, what was there before, and how; an earlier attempt's note is believed.
 
         Raises:
-            Refused: what shall be rolled back to is not the previous version.
+            NonRetryableError: what shall be rolled back to is not the previous version.
         """
         champion, previous = (self._registry.version_of(alias) for alias in (CHAMPION, PREVIOUS))
         failed = state is not None and state.status == "Failed"
         live = None if state is None or failed else state.config_name
-        noted = storage.try_read_document(self._intent_uri, Intent)
+        noted = try_read_document(self._intent_uri, Intent)
         if noted is not None and not noted.is_of(plan, champion, previous, live):
             noted = None
         if self._deployment.purpose == "rollback" and noted is None and previous != plan.version:
             now = "not set" if previous is None else f"version {previous} now"
-            raise Refused(
+            raise NonRetryableError(
                 f"version {plan.version} of {plan.registered_model} cannot be rolled back to: the alias `previous` is "
                 f"{now}. Start the rollback again"
             )
@@ -169,7 +179,7 @@ class _Deployment:
         """Make the models and the configuration, where they are not there yet.
 
         Raises:
-            Refused: SageMaker refuses one, or there is another one of its name.
+            NonRetryableError: SageMaker refuses one, or there is another one of its name.
         """
         for variant in plan.variants:
             there = self._api.describe_model(variant.model_name)
@@ -192,8 +202,8 @@ class _Deployment:
             files = self._registry.download(variant.version, Path(scratch) / "model")
             archive = pack(find_model(files, variant.model_digest, uri), Path(scratch) / "model.tar.gz")
             content = archive.read_bytes()
-            if storage.try_read_bytes(variant.model_data_url) != content:
-                storage.write_bytes(variant.model_data_url, content, content_type="application/gzip")
+            if try_read_bytes(variant.model_data_url) != content:
+                write_bytes(variant.model_data_url, content, content_type="application/gzip")
             log.info("%s is at %s, %d bytes", uri, variant.model_data_url, len(content))
 
     def _smoke(self, plan: Plan, variant: Variant, examples: dict[str, Examples | None]) -> LiveVariant:
@@ -236,7 +246,7 @@ class _Deployment:
         try:
             self._lock.confirm()
             clean_up(self._api, plan.endpoint_name, kept, self._deployment.kept_configurations)
-        except LockLost:
+        except LockLostError:
             raise
         except Exception as error:  # what is live is right; the next deployment cleans up too
             log.warning("could not clean up: %s", error)
@@ -251,7 +261,7 @@ class _Deployment:
         stuck = False
         try:
             now = rollout.restore(intent)
-        except LockLost as lost:
+        except LockLostError as lost:
             return lost
         except StuckError as second:
             stuck, now = True, f"putting back what was live failed too: {second}"
@@ -266,25 +276,25 @@ class _Deployment:
             log.warning("could not put back aliases and tags of version %s: %s", plan.version, second)
         who = f"the champion is still version {champion}" if champion else "there is no champion"
         message = f"{problem}. Now {now}; {who}"
-        storage.write_document(self._intent_uri, intent.model_copy(update={"ended": True}))
-        return Refused(message, kind="bad-config" if stuck else "rolled-back")
+        write_document(self._intent_uri, intent.model_copy(update={"ended": True}))
+        return NonRetryableError(message, kind="bad-config" if stuck else "rolled-back")
 
 
 def _read_examples(uri: str | None) -> Examples | None:
     if uri is None:
         return None
     try:
-        examples = storage.read_document(uri, Examples)
-    except (storage.StorageError, ValueError) as error:
-        raise Refused(str(error)) from None
+        examples = read_document(uri, Examples)
+    except (StorageError, ValueError) as error:
+        raise NonRetryableError(str(error)) from None
     if not examples.examples:
-        raise Refused(f"{uri}: has no examples; a smoke test needs at least one")
+        raise NonRetryableError(f"{uri}: has no examples; a smoke test needs at least one")
     return examples
 
 
 def _check_same(kind: str, name: str, found: list[str]) -> None:
     if found:
-        raise Refused(
+        raise NonRetryableError(
             f"there is a {kind} {name} with other content ({'; '.join(found)}); delete it and try again",
             kind="bad-config",
         )

@@ -6,7 +6,7 @@ import gzip
 import tarfile
 from pathlib import Path
 
-from mlplatform.steps import Refused
+from mlplatform.errors import NonRetryableError
 from modelformat import digest
 
 MANIFEST = "manifest.json"
@@ -16,14 +16,14 @@ def find_model(directory: Path, expected_digest: str, uri: str) -> Path:
     """Return the directory of the saved model inside a downloaded MLflow model.
 
     Raises:
-        Refused: there is none, there are several, or it is not the one that was evaluated.
+        NonRetryableError: there is none, there are several, or it is not the one that was evaluated.
     """
     found = sorted(path.parent for path in directory.rglob(MANIFEST))
     if len(found) != 1:
-        raise Refused(f"{uri}: expected one {MANIFEST} of a saved model, found {len(found)}")
+        raise NonRetryableError(f"{uri}: expected one {MANIFEST} of a saved model, found {len(found)}")
     actual = digest(found[0])
     if actual != expected_digest:
-        raise Refused(
+        raise NonRetryableError(
             f"{uri}: its files have the digest {actual}, but {expected_digest} was evaluated; "
             "the artifact was changed after training: train again"
         )

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from mlplatform import storage
-from mlplatform.config import Candidate, Deployment, Experiment, RunConfig, digest
-from mlplatform.steps import Refused
+from mlplatform.documents.digests import digest
+from mlplatform.documents.run import Candidate, Deployment, Experiment, RunConfig
+from mlplatform.errors import NonRetryableError
+from mlplatform.storage import split_uri
 
 VARIANT = "primary"
 CHALLENGER = "challenger"
@@ -99,17 +100,19 @@ def make_plan(config: RunConfig) -> Plan:
     """Derive the wanted state.
 
     Raises:
-        Refused: the run's configuration names no candidate or no deployment, or does not make sense.
+        NonRetryableError: the run's configuration names no candidate or no deployment, or does not make sense.
     """
     candidate, deployment = config.candidate, config.deployment
     if candidate is None or deployment is None:
         missing = "candidate" if candidate is None else "deployment"
-        raise Refused(f"config.json: {missing}: is needed to deploy", kind="bad-config")
+        raise NonRetryableError(f"config.json: {missing}: is needed to deploy", kind="bad-config")
     experiment = deployment.experiment
     if experiment is not None and deployment.purpose == "rollback":
-        raise Refused("config.json: deployment.experiment: a rollback has none: leave it out", kind="bad-config")
+        raise NonRetryableError(
+            "config.json: deployment.experiment: a rollback has none: leave it out", kind="bad-config"
+        )
     if experiment is not None and experiment.version == candidate.version:
-        raise Refused(
+        raise NonRetryableError(
             f"config.json: deployment.experiment.version: {experiment.version} is the candidate itself: name another",
             kind="bad-config",
         )
@@ -141,7 +144,7 @@ def _variant(
     examples_uri: str | None,
 ) -> Variant:
     url = f"s3://{deployment.artifacts_bucket}/models/{config.model.registered_model}/{version.version}/model.tar.gz"
-    storage.split_uri(url)
+    split_uri(url)
     variant = Variant(name, version.version, version.model_digest, version.run_id, weight, examples_uri, "", {})
     model: dict[str, Any] = {
         "PrimaryContainer": {

@@ -11,7 +11,7 @@ import mlflow
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from mlplatform.steps import Refused
+from mlplatform.errors import NonRetryableError
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ class Registry:
         """Copy a version's files into a directory.
 
         Raises:
-            Refused: there is no such version.
+            NonRetryableError: there is no such version.
         """
         self._version(version)
         uri = f"models:/{self._name}/{version}"
@@ -59,7 +59,7 @@ class Registry:
         """Return a version's tags.
 
         Raises:
-            Refused: there is no such version.
+            NonRetryableError: there is no such version.
         """
         return dict(self._version(version).tags)
 
@@ -111,7 +111,7 @@ class Registry:
             return self._client.get_model_version(self._name, version)
         except MlflowException as error:
             if error.error_code in _MISSING:
-                raise Refused(f"models:/{self._name}/{version}: no such version in the registry") from None
+                raise NonRetryableError(f"models:/{self._name}/{version}: no such version in the registry") from None
             raise
 
     def _set(self, alias: str, version: str | None) -> None:

@@ -16,8 +16,8 @@ from deployer.plan import VARIANT, Plan, Variant
 from deployer.sagemaker_api import AlarmState, EndpointState, Made
 from deployer.strategy import Strategy
 from deployer.verify import check_live, weights_to_change
-from mlplatform.config import Strict
-from mlplatform.steps import Refused
+from mlplatform.config.base import Strict
+from mlplatform.errors import NonRetryableError
 
 log = logging.getLogger(__name__)
 
@@ -171,13 +171,13 @@ class Rollout:
         """Wait for what is under way and return the endpoint's state, None where there is none.
 
         Raises:
-            Refused: the endpoint is in a state that a person has to look at.
+            NonRetryableError: the endpoint is in a state that a person has to look at.
             TimeoutError: another change does not come to its end.
         """
         state = self._settle("another change is under way")
         if state is None or state.status in ("InService", "Failed"):
             return state
-        raise Refused(
+        raise NonRetryableError(
             f"endpoint {self._name} is {state.status} ({state.failure_reason or 'no reason given'}); nothing was "
             "changed: repair or delete it (runbook endpoint-rollback), then run the deployment again",
             kind="bad-config",

@@ -12,7 +12,7 @@ from boto3.session import Session
 from botocore.exceptions import ClientError, ParamValidationError
 
 from deployer.plan import Plan, Variant
-from mlplatform.steps import Refused
+from mlplatform.errors import NonRetryableError
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class SageMaker:
         """Create a variant's model.
 
         Raises:
-            Refused: SageMaker refuses it.
+            NonRetryableError: SageMaker refuses it.
         """
         content = self._transform(variant.model, "DescribeModelOutput")
         self._create(self._resources.Model, model_name=variant.model_name, **content, tags=self._tags(plan))
@@ -92,7 +92,7 @@ class SageMaker:
         """Create the endpoint configuration.
 
         Raises:
-            Refused: SageMaker refuses it.
+            NonRetryableError: SageMaker refuses it.
         """
         content = self._transform(plan.config, "DescribeEndpointConfigOutput")
         config = self._resources.EndpointConfig
@@ -248,11 +248,11 @@ class SageMaker:
         try:
             resource.create(**request, **self._where)
         except ParamValidationError as error:
-            raise Refused(f"SageMaker: {' '.join(str(error).split())}", kind="bad-config") from None
+            raise NonRetryableError(f"SageMaker: {' '.join(str(error).split())}", kind="bad-config") from None
         except ClientError as error:
             if error.response["Error"]["Code"] != "ValidationException":
                 raise
-            raise Refused(f"SageMaker: {error.response['Error']['Message']}", kind="bad-config") from None
+            raise NonRetryableError(f"SageMaker: {error.response['Error']['Message']}", kind="bad-config") from None
 
     def _tags(self, plan: Plan) -> list[Any]:
         return [self._shapes.Tag(key=key, value=value) for key, value in plan.tags.items()]

@@ -6,8 +6,8 @@ import json
 import math
 from typing import Any
 
-from mlplatform.config import TaskKind
-from mlplatform.results import Examples
+from mlplatform.config.base import TaskKind
+from mlplatform.documents.evaluation import Examples
 
 TOLERANCE = 1e-4
 """Of a probability; of a number, as a share of the largest one that is expected."""

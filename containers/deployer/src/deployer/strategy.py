@@ -9,8 +9,8 @@ from typing import Any
 
 from deployer.plan import VARIANT, Plan
 from deployer.sagemaker_api import AlarmState, EndpointState
-from mlplatform.config import Deployment
-from mlplatform.steps import Refused
+from mlplatform.documents.run import Deployment
+from mlplatform.errors import NonRetryableError
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Strategy:
     """A way to change an endpoint."""
 
     name: str
-    """As `mlplatform.results.DeployResult.strategy`."""
+    """As `mlplatform.documents.deployment.DeployResult.strategy`."""
     reason: str = ""
     """Why it is not the one in the configuration."""
     request: dict[str, Any] | None = None
@@ -39,14 +39,14 @@ def choose(plan: Plan, deployment: Deployment, live: EndpointState, scaled: bool
         champion: the version that is champion now.
 
     Raises:
-        Refused: the change would lose instances, or would take longer than it may.
+        NonRetryableError: the change would lose instances, or would take longer than it may.
     """
     names, wanted = {variant.name for variant in live.variants}, set(plan.weights)
     configured = plan.config["ProductionVariants"][0]["InitialInstanceCount"]
     running = {variant.name: variant.instances for variant in live.variants}
     if VARIANT not in names and sum(running.values()) > configured:
         # Counts are kept by the variants' names only.
-        raise Refused(
+        raise NonRetryableError(
             f"endpoint {plan.endpoint_name} runs {sum(running.values())} instances as the variant "
             f"{', '.join(sorted(names))}, and {VARIANT!r} would begin with {configured}: set serving.instance_count to "
             f"at least {sum(running.values())} for this deployment",
@@ -79,7 +79,7 @@ def choose(plan: Plan, deployment: Deployment, live: EndpointState, scaled: bool
         name, steps = "linear", math.ceil(count / size["Value"])
         routing |= {"Type": "LINEAR", "LinearStepSize": size}
     if steps * rollout.bake_seconds >= rollout.maximum_seconds:
-        raise Refused(
+        raise NonRetryableError(
             f"serving.rollout: {steps} steps of bake_seconds ({rollout.bake_seconds}) take longer than maximum_seconds "
             f"({rollout.maximum_seconds}): SageMaker would roll back: lower the one or raise the other",
             kind="bad-config",
@@ -105,23 +105,23 @@ def check_alarms(strategy: Strategy, states: Mapping[str, AlarmState], bake_seco
         bake_seconds: how long they are watched after each step.
 
     Raises:
-        Refused: one does not exist, could not turn red in time, or is red already.
+        NonRetryableError: one does not exist, could not turn red in time, or is red already.
     """
     if missing := [alarm for alarm in strategy.alarms if alarm not in states]:
-        raise Refused(
+        raise NonRetryableError(
             f"alarm {missing[0]}: does not exist, so nothing would roll the deployment back; nothing was changed: "
             "apply the environment, or correct serving.alarms",
             kind="bad-config",
         )
     if slow := [alarm for alarm in strategy.alarms if states[alarm].seconds > bake_seconds]:
-        raise Refused(
+        raise NonRetryableError(
             f"alarm {slow[0]}: needs {states[slow[0]].seconds} bad seconds to turn red, and is watched for "
             f"{bake_seconds} only, so it would roll nothing back; nothing was changed: raise "
             "serving.rollout.bake_seconds",
             kind="bad-config",
         )
     if red := [alarm for alarm in strategy.alarms if states[alarm].value == "ALARM"]:
-        raise Refused(
+        raise NonRetryableError(
             f"alarm {', '.join(red)}: is red already, so SageMaker would roll the deployment back at once; nothing was "
             "changed: mend what is live or roll it back, then deploy",
             kind="bad-config",

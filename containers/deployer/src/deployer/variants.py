@@ -16,7 +16,8 @@ from boto3.session import Session
 from botocore.exceptions import BotoCoreError, ClientError
 
 from deployer.sagemaker_api import is_missing
-from mlplatform.steps import EXIT_DONE, EXIT_FAILED, EXIT_REFUSED, Refused
+from mlplatform.errors import NonRetryableError
+from mlplatform.steps import EXIT_DONE, EXIT_FAILED, EXIT_NON_RETRYABLE
 
 LONGEST_HOURS = 1400
 """CloudWatch answers with 1440 data points at most, and there is one for each hour."""
@@ -96,17 +97,17 @@ def read(session: Session, endpoint: str, start: datetime, end: datetime) -> tup
     """Return what each variant did in a window, and when the endpoint was changed last.
 
     Raises:
-        Refused: there is no such endpoint, or it has no variants yet.
+        NonRetryableError: there is no such endpoint, or it has no variants yet.
     """
     sagemaker, cloudwatch = session.client("sagemaker"), session.client("cloudwatch")
     try:
         found = sagemaker.describe_endpoint(EndpointName=endpoint)
     except ClientError as error:
         if is_missing(error):
-            raise Refused(f"endpoint {endpoint}: there is none in {session.region_name}") from None
+            raise NonRetryableError(f"endpoint {endpoint}: there is none in {session.region_name}") from None
         raise
     if not found.get("ProductionVariants"):
-        raise Refused(f"endpoint {endpoint} is {found['EndpointStatus']} and has no variants yet")
+        raise NonRetryableError(f"endpoint {endpoint} is {found['EndpointStatus']} and has no variants yet")
     config = sagemaker.describe_endpoint_config(EndpointConfigName=found["EndpointConfigName"])
     models = {variant["VariantName"]: variant["ModelName"] for variant in config["ProductionVariants"]}
     weights = {variant["VariantName"]: variant["CurrentWeight"] for variant in found["ProductionVariants"]}
@@ -153,9 +154,9 @@ def main(argv: Sequence[str]) -> int:
     start = end - timedelta(hours=args.hours)
     try:
         traffic, changed = read(Session(region_name=args.region), args.endpoint, start, end)
-    except Refused as refused:
+    except NonRetryableError as refused:
         print(f"variants: {refused}", file=sys.stderr)
-        return EXIT_REFUSED
+        return EXIT_NON_RETRYABLE
     except (BotoCoreError, ClientError) as error:
         print(f"variants: AWS: {error}", file=sys.stderr)
         return EXIT_FAILED

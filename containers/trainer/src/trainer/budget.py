@@ -8,9 +8,9 @@ import sys
 import time
 from collections.abc import Callable
 
-from mlplatform import storage
-from mlplatform.results import TrainResult, TrialResult
+from mlplatform.documents.results import TrainResult, TrialResult
 from mlplatform.steps import RESULT
+from mlplatform.storage import join, list_objects, read_document, split_uri
 
 CHECK_SECONDS = 60.0
 """How often the other pods are asked while a trial trains."""
@@ -95,10 +95,10 @@ class Budget:
         if self._place is None:
             return 0.0
         folder = self._place["pods"] + "/"
-        bucket, start = storage.split_uri(folder)
+        bucket, start = split_uri(folder)
         results: set[str] = set()
         trials: dict[str, list[str]] = {}
-        for entry in storage.list_objects(folder):
+        for entry in list_objects(folder):
             found = _DOCUMENT.fullmatch(str(entry["Key"]).removeprefix(start))
             if found is None or found["pod"] == self._place["pod"]:
                 continue
@@ -107,8 +107,8 @@ class Budget:
             else:
                 trials.setdefault(found["pod"], []).append(f"s3://{bucket}/{entry['Key']}")
         for pod in results - self._finished.keys():
-            result = storage.read_document(storage.join(folder, pod, RESULT), TrainResult)
+            result = read_document(join(folder, pod, RESULT), TrainResult)
             self._finished[pod] = sum(trial.gpu_seconds for trial in result.trials)
         running = (uri for pod, uris in trials.items() if pod not in results for uri in uris)
-        documents = (storage.read_document(uri, TrialResult) for uri in running)
+        documents = (read_document(uri, TrialResult) for uri in running)
         return sum(self._finished.values()) + sum(document.gpu_seconds for document in documents)

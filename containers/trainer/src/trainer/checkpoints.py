@@ -21,8 +21,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
-from mlplatform import storage
-from mlplatform.config import Strict
+from mlplatform.config.base import Strict
+from mlplatform.errors import StorageError
+from mlplatform.storage import (
+    client,
+    download,
+    join,
+    list_objects,
+    split_uri,
+    try_read_document,
+    upload,
+    write_document,
+)
 
 POINTER = "latest.json"
 KEPT = 2
@@ -71,9 +81,9 @@ class Checkpoints:
                 tar.add(files, arcname=".")
             shutil.rmtree(files)
             saved = f"{step:08d}-{self.fingerprint}-{_digest(archive)}.tar"
-            storage.upload(archive, self._uri(saved))
+            upload(archive, self._uri(saved))
         kept = [saved, *(name for name in self._known() if name != saved)][:KEPT]
-        storage.write_document(self._uri(POINTER), Pointer(names=kept))
+        write_document(self._uri(POINTER), Pointer(names=kept))
         for name in self._stored():
             if name not in kept:
                 self._delete(name)
@@ -111,7 +121,7 @@ class Checkpoints:
         from botocore.exceptions import ClientError
 
         try:
-            storage.download(self._uri(name), archive)
+            download(self._uri(name), archive)
         except ClientError as error:
             if error.response["Error"]["Code"] in ("404", "NoSuchKey"):
                 return "no such object"
@@ -121,23 +131,23 @@ class Checkpoints:
     def _known(self) -> list[str]:
         """Names of states, newest first: those the pointer names, and without one those that are there."""
         try:
-            pointer = storage.try_read_document(self._uri(POINTER), Pointer)
-        except storage.StorageError as error:
+            pointer = try_read_document(self._uri(POINTER), Pointer)
+        except StorageError as error:
             log.warning("%s; the states that are there are taken as they are", error)
             pointer = None
         return pointer.names if pointer else sorted(self._stored(), reverse=True)
 
     def _stored(self) -> list[str]:
-        objects = storage.list_objects(self._uri("") + "/")
+        objects = list_objects(self._uri("") + "/")
         names = (str(entry["Key"]).rsplit("/", 1)[-1] for entry in objects)
         return [name for name in names if _NAME.fullmatch(name)]
 
     def _delete(self, name: str) -> None:
-        bucket, key = storage.split_uri(self._uri(name))
-        storage.client().delete_object(Bucket=bucket, Key=key)
+        bucket, key = split_uri(self._uri(name))
+        client().delete_object(Bucket=bucket, Key=key)
 
     def _uri(self, name: str) -> str:
-        return storage.join(self.prefix, name) if name else self.prefix
+        return join(self.prefix, name) if name else self.prefix
 
 
 def _digest(path: Path) -> str:

@@ -11,11 +11,12 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from mlplatform import storage
-from mlplatform.config import Scalar
-from mlplatform.profile import DataProfile
-from mlplatform.results import PrepareResult, Split
-from mlplatform.steps import RESULT, Refused
+from mlplatform.config.base import Scalar
+from mlplatform.documents.profiles import DataProfile
+from mlplatform.documents.results import PrepareResult, Split
+from mlplatform.errors import NonRetryableError, StorageError
+from mlplatform.steps import RESULT
+from mlplatform.storage import download, join, read_document
 from trainer import sql
 
 Columns = dict[str, NDArray[Any]]
@@ -45,24 +46,24 @@ def read_prepared(prefix: str) -> PrepareResult:
     """Read the result of step prepare.
 
     Raises:
-        Refused: it is not there.
+        NonRetryableError: it is not there.
     """
     try:
-        return storage.read_document(storage.join(prefix, RESULT), PrepareResult)
-    except storage.StorageError as error:
-        raise Refused(f"{error} (--input must be the output of step prepare)", kind="bad-config") from None
+        return read_document(join(prefix, RESULT), PrepareResult)
+    except StorageError as error:
+        raise NonRetryableError(f"{error} (--input must be the output of step prepare)", kind="bad-config") from None
 
 
 def read_profile(prepared: PrepareResult) -> DataProfile:
     """Read what the train split looks like.
 
     Raises:
-        Refused: it is not there, or is of another version.
+        NonRetryableError: it is not there, or is of another version.
     """
     try:
-        return storage.read_document(prepared.profile_uri, DataProfile)
-    except storage.StorageError as error:
-        raise Refused(f"{error}; prepare the data again", kind="bad-config") from None
+        return read_document(prepared.profile_uri, DataProfile)
+    except StorageError as error:
+        raise NonRetryableError(f"{error}; prepare the data again", kind="bad-config") from None
 
 
 def fetch(split: Split, folder: Path) -> list[Path]:
@@ -71,7 +72,7 @@ def fetch(split: Split, folder: Path) -> list[Path]:
     for index, uri in enumerate(split.uris):
         # Parts of different splits may be called the same; their folder tells them apart.
         parent, name = uri.rsplit("/", 2)[-2:]
-        paths.append(storage.download(uri, folder / f"{index:05d}-{parent}-{name}"))
+        paths.append(download(uri, folder / f"{index:05d}-{parent}-{name}"))
     return paths
 
 
@@ -86,7 +87,7 @@ def load(
             model's manifest.
 
     Raises:
-        Refused: the files have no such column, or a class that is not among `classes`.
+        NonRetryableError: the files have no such column, or a class that is not among `classes`.
     """
     import duckdb
 
@@ -107,7 +108,7 @@ def load(
             cursor = connection.execute(f"select {', '.join([*select, f'({position})::double'])} from {files}")
             *values, answers = cursor.fetchnumpy().values()
         except (duckdb.BinderException, duckdb.ConversionException) as error:
-            raise Refused(f"{paths[0].name}: {str(error).splitlines()[0]}", kind="bad-config") from None
+            raise NonRetryableError(f"{paths[0].name}: {str(error).splitlines()[0]}", kind="bad-config") from None
     columns = {name: _dense(value) for name, value in zip(kinds, values, strict=True)}
     return Dataset(columns, np.asarray(_dense(answers), dtype=np.float64))
 
@@ -119,7 +120,7 @@ def _check_classes(connection: Any, files: str, answer: str, classes: Sequence[s
     ).fetchall()
     if unknown:
         names = ", ".join(repr(row[0]) for row in unknown)
-        raise Refused(
+        raise NonRetryableError(
             f"target {answer}: has {names}, which the model does not know: its classes are "
             f"{', '.join(map(repr, classes))}; train on data that has every class",
             kind="bad-config",

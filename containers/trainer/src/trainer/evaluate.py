@@ -13,11 +13,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlplatform import storage
-from mlplatform.config import LOWER_IS_BETTER, ModelConfig, RunConfig
-from mlplatform.reports import NAME as REPORT
-from mlplatform.results import EvaluateResult, Improvement, PrepareResult, Score
-from mlplatform.steps import Refused, StepContext, StepDefinition
+from mlplatform.config.base import LOWER_IS_BETTER
+from mlplatform.config.dataset import ModelConfig
+from mlplatform.documents.evaluation import EvaluateResult, Improvement, Score
+from mlplatform.documents.results import PrepareResult
+from mlplatform.documents.run import RunConfig
+from mlplatform.errors import NonRetryableError
+from mlplatform.steps import REPORT as REPORT
+from mlplatform.steps import StepContext
+from mlplatform.storage import join, write_bytes, write_document
 from modelformat import ModelFormatError, Predictor
 from trainer import data, shutdown, tracking
 from trainer.data import Dataset, Kind
@@ -44,12 +48,14 @@ def run(context: StepContext) -> EvaluateResult:
         context: its input is the output of step prepare.
 
     Raises:
-        Refused: no candidate is configured or found, its files are not those registered, or the champion
+        NonRetryableError: no candidate is configured or found, its files are not those registered, or the champion
             does not fit the data or the task.
     """
     config = context.config
     if config.candidate is None:
-        raise Refused("candidate: not set in the configuration; register a model version first", kind="bad-config")
+        raise NonRetryableError(
+            "candidate: not set in the configuration; register a model version first", kind="bad-config"
+        )
     prepared = data.read_prepared(context.input)
     client = tracking.connect(config.tracking_uri)
     name = config.model.registered_model
@@ -75,10 +81,10 @@ def run(context: StepContext) -> EvaluateResult:
             candidate.predictions,
             config.seed,
         )
-        storage.write_document(result.examples_uri, examples)
+        write_document(result.examples_uri, examples)
         page = folder / REPORT
         page.write_text(_report(client, config, prepared, result, candidate, theirs, content, folder), "utf-8")
-        storage.write_bytes(result.report_uri, page.read_bytes(), content_type="text/html; charset=utf-8")
+        write_bytes(result.report_uri, page.read_bytes(), content_type="text/html; charset=utf-8")
         artifacts.log_report(client, contender.run_id, page)
     return result.model_copy(update={"finished_at": datetime.now(UTC)})
 
@@ -98,13 +104,13 @@ def _judge_candidate(config: RunConfig, version: RegisteredVersion, test: Sequen
     assert candidate is not None
     predictor = _load(config.tracking_uri, version, folder)
     if predictor.digest != candidate.model_digest:
-        raise Refused(
+        raise NonRetryableError(
             f"{version.name} version {version.version}: its files have digest {predictor.digest}, registered was "
             f"{candidate.model_digest}; it was changed after training, train again",
             kind="bad-config",
         )
     if predictor.manifest.task != model.task:
-        raise Refused(
+        raise NonRetryableError(
             f"{version.name} version {version.version} was trained for a {predictor.manifest.task} task, configured is "
             f"{model.task}; train again",
             kind="bad-config",
@@ -123,8 +129,8 @@ def _judge_champion(
     _check_same_task(who, predictor, candidate.predictor, config.model)
     try:
         dataset = data.load(test, _kinds(predictor), config.model.target, predictor.manifest.classes)
-    except Refused as error:
-        raise Refused(
+    except NonRetryableError as error:
+        raise NonRetryableError(
             f"{who} does not fit the data: {error}. Keep the column in the query of the configuration (it need not be "
             "a feature), or remove alias champion to start afresh",
             kind="bad-config",
@@ -136,12 +142,12 @@ def _check_same_task(who: str, champion: Predictor, candidate: Predictor, model:
     """Refuse a comparison of answers to different questions."""
     theirs, ours = champion.manifest, candidate.manifest
     if theirs.target != model.target:
-        raise Refused(
+        raise NonRetryableError(
             f"{who} predicts {theirs.target!r}, not {model.target!r}; register the new task under another name",
             kind="bad-config",
         )
     if theirs.task != model.task:
-        raise Refused(
+        raise NonRetryableError(
             f"{who} was trained for a {theirs.task} task, not a {model.task} one; register the new task under another "
             "name",
             kind="bad-config",
@@ -149,7 +155,7 @@ def _check_same_task(who: str, champion: Predictor, candidate: Predictor, model:
     if theirs.classes != ours.classes:
         gone = sorted(set(theirs.classes or []) - set(ours.classes or []))
         new = sorted(set(ours.classes or []) - set(theirs.classes or []))
-        raise Refused(
+        raise NonRetryableError(
             f"{who} tells other classes apart than the candidate: only the champion has {_names(gone)}, only the "
             f"candidate {_names(new)}. Their probabilities cannot be compared: train on data that has the same "
             "classes, register the new task under another name, or remove alias champion to start afresh",
@@ -209,8 +215,8 @@ def _result(
         test_uris=prepared.test.uris,
         test_digest=content,
         evaluation_digest="",
-        examples_uri=storage.join(context.output, "examples.json"),
-        report_uri=storage.join(context.output, REPORT),
+        examples_uri=join(context.output, "examples.json"),
+        report_uri=join(context.output, REPORT),
     )
     bound = result.digest_of(model.registered_model, config.candidate.model_digest)
     return result.model_copy(update={"evaluation_digest": bound})
@@ -257,7 +263,7 @@ def _load(tracking_uri: str, version: RegisteredVersion, folder: Path) -> Predic
     try:
         return Predictor.load(tracking.download_model(tracking_uri, version, folder), threads=threads())
     except ModelFormatError as error:
-        raise Refused(f"{version.name} version {version.version}: {error}", kind="bad-config") from None
+        raise NonRetryableError(f"{version.name} version {version.version}: {error}", kind="bad-config") from None
 
 
 def _kinds(predictor: Predictor) -> dict[str, Kind]:
@@ -271,6 +277,3 @@ def _content_digest(paths: Sequence[Path]) -> str:
         with path.open("rb") as file:
             each.append(hashlib.file_digest(file, "sha256").hexdigest())
     return hashlib.sha256("\n".join(each).encode()).hexdigest()
-
-
-STEP = StepDefinition(run=run, result=EvaluateResult)

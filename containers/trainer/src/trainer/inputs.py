@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlplatform import storage
-from mlplatform.config import InputManifest, InputObject
-from mlplatform.steps import Refused
+from mlplatform.documents.inputs import InputManifest, InputObject
+from mlplatform.errors import NonRetryableError, StorageError
 
 MANIFEST = "inputs.json"
 _MAGIC = b"PAR1"
@@ -28,15 +28,15 @@ def read_manifest(prefix: str) -> InputManifest:
     """Read ``inputs.json`` of a run.
 
     Raises:
-        Refused: it is missing, malformed or names no file.
+        NonRetryableError: it is missing, malformed or names no file.
     """
     uri = storage.join(prefix, MANIFEST)
     try:
         manifest = storage.read_document(uri, InputManifest)
-    except storage.StorageError as error:
-        raise Refused(f"{error}; --input must be the prefix of a run", kind="bad-config") from None
+    except StorageError as error:
+        raise NonRetryableError(f"{error}; --input must be the prefix of a run", kind="bad-config") from None
     if not manifest.objects:
-        raise Refused(f"{uri}: names no file, so there is nothing to work on; land the data first")
+        raise NonRetryableError(f"{uri}: names no file, so there is nothing to work on; land the data first")
     return manifest
 
 
@@ -46,7 +46,7 @@ def download(source: InputObject, folder: Path, index: int) -> LocalFile | None:
     try:
         with _there(source):
             storage.download(source.uri, path, source.version_id)
-    except Refused:
+    except NonRetryableError:
         return None
     return LocalFile(source, path)
 
@@ -55,7 +55,7 @@ def download_all(manifest: InputManifest, folder: Path) -> dict[str, list[Path]]
     """Copy all inputs into a folder and return them by table.
 
     Raises:
-        Refused: a version no longer exists.
+        NonRetryableError: a version no longer exists.
     """
     files: dict[str, list[Path]] = defaultdict(list)
     for index, source in enumerate(manifest.objects):
@@ -71,7 +71,7 @@ def download_footer(source: InputObject, folder: Path, index: int) -> Path:
     The rest is a hole and takes no space.
 
     Raises:
-        Refused: that version no longer exists, or is no Parquet file.
+        NonRetryableError: that version no longer exists, or is no Parquet file.
     """
     bucket, key = storage.split_uri(source.uri)
     version = {"VersionId": source.version_id} if source.version_id else {}
@@ -86,7 +86,9 @@ def download_footer(source: InputObject, folder: Path, index: int) -> Path:
     end = read(max(0, source.size - 8)) if source.size >= 12 else b""
     length = int.from_bytes(end[:4], "little") + 8
     if end[4:] != _MAGIC or length > source.size:
-        raise Refused(f"{source.uri}: not a readable Parquet file; write it again whole", subjects=[source.uri])
+        raise NonRetryableError(
+            f"{source.uri}: not a readable Parquet file; write it again whole", subjects=[source.uri]
+        )
     path = folder / f"{index:05d}.parquet"
     with path.open("wb") as file:
         file.write(_MAGIC)
@@ -99,7 +101,7 @@ def is_latest(source: InputObject) -> bool:
     """Tell whether the pinned version is the one that a reader without a version gets.
 
     Raises:
-        Refused: the object no longer exists.
+        NonRetryableError: the object no longer exists.
     """
     if source.version_id is None:
         return True
@@ -119,7 +121,7 @@ def copy_pinned(source: InputObject, uri: str) -> str:
     """Copy the pinned version to another address, within S3, and return it.
 
     Raises:
-        Refused: that version no longer exists.
+        NonRetryableError: that version no longer exists.
     """
     bucket, key = storage.split_uri(uri)
     origin = {"Bucket": source.bucket, "Key": source.key}
@@ -139,5 +141,5 @@ def _there(source: InputObject) -> Iterator[None]:
         yield
     except ClientError as error:
         if error.response["Error"]["Code"] in ("404", "NoSuchKey", "NoSuchVersion"):
-            raise Refused(f"{source.uri}: no longer there; land it again", subjects=[source.uri]) from None
+            raise NonRetryableError(f"{source.uri}: no longer there; land it again", subjects=[source.uri]) from None
         raise

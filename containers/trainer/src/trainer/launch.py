@@ -14,7 +14,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mlplatform.steps import EXIT_FAILED, EXIT_REFUSED, Refused
+from mlplatform.errors import NonRetryableError
+from mlplatform.steps import EXIT_FAILED, EXIT_NON_RETRYABLE
 from trainer import shutdown
 from trainer.resources import threads
 
@@ -57,13 +58,13 @@ def placement(gpus: int, environment: Mapping[str, str] = os.environ) -> Placeme
         gpus: of this pod; the same in each pod.
 
     Raises:
-        Refused: what the environment says about the pods is incomplete.
+        NonRetryableError: what the environment says about the pods is incomplete.
     """
     if "RANK" in environment:
         return None
     pods = _number(environment, "MLPLATFORM_PODS_PER_TRIAL", 1)
     if pods < 1:
-        raise Refused(f"MLPLATFORM_PODS_PER_TRIAL: must be at least 1 (got {pods})", kind="bad-config")
+        raise NonRetryableError(f"MLPLATFORM_PODS_PER_TRIAL: must be at least 1 (got {pods})", kind="bad-config")
     processes = max(1, gpus)
     if pods * processes == 1:
         return None
@@ -71,11 +72,11 @@ def placement(gpus: int, environment: Mapping[str, str] = os.environ) -> Placeme
         return Placement(1, 0, processes, None)
     pod = _number(environment, "JOB_COMPLETION_INDEX", None)
     if not 0 <= pod < pods:
-        raise Refused(f"JOB_COMPLETION_INDEX: {pod} of {pods} pods", kind="bad-config")
+        raise NonRetryableError(f"JOB_COMPLETION_INDEX: {pod} of {pods} pods", kind="bad-config")
     rendezvous = environment.get("MLPLATFORM_RENDEZVOUS", "")
     host, _, port = rendezvous.rpartition(":")
     if not host or not port.isdigit():
-        raise Refused(
+        raise NonRetryableError(
             f"MLPLATFORM_RENDEZVOUS: {pods} pods need host:port of the first to find one another (got {rendezvous!r})",
             kind="bad-config",
         )
@@ -93,7 +94,7 @@ def relaunch(gpus: int, argv: Sequence[str]) -> int | None:
         The exit code this process should end with; None where this process is to do the work itself.
 
     Raises:
-        Refused: see `placement`.
+        NonRetryableError: see `placement`.
     """
     place = placement(gpus)
     if place is None:
@@ -154,8 +155,8 @@ def exit_code(codes: Iterable[int]) -> int:
     counts more than the signal that one was ended with because of it.
     """
     failed = [code for code in codes if code]
-    if EXIT_REFUSED in failed:
-        return EXIT_REFUSED
+    if EXIT_NON_RETRYABLE in failed:
+        return EXIT_NON_RETRYABLE
     own = [code for code in failed if code > 0]
     if own:
         return own[0]
@@ -167,4 +168,4 @@ def _number(environment: Mapping[str, str], name: str, default: int | None) -> i
     try:
         return int(value)
     except ValueError:
-        raise Refused(f"{name}: must be a whole number (got {value!r})", kind="bad-config") from None
+        raise NonRetryableError(f"{name}: must be a whole number (got {value!r})", kind="bad-config") from None

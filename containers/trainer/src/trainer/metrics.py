@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlplatform.config import TaskKind
+from mlplatform.config.base import TaskKind
 
 Vector = NDArray[np.float64]
 Matrix = NDArray[np.float64]
@@ -134,7 +134,7 @@ METRICS: Mapping[TaskKind, Mapping[str, Score]] = {
     },
     "regression": {"rmse": rmse, "mae": mae, "r2": r2},
 }
-"""By task and by name, those of `mlplatform.config.METRICS`."""
+"""By task and by name, those of `mlplatform.config.base.METRICS`."""
 
 
 def score_all(kind: TaskKind, target: NDArray[Any], prediction: NDArray[Any]) -> dict[str, float | None]:

@@ -8,12 +8,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from mlplatform import storage
-from mlplatform.config import RunConfig, Watch
-from mlplatform.monitoring import judge
-from mlplatform.reports import NAME as REPORT
-from mlplatform.results import LiveQuality, MonitorResult, WatchedVersion
-from mlplatform.steps import Refused, StepContext, StepDefinition
+from mlplatform.documents.monitoring import LiveQuality, MonitorResult, WatchedVersion
+from mlplatform.documents.run import RunConfig, Watch
+from mlplatform.errors import NonRetryableError
+from mlplatform.monitoring.verdict import judge
+from mlplatform.steps import REPORT as REPORT
+from mlplatform.steps import StepContext
+from mlplatform.storage import join, write_bytes
 from trainer import shutdown, tracking
 from trainer.evaluation.bootstrap import intervals
 from trainer.metrics import score_all
@@ -39,11 +40,13 @@ def run(context: StepContext) -> MonitorResult:
         context: its input is the endpoint's captured requests and answers.
 
     Raises:
-        Refused: the configuration names no window.
+        NonRetryableError: the configuration names no window.
     """
     config, watch = context.config, context.config.monitoring
     if watch is None:
-        raise Refused("monitoring: not set in the configuration; it says which requests to look at", kind="bad-config")
+        raise NonRetryableError(
+            "monitoring: not set in the configuration; it says which requests to look at", kind="bad-config"
+        )
     client = tracking.connect(config.tracking_uri)
     cloudwatch = telemetry.client(config.region)
     with shutdown.scratch_folder() as folder:
@@ -75,7 +78,7 @@ def run(context: StepContext) -> MonitorResult:
             labels=joined.counts,
             errors=telemetry.errors(cloudwatch, watch, capture.variants(context.input)),
             verdict=judge(versions, watch.limits),
-            report_uri=storage.join(context.output, REPORT),
+            report_uri=join(context.output, REPORT),
         )
         log.info("%s: %s", result.verdict.outcome, "; ".join(result.verdict.reasons) or "nothing to say")
         _tell(client, config, watch, result, window.tallies, folder)
@@ -154,7 +157,7 @@ class _Window:
                 return None
             try:
                 known = reference.load(self._client, self._config, version, self._folder / f"version-{version}")
-            except Refused as refused:
+            except NonRetryableError as refused:
                 log.warning("version %s: %s", version, refused)
                 self.notes[version] = str(refused)
             else:
@@ -203,7 +206,7 @@ def _tell(
     from trainer.reports.monitoring import page  # Jinja2, after all that may refuse
 
     content = page(config.model, result, watch.limits, tallies)
-    storage.write_bytes(result.report_uri, content.encode(), content_type="text/html; charset=utf-8")
+    write_bytes(result.report_uri, content.encode(), content_type="text/html; charset=utf-8")
     local = folder / f"{watch.end:%Y%m%dT%H%M%SZ}.html"
     local.write_text(content, "utf-8")
     at = int(watch.end.timestamp())
@@ -214,6 +217,3 @@ def _tell(
             run_id = tallies[version].reference.run_id
             client.log_batch(run_id, metrics=[metric for metric in metrics if math.isfinite(metric.value)])
             client.log_artifact(run_id, str(local), FOLDER)
-
-
-STEP = StepDefinition(run=run, result=MonitorResult)

@@ -24,7 +24,7 @@ from typing import Any
 import yaml
 
 import modelformat
-from mlplatform.config import Scalar
+from mlplatform.config.base import Scalar
 from modelformat import CategoryFeature, Manifest
 
 DATA = "data"

@@ -7,10 +7,12 @@ import logging
 from datetime import UTC, datetime
 from typing import Literal
 
-from mlplatform import storage
-from mlplatform.config import InputManifest, Preparation
-from mlplatform.results import PrepareResult
-from mlplatform.steps import Refused, StepContext, StepDefinition
+from mlplatform.config.environment import Preparation
+from mlplatform.documents.inputs import InputManifest
+from mlplatform.documents.results import PrepareResult
+from mlplatform.errors import NonRetryableError
+from mlplatform.steps import StepContext
+from mlplatform.storage import join, upload, write_document
 from trainer import inputs, shutdown
 from trainer.preparation import outcome
 from trainer.preparation.outcome import Answers
@@ -29,7 +31,7 @@ def run(context: StepContext) -> PrepareResult:
         context: its input is the run's prefix, with ``inputs.json``.
 
     Raises:
-        Refused: the query does not run or lacks a column, a split cannot be learned from or measured on, or a
+        NonRetryableError: the query does not run or lacks a column, a split cannot be learned from or measured on, or a
             feature is the target under another name.
     """
     config = context.config
@@ -43,8 +45,8 @@ def run(context: StepContext) -> PrepareResult:
     summaries, profile = outcome.summarise(plan, answers)
     for part, summary in summaries.items():
         log.info("%s: %d rows, %s", part, summary.rows, summary.class_shares or f"mean {summary.target_mean:g}")
-    profile_uri = storage.join(context.output, "profile.json")
-    storage.write_document(profile_uri, profile)
+    profile_uri = join(context.output, "profile.json")
+    write_document(profile_uri, profile)
     return PrepareResult(
         run_key=config.run_key,
         started_at=context.started_at,
@@ -62,10 +64,10 @@ def choose_engine(preparation: Preparation, manifest: InputManifest) -> Literal[
     """Return who does the work: what is configured, or Spark where there is one and the files are large.
 
     Raises:
-        Refused: Spark is asked for, and there is none.
+        NonRetryableError: Spark is asked for, and there is none.
     """
     if preparation.engine == "spark" and preparation.spark is None and importlib.util.find_spec("pyspark") is None:
-        raise Refused(
+        raise NonRetryableError(
             "preparation.engine: is spark, but preparation.spark names no EMR Serverless application, and this image "
             "has no pyspark to do without; configure one, or choose duckdb",
             kind="bad-config",
@@ -94,10 +96,7 @@ def _by_duckdb(context: StepContext, manifest: InputManifest) -> tuple[Plan, Ans
         tables = inputs.download_all(manifest, folder)
         plan, answers = duck.prepare(context.config.model, tables, folder)
         outcome.summarise(plan, answers)  # nothing is uploaded that would be refused
-        uris = {
-            part: [storage.upload(folder / f"{part}.parquet", storage.join(context.output, f"{part}.parquet"))]
-            for part in PARTS
-        }
+        uris = {part: [upload(folder / f"{part}.parquet", join(context.output, f"{part}.parquet"))] for part in PARTS}
     return plan, answers, uris
 
 
@@ -105,6 +104,3 @@ def _by_spark(context: StepContext, manifest: InputManifest) -> tuple[Plan, Answ
     from trainer.preparation.distributed import prepare
 
     return prepare(context, manifest)
-
-
-STEP = StepDefinition(run=run, result=PrepareResult)

@@ -16,9 +16,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from mlplatform import families
-from mlplatform.config import LOWER_IS_BETTER, RunConfig, Scalar, SearchRange, SearchSpace, StudyDatabase, digest
-from mlplatform.steps import Refused, Unavailable
+from mlplatform.config import loading
+from mlplatform.config.base import LOWER_IS_BETTER, Scalar
+from mlplatform.config.environment import StudyDatabase
+from mlplatform.config.family import SearchRange, SearchSpace
+from mlplatform.documents.digests import digest
+from mlplatform.documents.run import RunConfig
+from mlplatform.errors import NonRetryableError, UnavailableError
 
 if TYPE_CHECKING:
     import optuna
@@ -40,7 +44,7 @@ def is_needed(config: RunConfig) -> bool:
 
 
 class Study:
-    """The study of a run. Errors of the database are `Unavailable`, with its address and never with a password.
+    """The study of a run. Errors of the database are `UnavailableError`, with its address and never with a password.
 
     Args:
         storage: Optuna's.
@@ -79,7 +83,7 @@ class Study:
                 not among them.
 
         Raises:
-            Unavailable: the database does not answer.
+            UnavailableError: the database does not answer.
         """
         import optuna
         from optuna.trial import TrialState
@@ -144,7 +148,7 @@ class Study:
         return {name: params[name] for name in known}, known
 
     def _space(self) -> SearchSpace:
-        return families.search_space(self.config.model, self.config.family)
+        return loading.search_space(self.config.model, self.config.family)
 
     @contextmanager
     def _database(self) -> Iterator[None]:
@@ -181,7 +185,7 @@ class StudyTrial:
                     self._reported.add(step)
                 if not self._record.should_prune():
                     return None
-        except Unavailable as error:
+        except UnavailableError as error:
             if not self._warned:
                 log.warning("%s; the trial goes on without being compared with the others", error)
                 self._warned = True
@@ -196,7 +200,7 @@ class StudyTrial:
             value: of the task's metric.
 
         Raises:
-            Unavailable: the database does not answer.
+            UnavailableError: the database does not answer.
         """
         from optuna.trial import TrialState
 
@@ -230,12 +234,12 @@ def connect(config: RunConfig) -> Study:
     """Open the study of a run, making it and its tables if need be.
 
     Raises:
-        Refused: no database is configured.
-        Unavailable: the database or its secret does not answer.
+        NonRetryableError: no database is configured.
+        UnavailableError: the database or its secret does not answer.
     """
     where = config.study_database
     if where is None:
-        raise Refused(
+        raise NonRetryableError(
             f"study_database: not set, but search.method {config.search.method}"
             f"{' with pruning' if config.search.pruning else ''} needs one; set training.study_database",
             kind="bad-config",
@@ -299,14 +303,14 @@ def _credentials(where: StudyDatabase, region: str) -> tuple[str, str]:
         secret = json.loads(answer["SecretString"])
         return str(secret["username"]), str(secret["password"])
     except (KeyError, TypeError, ValueError):  # without its words: they may quote the secret
-        raise Unavailable(
+        raise UnavailableError(
             f"secret {where.secret_id}: must be a JSON object of `username` and `password` (study_database.secret_id)"
         ) from None
 
 
 @contextmanager
 def database_errors(address: str) -> Iterator[None]:
-    """Turn errors of the database, and of what leads to it, into `Unavailable`."""
+    """Turn errors of the database, and of what leads to it, into `UnavailableError`."""
     import botocore.exceptions
     import psycopg
     import sqlalchemy.exc
@@ -318,9 +322,9 @@ def database_errors(address: str) -> Iterator[None]:
         reason: BaseException = error.__cause__ or error if isinstance(error, StorageInternalError) else error
         reason = getattr(reason, "orig", None) or reason
         first = (str(reason).strip().splitlines() or [type(reason).__name__])[0]
-        raise Unavailable(
+        raise UnavailableError(
             f"study database {address}: {first}; check that it runs and that this pod may reach it "
             "(training.study_database)"
         ) from None
     except (botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError) as error:
-        raise Unavailable(f"study database {address}: its credentials: {error}") from None
+        raise UnavailableError(f"study database {address}: its credentials: {error}") from None

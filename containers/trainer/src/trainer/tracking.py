@@ -15,10 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from mlplatform.config import RunConfig, Scalar
-from mlplatform.registry import CHAMPION, TAG_LIMIT
-from mlplatform.steps import Refused
-from mlplatform.tracking import ensure_experiment
+from mlplatform.config.base import Scalar
+from mlplatform.documents.run import RunConfig
+from mlplatform.errors import NonRetryableError
+from mlplatform.promotion.registry import CHAMPION, TAG_LIMIT
+from mlplatform.training.tracking import ensure_experiment
 from trainer import shutdown
 from trainer.session import Stopped
 
@@ -292,7 +293,7 @@ def get_version(client: Any, name: str, version: str) -> RegisteredVersion:
     """Look up a model version.
 
     Raises:
-        Refused: there is none.
+        NonRetryableError: there is none.
     """
     from mlflow.exceptions import MlflowException
 
@@ -300,7 +301,7 @@ def get_version(client: Any, name: str, version: str) -> RegisteredVersion:
         found = client.get_model_version(name, version)
     except MlflowException as error:
         if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-            raise Refused(f"registered model {name} has no version {version}", kind="bad-config") from None
+            raise NonRetryableError(f"registered model {name} has no version {version}", kind="bad-config") from None
         raise
     return RegisteredVersion(name, str(found.version), found.run_id, found.source)
 

@@ -20,10 +20,14 @@ from pathlib import Path
 from typing import Literal
 
 import modelformat
-from mlplatform import families, storage
-from mlplatform.config import ConfigError, RunConfig, Scalar, TaskKind, Trial, digest
-from mlplatform.results import Split, TrainResult, TrialResult
-from mlplatform.steps import EXIT_DONE, Refused, StepContext, StepDefinition
+from mlplatform.config.base import Scalar, TaskKind
+from mlplatform.config.family import effective_params
+from mlplatform.documents.digests import digest
+from mlplatform.documents.results import Split, TrainResult, TrialResult
+from mlplatform.documents.run import RunConfig, Trial
+from mlplatform.errors import ConfigError, NonRetryableError
+from mlplatform.steps import EXIT_DONE, StepContext
+from mlplatform.storage import client, join, split_uri, try_read_document, write_document
 from trainer import data, launch, packaging, shutdown, system_metrics, tracking
 from trainer.budget import Budget, gpus_held
 from trainer.checkpoints import Checkpoints
@@ -43,7 +47,7 @@ log = logging.getLogger(__name__)
 EXIT_STOPPED = 143
 """As the shell tells an end by SIGTERM."""
 
-_OWN_FAILURES = (Pruned, Diverged, DeviceOutOfMemory, Refused)
+_OWN_FAILURES = (Pruned, Diverged, DeviceOutOfMemory, NonRetryableError)
 """What ends a trial and leaves the others."""
 
 _RUN_STATUS: Mapping[str, Literal["FINISHED", "FAILED", "KILLED"]] = {
@@ -64,17 +68,21 @@ def run(context: StepContext) -> TrainResult:
         context: its input is the output of step prepare.
 
     Raises:
-        Refused: there is no trial, the prepared data is not there or cannot be trained on, or no trial's parameters
-            are right.
-        Unavailable: the study's database does not answer.
+        NonRetryableError: there is no trial, the prepared data is not there or cannot be trained on, or no trial's
+            parameters are right.
+        UnavailableError: the study's database does not answer.
         SystemExit: the process was told to stop, and another attempt goes on from the states that were saved; or it
             is one of several that train together, and not the one that has the result.
     """
     config = context.config
     if not config.trials:
-        raise Refused("trials: not set in the configuration; each training pod needs its own", kind="bad-config")
+        raise NonRetryableError(
+            "trials: not set in the configuration; each training pod needs its own", kind="bad-config"
+        )
     if config.family.name not in config.model.families:
-        raise Refused(f"family {config.family.name}: not configured for dataset {config.model.name}", kind="bad-config")
+        raise NonRetryableError(
+            f"family {config.family.name}: not configured for dataset {config.model.name}", kind="bad-config"
+        )
     _start_peers(config)
     with shutdown.scratch_folder() as folder:
         pod = Pod(context, folder)
@@ -123,7 +131,7 @@ class Outcome:
     """What became of a trial, and if the family or the catalogue refused it, by which words."""
 
     result: TrialResult
-    refusal: Refused | None = None
+    refusal: NonRetryableError | None = None
 
 
 @dataclass(frozen=True)
@@ -142,7 +150,7 @@ class Attempt:
 
     trial: Trial
     params: Mapping[str, Scalar]
-    refusal: Refused | None
+    refusal: NonRetryableError | None
     folder: Path
     run: TrialRun
     record: StudyTrial | None
@@ -218,7 +226,7 @@ class Pod:
         """
         ended: dict[int, Outcome] = {}
         for trial in trials:
-            earlier = storage.try_read_document(self._document(trial), TrialResult)
+            earlier = try_read_document(self._document(trial), TrialResult)
             if earlier is not None:
                 ended[trial.index] = self._take_over(trial, earlier)
         left = [trial for trial in trials if trial.index not in ended]
@@ -270,9 +278,9 @@ class Pod:
         params: Mapping[str, Scalar] = trial.params if record is None else record.params
         refusal = None
         try:
-            params = families.effective_params(f"trials.{trial.index}.params", config.family, params)
+            params = effective_params(f"trials.{trial.index}.params", config.family, params)
         except ConfigError as error:
-            refusal = Refused(str(error), kind="bad-config")
+            refusal = NonRetryableError(str(error), kind="bad-config")
         own = {"run_key": config.run_key, "trial": str(trial.index)}
         own |= {"dataset": config.model.name, "family": config.family.name}
         tags, name = {**config.lineage, **own}, f"{config.run_key}-{trial.index:03d}"
@@ -380,12 +388,14 @@ class Pod:
             fit_seconds=seconds,
             gpu_seconds=0.0 if attempt.refusal else seconds * self.clock.gpus / max(1, together),
         )
-        if not isinstance(outcome, Refused):  # what was refused is cheap to refuse again, and then says so again
-            storage.write_document(self._document(attempt.trial), result)
+        if not isinstance(
+            outcome, NonRetryableError
+        ):  # what was refused is cheap to refuse again, and then says so again
+            write_document(self._document(attempt.trial), result)
         if attempt.record is not None:
             attempt.record.finish(status, metrics.get(self.config.model.metric))
         attempt.checkpoints.remove()
-        return Outcome(result, outcome if isinstance(outcome, Refused) else None)
+        return Outcome(result, outcome if isinstance(outcome, NonRetryableError) else None)
 
     def _log_model(
         self, attempt: Attempt, fitted: Fitted, seconds: float, files: Path
@@ -415,10 +425,10 @@ class Pod:
         return Outcome(TrialResult(trial=trial.index, status="skipped", reason=reason, family=family, params=params))
 
     def _document(self, trial: Trial) -> str:
-        return storage.join(self.context.output, "trials", f"{trial.index:03d}.json")
+        return join(self.context.output, "trials", f"{trial.index:03d}.json")
 
     def _states(self, trial: Trial) -> str:
-        return storage.join(self.context.output, "checkpoints", f"{trial.index:03d}")
+        return join(self.context.output, "checkpoints", f"{trial.index:03d}")
 
 
 def save_and_score(
@@ -440,8 +450,8 @@ def content_id(split: Split) -> str:
     """Return the identity of a split's content (20 hex digits), as S3 knows it without reading it."""
     heads = []
     for uri in split.uris:
-        bucket, key = storage.split_uri(uri)
-        head = storage.client().head_object(Bucket=bucket, Key=key)
+        bucket, key = split_uri(uri)
+        head = client().head_object(Bucket=bucket, Key=key)
         heads.append((head["ETag"], head["ContentLength"]))
     return digest(heads)
 
@@ -460,6 +470,3 @@ def _write_json(path: Path, content: object) -> None:
 
 def _shown(metrics: Mapping[str, float | None]) -> str:
     return ", ".join(f"{name} {'-' if value is None else format(value, '.4f')}" for name, value in metrics.items())
-
-
-STEP = StepDefinition(run=run, result=TrainResult)

@@ -11,7 +11,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from mlplatform.config import Strict
+from mlplatform.config.base import Strict
 from trainer import shutdown
 from trainer.budget import Budget
 from trainer.checkpoints import Checkpoints

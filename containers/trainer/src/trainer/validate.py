@@ -11,12 +11,13 @@ from collections import defaultdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from mlplatform import storage
-from mlplatform.config import ModelConfig, Table
-from mlplatform.profile import DataProfile
-from mlplatform.reports import NAME as REPORT
-from mlplatform.results import FileReport, ValidateResult
-from mlplatform.steps import Refused, StepContext, StepDefinition
+from mlplatform.config.dataset import ModelConfig, Table
+from mlplatform.documents.profiles import DataProfile
+from mlplatform.documents.results import FileReport, ValidateResult
+from mlplatform.errors import NonRetryableError
+from mlplatform.steps import REPORT as REPORT
+from mlplatform.steps import StepContext
+from mlplatform.storage import join, write_bytes, write_document
 from trainer import inputs, shutdown, sql
 from trainer.inputs import LocalFile
 from trainer.validation import balance, drift, expectations, profiling
@@ -40,8 +41,8 @@ def run(context: StepContext) -> ValidateResult:
         context: its input is the run's prefix, with ``inputs.json``.
 
     Raises:
-        Refused: something is wrong that is to fail the run; the message has a line for each, the subjects are the
-            files at fault. The reports are written before.
+        NonRetryableError: something is wrong that is to fail the run; the message has a line for each, the subjects are
+            the files at fault. The reports are written before.
     """
     with shutdown.scratch_folder() as folder:
         with sql.connect(folder) as connection:
@@ -55,7 +56,7 @@ def run(context: StepContext) -> ValidateResult:
         _write(context.output, document, checked.profiles)
     if problems := document.of("fail"):
         subjects = dict.fromkeys(uri for problem in problems for uri in problem.uris)
-        raise Refused("\n".join(problem.message for problem in problems), subjects=list(subjects))
+        raise NonRetryableError("\n".join(problem.message for problem in problems), subjects=list(subjects))
     return ValidateResult(
         run_key=context.config.run_key,
         started_at=context.started_at,
@@ -63,8 +64,8 @@ def run(context: StepContext) -> ValidateResult:
         files=document.files,
         warnings=[warning.message for warning in document.of("warn")],
         drift=[warning.message for warning in document.of("warn") if warning.expectation == "drift"],
-        report_uri=storage.join(context.output, REPORT),
-        profile_uri=storage.join(context.output, PROFILE),
+        report_uri=join(context.output, REPORT),
+        profile_uri=join(context.output, PROFILE),
     )
 
 
@@ -248,11 +249,8 @@ class _Checked:
 def _write(output: str, document: ValidationDocument, profiles: dict[str, DataProfile]) -> None:
     from trainer.reports import validation  # Jinja2, after all that may refuse
 
-    storage.write_bytes(storage.join(output, PROFILE), drift.PROFILES.dump_json(profiles, indent=2),
+    write_bytes(join(output, PROFILE), drift.PROFILES.dump_json(profiles, indent=2),
                         content_type="application/json")  # fmt: skip
-    storage.write_document(storage.join(output, DOCUMENT), document)
+    write_document(join(output, DOCUMENT), document)
     page = validation.page(document, profiles)
-    storage.write_bytes(storage.join(output, REPORT), page.encode(), content_type="text/html; charset=utf-8")
-
-
-STEP = StepDefinition(run=run, result=ValidateResult)
+    write_bytes(join(output, REPORT), page.encode(), content_type="text/html; charset=utf-8")

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 import modelformat
-from mlplatform.config import METRICS, FamilySpec, Scalar, TaskKind
-from mlplatform.families import effective_params
-from mlplatform.families import load_family as load_from
-from mlplatform.profile import BINS, CategoryProfile, DataProfile, NumberProfile
+from mlplatform.config.base import METRICS, Scalar, TaskKind
+from mlplatform.config.family import FamilySpec, effective_params
+from mlplatform.config.loading import load_family as load_from
+from mlplatform.documents.profiles import BINS, CategoryProfile, DataProfile, NumberProfile
 from modelformat import Predictor
 from trainer.data import Dataset, Kind
 from trainer.families import load_family

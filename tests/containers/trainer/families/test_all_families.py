@@ -24,8 +24,8 @@ from parcel_tasks import (
 )
 
 import modelformat
-from mlplatform.config import METRICS, Scalar, TaskKind
-from mlplatform.steps import Refused
+from mlplatform.config.base import METRICS, Scalar, TaskKind
+from mlplatform.errors import NonRetryableError
 from trainer.data import Dataset
 from trainer.families import lightgbm, sklearn, xgboost
 from trainer.metrics import score_all
@@ -252,7 +252,7 @@ def test_data_that_cannot_be_trained_on_is_refused(
     changed = target(splits[where].target)
     columns = {name: values[: len(changed)] for name, values in splits[where].columns.items()}
     splits[where] = Dataset(columns, changed)
-    with pytest.raises(Refused, match=message):
+    with pytest.raises(NonRetryableError, match=message):
         fit_to(case, make_task(kind), splits["train"], splits["validation"])
 
 
@@ -277,6 +277,6 @@ def test_the_others_cope_with_the_largest_numbers(case: str, tmp_path: Path) -> 
 
 
 def test_a_positive_class_is_of_binary_tasks_only() -> None:
-    with pytest.raises(Refused, match="scale_pos_weight: a multiclass task") as caught:
+    with pytest.raises(NonRetryableError, match="scale_pos_weight: a multiclass task") as caught:
         fit("xgboost", make_task("multiclass"), scale_pos_weight=2.0)
     assert caught.value.kind == "bad-config"

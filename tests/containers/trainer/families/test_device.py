@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from parcel_tasks import CASES, digest, fit, make_task
 
-from mlplatform.config import Device
-from mlplatform.steps import Refused
+from mlplatform.config.base import Device
+from mlplatform.errors import NonRetryableError
 from trainer.families import lightgbm
 from trainer.families.device import choose_device, gpu_is_there
 
@@ -54,7 +54,7 @@ def test_what_is_computed_on(
     ("there", "message"), [(False, "no GPU for XGBoost: give step train `gpus: 1`"), (True, "it is built without")]
 )
 def test_a_gpu_that_cannot_be_used_is_refused(there: bool, message: str) -> None:
-    with pytest.raises(Refused, match=message) as caught:
+    with pytest.raises(NonRetryableError, match=message) as caught:
         choose_device("XGBoost", "cuda", lambda: "it is built without", lambda: there)
     assert caught.value.kind == "bad-config"
 
@@ -62,7 +62,7 @@ def test_a_gpu_that_cannot_be_used_is_refused(there: bool, message: str) -> None
 @pytest.mark.skipif(gpu_is_there(), reason="there is a GPU")
 @pytest.mark.parametrize("case", CASES)
 def test_a_family_refuses_cuda_without_a_gpu(case: str) -> None:
-    with pytest.raises(Refused, match=r"training\.device is cuda.*set device to auto or cpu"):
+    with pytest.raises(NonRetryableError, match=r"training\.device is cuda.*set device to auto or cpu"):
         fit(case, make_task("binary", device="cuda"))
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from parcel_tasks import TASK_KINDS, VALIDATION, Recorder, digest, fit, make_task, save
 
-from mlplatform.config import TaskKind
+from mlplatform.config.base import TaskKind
 from trainer.families.boosting import ROUNDS_PER_STEP, Progress, Rounds
 from trainer.metrics import score_all
 from trainer.session import Diverged, Pruned, Stopped

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlplatform.config import LOWER_IS_BETTER, Metric, TaskKind
-from mlplatform.results import Interval
+from mlplatform.config.base import LOWER_IS_BETTER, Metric, TaskKind
+from mlplatform.documents.evaluation import Interval
 from trainer.metrics import score_all
 
 RESAMPLES = 1000

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlplatform.results import Example, Examples
+from mlplatform.documents.evaluation import Example, Examples
 from trainer import sql
 from trainer.data import Dataset, plain
 

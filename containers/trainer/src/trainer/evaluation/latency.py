@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlplatform.results import Latency
+from mlplatform.documents.evaluation import Latency
 from modelformat import Predictor
 
 BATCH = 1000

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlplatform.config import MINIMUM_SLICE_ROWS, Metric, TaskKind
-from mlplatform.results import SliceScore
+from mlplatform.config.base import Metric, TaskKind
+from mlplatform.config.policy import MINIMUM_SLICE_ROWS
+from mlplatform.documents.evaluation import SliceScore
 from trainer.evaluation.bootstrap import deviation
 from trainer.metrics import score_all
 

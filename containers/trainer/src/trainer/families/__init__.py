@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from importlib import import_module
 
-from mlplatform.config import FamilySpec
-from mlplatform.steps import Refused
+from mlplatform.config.family import FamilySpec
+from mlplatform.errors import NonRetryableError
 from trainer.families.base import ModelFamily
 
 
@@ -13,12 +13,12 @@ def load_family(spec: FamilySpec) -> ModelFamily:
     """Import a family and its libraries; those of the others are not touched.
 
     Raises:
-        Refused: this image has no such family.
+        NonRetryableError: this image has no such family.
     """
     try:
         family: ModelFamily = import_module(spec.module).FAMILY
     except ImportError as error:
-        raise Refused(
+        raise NonRetryableError(
             f"config/families/{spec.name}.yaml: module: {error}; image {spec.image} has to bring it", kind="bad-config"
         ) from None
     return family

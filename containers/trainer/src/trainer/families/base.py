@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import modelformat
-from mlplatform.config import Device, Metric, Scalar, TaskKind
-from mlplatform.profile import CategoryProfile, DataProfile, NumberProfile
+from mlplatform.config.base import Device, Metric, Scalar, TaskKind
+from mlplatform.documents.profiles import CategoryProfile, DataProfile, NumberProfile
 from modelformat import CategoryFeature, NumberFeature
 from trainer.data import Dataset, Kind
 from trainer.session import Session

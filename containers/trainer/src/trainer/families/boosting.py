@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlplatform.steps import Refused
+from mlplatform.errors import NonRetryableError
 from trainer import metrics
 from trainer.data import Dataset
 from trainer.families.base import Task
@@ -110,23 +110,23 @@ def check_splits(task: Task, train: Dataset, validation: Dataset) -> None:
     """Refuse data that no model can be trained on, or its metric not computed.
 
     Raises:
-        Refused: a split is empty, has a target that is no number, or lacks a class.
+        NonRetryableError: a split is empty, has a target that is no number, or lacks a class.
     """
     for name, data in (("train", train), ("validation", validation)):
         if not data.rows:
-            raise Refused(f"the {name} split has no rows; see `split` in the dataset's configuration")
+            raise NonRetryableError(f"the {name} split has no rows; see `split` in the dataset's configuration")
         with np.errstate(over="ignore"):
             finite = np.isfinite(data.target.astype(np.float32))  # the libraries' own type of a target
         if not finite.all():
             row = int(np.flatnonzero(~finite)[0])
-            raise Refused(
+            raise NonRetryableError(
                 f"the {name} split, row {row}: {task.target} is {data.target[row]}, not a finite number of 32 bits"
             )
         needs_all = name == "train" or task.metric in ("roc_auc", "average_precision")
         for position, label in enumerate(task.classes or () if needs_all else ()):
             if not (data.target == position).any():
                 why = "nothing can be learned of it" if name == "train" else f"{task.metric} needs one"
-                raise Refused(f"the {name} split has no row where {task.target} is {label}: {why}")
+                raise NonRetryableError(f"the {name} split has no row where {task.target} is {label}: {why}")
 
 
 def shares(values: NDArray[Any], columns: Mapping[str, int]) -> dict[str, float]:

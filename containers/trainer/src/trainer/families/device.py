@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Literal
 
-from mlplatform.config import Device
-from mlplatform.steps import Refused
+from mlplatform.config.base import Device
+from mlplatform.errors import NonRetryableError
 
 log = logging.getLogger(__name__)
 
@@ -32,14 +32,14 @@ def choose_device(
         obstacle: why this family cannot use a GPU that is there, None if it can.
 
     Raises:
-        Refused: the run asks for a GPU, and there is none or the family cannot use it.
+        NonRetryableError: the run asks for a GPU, and there is none or the family cannot use it.
     """
     if device == "cpu":
         return "cpu"
     if not is_there():
         if device == "auto":
             return "cpu"
-        raise Refused(
+        raise NonRetryableError(
             f"training.device is cuda, and this pod has no GPU for {family}: give step train `gpus: 1`, "
             "or set device to auto or cpu",
             kind="bad-config",
@@ -50,4 +50,4 @@ def choose_device(
     if device == "auto":
         log.warning("%s computes on the CPU: %s", family, why)
         return "cpu"
-    raise Refused(f"training.device is cuda: {why}; set device to auto or cpu", kind="bad-config")
+    raise NonRetryableError(f"training.device is cuda: {why}; set device to auto or cpu", kind="bad-config")

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 import modelformat
-from mlplatform.config import Scalar, TaskKind
+from mlplatform.config.base import Scalar, TaskKind
 from trainer.data import Dataset
 from trainer.families import base
 from trainer.families.boosting import ROUNDS_PER_STEP, Rounds, check_splits, shares

@@ -19,9 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 import modelformat
-from mlplatform.config import Scalar
-from mlplatform.profile import NumberProfile
-from mlplatform.steps import Refused
+from mlplatform.config.base import Scalar
+from mlplatform.documents.profiles import NumberProfile
+from mlplatform.errors import NonRetryableError
 from modelformat import CategoryFeature
 from trainer.data import Dataset
 from trainer.families import base
@@ -109,7 +109,7 @@ class Sklearn:
         """See `base.ModelFamily`."""
         chosen = Params(**params)  # type: ignore[arg-type]  # checked by the catalogue
         if task.device == "cuda":
-            raise Refused(
+            raise NonRetryableError(
                 "training.device is cuda: scikit-learn computes on CPUs; set device to auto or cpu", kind="bad-config"
             )
         check_splits(task, train, validation)
@@ -164,7 +164,7 @@ def _fit_trees(task: base.Task, train: Dataset, validation: Dataset, params: Par
 def _encode(features: base.Features, data: Dataset) -> NDArray[np.float32]:
     encoder = modelformat.Encoder(features)
     if not encoder.width:
-        raise Refused("no feature has a value in the train split; scikit-learn needs at least one")
+        raise NonRetryableError("no feature has a value in the train split; scikit-learn needs at least one")
     return encoder.encode(data.columns)
 
 

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 import modelformat
-from mlplatform.config import Scalar, TaskKind
-from mlplatform.steps import Refused
+from mlplatform.config.base import Scalar, TaskKind
+from mlplatform.errors import NonRetryableError
 from trainer.data import Dataset
 from trainer.families import base
 from trainer.families.boosting import Rounds, check_splits, shares
@@ -91,7 +91,7 @@ class XGBoost:
         """See `base.ModelFamily`."""
         chosen = Params(**params)  # type: ignore[arg-type]  # checked by the catalogue
         if task.kind != "binary" and chosen.scale_pos_weight != 1:
-            raise Refused(
+            raise NonRetryableError(
                 f"scale_pos_weight: a {task.kind} task has no positive class; leave it at 1", kind="bad-config"
             )
         check_splits(task, train, validation)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from mlplatform import storage
+from mlplatform.storage import client, join, split_uri
 from trainer.monitoring.bodies import Malformed
 
 HOUR = timedelta(hours=1)
@@ -39,8 +39,8 @@ class Exchange:
 
 def variants(uri: str) -> list[str]:
     """Return the variants of an endpoint that have captures."""
-    bucket, prefix = storage.split_uri(uri.rstrip("/") + "/")
-    pages = storage.client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix, Delimiter="/")
+    bucket, prefix = split_uri(uri.rstrip("/") + "/")
+    pages = client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix, Delimiter="/")
     found = [item["Prefix"] for page in pages for item in page.get("CommonPrefixes", [])]
     return [name.rstrip("/").rsplit("/", 1)[-1] for name in found]
 
@@ -51,18 +51,18 @@ def exchanges(uri: str, start: datetime, end: datetime) -> Iterator[Exchange | M
     Args:
         uri: of the endpoint's captures; below are ``<variant>/yyyy/mm/dd/hh/*.jsonl``.
     """
-    bucket, _ = storage.split_uri(uri)
+    bucket, _ = split_uri(uri)
     for variant in variants(uri):
-        for key in _keys(storage.join(uri, variant), start, end):
+        for key in _keys(join(uri, variant), start, end):
             yield from _file(bucket, key, variant, start, end)
 
 
 def _keys(uri: str, start: datetime, end: datetime) -> Iterator[str]:
     """Yield a variant's files of the hours from start to end; names sort by hour, so that one listing finds them."""
-    bucket, prefix = storage.split_uri(uri + "/")
+    bucket, prefix = split_uri(uri + "/")
     # A file is filed under the hour of its first line, and may go on into the next.
     first, last = (f"{prefix}{at.astimezone(UTC):%Y/%m/%d/%H}/" for at in (start - HOUR, end))
-    pages = storage.client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix, StartAfter=first)
+    pages = client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix, StartAfter=first)
     for page in pages:
         for item in page.get("Contents", []):
             if item["Key"][: len(last)] > last:
@@ -72,7 +72,7 @@ def _keys(uri: str, start: datetime, end: datetime) -> Iterator[str]:
 
 
 def _file(bucket: str, key: str, variant: str, start: datetime, end: datetime) -> Iterator[Exchange | Malformed]:
-    body = storage.client().get_object(Bucket=bucket, Key=key)["Body"]
+    body = client().get_object(Bucket=bucket, Key=key)["Body"]
     for number, line in enumerate(body.iter_lines(chunk_size=1 << 16), 1):
         if not line.strip():
             continue

@@ -17,8 +17,8 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlplatform import storage
-from mlplatform.results import LabelCounts
+from mlplatform.documents.monitoring import LabelCounts
+from mlplatform.storage import download, list_objects, split_uri
 from modelformat import Manifest
 from trainer import sql
 from trainer.monitoring.capture import Exchange
@@ -90,12 +90,12 @@ def join(
     counts: dict[str, Any] = {"files": 0, "refused_files": []}
     with sql.connect(folder, folder / "labels.duckdb") as connection:
         connection.execute("create table landed (id varchar, row bigint, value varchar)")
-        bucket, _ = storage.split_uri(uri)
-        for index, listed in enumerate(storage.list_objects(uri.rstrip("/") + "/")):
+        bucket, _ = split_uri(uri)
+        for index, listed in enumerate(list_objects(uri.rstrip("/") + "/")):
             if listed["LastModified"] < since or not listed["Key"].endswith(".parquet"):
                 continue
             source = f"s3://{bucket}/{listed['Key']}"
-            path = storage.download(source, folder / f"{index:05d}.parquet")
+            path = download(source, folder / f"{index:05d}.parquet")
             problem = _read(connection, path, target)
             path.unlink()
             counts["files"] += 1

@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlplatform import storage
-from mlplatform.config import RunConfig
-from mlplatform.drift import Bins, CategoryBins, bins_of, comparable
-from mlplatform.profile import BINS, CategoryProfile, ColumnProfile, DataProfile, NumberProfile
-from mlplatform.results import EvaluateResult, Score
-from mlplatform.runs import RunPaths
-from mlplatform.steps import RESULT, Refused
+from mlplatform.documents.evaluation import EvaluateResult, Score
+from mlplatform.documents.paths import RunPaths
+from mlplatform.documents.profiles import BINS, CategoryProfile, ColumnProfile, DataProfile, NumberProfile
+from mlplatform.documents.run import RunConfig
+from mlplatform.errors import NonRetryableError, StorageError
+from mlplatform.monitoring.drift import Bins, CategoryBins, bins_of, comparable
+from mlplatform.steps import RESULT
+from mlplatform.storage import read_document
 from modelformat import Manifest, ModelFormatError, Predictor
 from trainer import data, tracking
 from trainer.resources import threads
@@ -49,22 +50,22 @@ def load(client: Any, config: RunConfig, version: str, folder: Path) -> Referenc
     """Read what is known of a version, and have it predict its test split again: its predictions were not kept.
 
     Raises:
-        Refused: there is no such version, or what it came from is gone.
+        NonRetryableError: there is no such version, or what it came from is gone.
     """
     registered = tracking.get_version(client, config.model.registered_model, version)
     prefix = client.get_model_version(registered.name, version).tags.get("run_prefix")
     if not prefix:
-        raise Refused(f"version {version} does not say which run made it (tag run_prefix)")
+        raise NonRetryableError(f"version {version} does not say which run made it (tag run_prefix)")
     paths = RunPaths(prefix)
     try:
-        evaluation = storage.read_document(paths.step("evaluate", RESULT), EvaluateResult)
+        evaluation = read_document(paths.step("evaluate", RESULT), EvaluateResult)
         predictor = Predictor.load(
             tracking.download_model(config.tracking_uri, registered, folder / "model"), threads=threads()
         )
-    except (storage.StorageError, ModelFormatError) as error:
-        raise Refused(str(error)) from None
+    except (StorageError, ModelFormatError) as error:
+        raise NonRetryableError(str(error)) from None
     if evaluation.candidate.model_version != version:
-        raise Refused(f"{prefix} has no evaluation of version {version}")
+        raise NonRetryableError(f"{prefix} has no evaluation of version {version}")
     prepared = data.read_prepared(paths.step("prepare"))
     profile = data.read_profile(prepared)
     manifest = predictor.manifest

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlplatform.drift import Bins, CategoryBins, NumberBins, compare
-from mlplatform.results import Drifted
+from mlplatform.documents.monitoring import Drifted
+from mlplatform.monitoring.drift import Bins, CategoryBins, NumberBins, compare
 from modelformat import CategoryFeature
 from trainer.monitoring.bodies import Columns
 from trainer.monitoring.reference import Reference, classes_of

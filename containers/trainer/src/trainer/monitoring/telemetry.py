@@ -7,8 +7,9 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-from mlplatform.config import LOWER_IS_BETTER, Watch
-from mlplatform.results import MonitorResult, VariantErrors
+from mlplatform.config.base import LOWER_IS_BETTER
+from mlplatform.documents.monitoring import MonitorResult, VariantErrors
+from mlplatform.documents.run import Watch
 
 log = logging.getLogger(__name__)
 

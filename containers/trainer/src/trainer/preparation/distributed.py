@@ -11,9 +11,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mlplatform import storage
-from mlplatform.config import InputManifest, InputObject, ModelConfig, Spark
-from mlplatform.steps import Refused, StepContext
+from mlplatform.config.dataset import ModelConfig
+from mlplatform.config.environment import Spark
+from mlplatform.documents.inputs import InputManifest, InputObject
+from mlplatform.errors import NonRetryableError
+from mlplatform.steps import StepContext
+from mlplatform.storage import client, download, join, list_objects, read_bytes, split_uri, upload, write_bytes
 from trainer import inputs, shutdown, sql
 from trainer.preparation import duck, emr, outcome
 from trainer.preparation.outcome import Answers
@@ -34,7 +37,7 @@ def prepare(context: StepContext, manifest: InputManifest) -> tuple[Plan, Answer
     The plan needs the types of the query's columns, which DuckDB tells from the files' footers alone.
 
     Raises:
-        Refused: the query is wrong or not to be translated, or a file is gone.
+        NonRetryableError: the query is wrong or not to be translated, or a file is gone.
         JobFailed: Spark did not succeed for another reason.
     """
     model = context.config.model
@@ -47,7 +50,9 @@ def prepare(context: StepContext, manifest: InputManifest) -> tuple[Plan, Answer
         else:
             report, uris = _on_emr(context, manifest, plan, kinds, application)
     if report["refused"]:
-        raise Refused(f"config/models/{model.name}.yaml: query: Spark: {report['refused']}", kind="bad-config")
+        raise NonRetryableError(
+            f"config/models/{model.name}.yaml: query: Spark: {report['refused']}", kind="bad-config"
+        )
     answers: Answers = report["answers"]
     for statement in plan.aggregates:
         outcome.check_limits(statement, answers.get(statement.name, []))
@@ -110,7 +115,7 @@ def _on_this_machine(
     """Run Spark in a child process on local copies."""
     downloaded = folder / "inputs"
     files = [
-        str(storage.download(source.uri, downloaded / f"{index:05d}.parquet", source.version_id))
+        str(download(source.uri, downloaded / f"{index:05d}.parquet", source.version_id))
         for index, source in enumerate(manifest.objects)
     ]
     job = folder / "job.json"
@@ -121,7 +126,7 @@ def _on_this_machine(
     uris: dict[str, list[str]] = {}
     for part in PARTS:
         uris[part] = [
-            storage.upload(path, storage.join(context.output, part, f"part-{index:05d}.parquet"))
+            upload(path, join(context.output, part, f"part-{index:05d}.parquet"))
             for index, path in enumerate(sorted((output / part).glob("part-*.parquet")))
         ]
     return json.loads(report.read_text(encoding="utf-8")), uris
@@ -162,38 +167,37 @@ def _on_emr(
     application: Spark,
 ) -> tuple[dict[str, Any], dict[str, list[str]]]:
     """Run Spark on EMR Serverless, on S3 itself."""
-    work = storage.join(context.output, "spark")
+    work = join(context.output, "spark")
     files = [
-        pinned(source, storage.join(work, "inputs", f"{index:05d}.parquet"))
-        for index, source in enumerate(manifest.objects)
+        pinned(source, join(work, "inputs", f"{index:05d}.parquet")) for index, source in enumerate(manifest.objects)
     ]
     job = make_job(plan, manifest.objects, files, kinds)
-    script_uri = storage.upload(SCRIPT, storage.join(work, SCRIPT.name))
-    job_uri = storage.join(work, "job.json")
-    storage.write_bytes(job_uri, json.dumps(job, indent=2).encode(), content_type="application/json")
+    script_uri = upload(SCRIPT, join(work, SCRIPT.name))
+    job_uri = join(work, "job.json")
+    write_bytes(job_uri, json.dumps(job, indent=2).encode(), content_type="application/json")
     emr.run_job(
         emr.client(context.config.region),
         application,
         name=f"prepare-{context.config.run_key}",
         script_uri=script_uri,
         arguments=[job_uri, context.output],
-        log_uri=storage.join(work, "logs") + "/",
+        log_uri=join(work, "logs") + "/",
         timeout_minutes=TIMEOUT_MINUTES,
     )
     for source, file in zip(manifest.objects, files, strict=True):
         if file == source.uri and not inputs.is_latest(source):
             raise emr.JobFailed(f"{source.uri}: landed again while Spark read it; another attempt reads a copy")
-    bucket, _ = storage.split_uri(context.output)
+    bucket, _ = split_uri(context.output)
 
     def written(folder: str) -> list[str]:
-        listed = storage.list_objects(storage.join(context.output, folder) + "/")
+        listed = list_objects(join(context.output, folder) + "/")
         return sorted(f"s3://{bucket}/{item['Key']}" for item in listed if "/part-" in item["Key"])
 
     (report,) = written("report")
-    answer = json.loads(storage.read_bytes(report))
+    answer = json.loads(read_bytes(report))
     uris = {part: written(part) for part in PARTS}
     for folder in ("prepared", "report", "spark/inputs"):
-        _delete(storage.join(context.output, folder) + "/")
+        _delete(join(context.output, folder) + "/")
     return answer, uris
 
 
@@ -204,6 +208,6 @@ def pinned(source: InputObject, copy_uri: str) -> str:
 
 def _delete(prefix: str) -> None:
     """Delete what nobody reads any more."""
-    bucket, _ = storage.split_uri(prefix)
-    for item in storage.list_objects(prefix):
-        storage.client().delete_object(Bucket=bucket, Key=item["Key"])
+    bucket, _ = split_uri(prefix)
+    for item in list_objects(prefix):
+        client().delete_object(Bucket=bucket, Key=item["Key"])

@@ -8,8 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlplatform.config import ModelConfig
-from mlplatform.steps import Refused, disk_is_full
+from mlplatform.config.dataset import ModelConfig
+from mlplatform.errors import NonRetryableError
+from mlplatform.steps import disk_is_full
 from trainer import sql
 from trainer.preparation import outcome
 from trainer.preparation.outcome import Answers, Row
@@ -41,7 +42,7 @@ def prepare(model: ModelConfig, tables: Mapping[str, Sequence[Path]], folder: Pa
         folder: also takes what does not fit in memory.
 
     Raises:
-        Refused: the query does not run, or its rows are not what the configuration says; see `outcome`.
+        NonRetryableError: the query does not run, or its rows are not what the configuration says; see `outcome`.
     """
     with sql.connect(folder, folder / "prepared.duckdb") as connection:
         plan = make_plan(model, query_types(connection, model, tables))
@@ -73,13 +74,13 @@ def query_types(
     """Make the views of tables and query, and return the types of the query's columns.
 
     Raises:
-        Refused: a table has no file, or the query is no query.
+        NonRetryableError: a table has no file, or the query is no query.
     """
     import duckdb
 
     for table in model.tables:
         if table not in tables:
-            raise Refused(f"table {table}: no file has landed, and the query needs it")
+            raise NonRetryableError(f"table {table}: no file has landed, and the query needs it")
         source = sql.files(sorted(tables[table]))
         # Spark has no nanoseconds; both engines work in microseconds.
         finer = [name for name, kind in types(connection, source).items() if kind == "TIMESTAMP_NS"]
@@ -122,7 +123,7 @@ def _ask(connection: duckdb.DuckDBPyConnection, model: ModelConfig, statement: S
     try:
         connection.execute(f"create temp table {table} as {statement.sql}")
     except duckdb.OutOfRangeException:  # of a variance
-        raise Refused(outcome.too_large("features", model)) from None
+        raise NonRetryableError(outcome.too_large("features", model)) from None
     rows = _rows(connection, f"from {table}")
     outcome.check_limits(statement, rows)
     return rows
@@ -150,7 +151,7 @@ def _explained(model: ModelConfig) -> Iterator[None]:
     try:
         yield
     except duckdb.OutOfMemoryException as error:
-        raise Refused(
+        raise NonRetryableError(
             f"config/models/{model.name}.yaml: query: needs more memory than the step has ({error}); raise "
             "steps.prepare.memory, or have Spark prepare the data (preparation.engine)",
             kind="bad-config",
@@ -168,4 +169,4 @@ def _mistake(model: ModelConfig, error: Exception) -> Exception:
     """
     if disk_is_full(error):
         return error
-    return Refused(f"config/models/{model.name}.yaml: query: {error}", kind="bad-config")
+    return NonRetryableError(f"config/models/{model.name}.yaml: query: {error}", kind="bad-config")

@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from mlplatform.config import Spark
+from mlplatform.config.environment import Spark
 from trainer import shutdown
 
 POLL_SECONDS = 15.0

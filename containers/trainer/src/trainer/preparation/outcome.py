@@ -9,10 +9,10 @@ from datetime import datetime, timedelta
 from itertools import batched
 from typing import Any
 
-from mlplatform.config import ModelConfig
-from mlplatform.profile import BINS, CategoryProfile, ColumnProfile, DataProfile, NumberProfile
-from mlplatform.results import Split
-from mlplatform.steps import Refused
+from mlplatform.config.dataset import ModelConfig
+from mlplatform.documents.profiles import BINS, CategoryProfile, ColumnProfile, DataProfile, NumberProfile
+from mlplatform.documents.results import Split
+from mlplatform.errors import NonRetryableError
 from trainer.preparation.plan import PARTS, SETS, Plan, Statement, categories, key_columns, numbers
 
 Row = Mapping[str, Any]
@@ -49,26 +49,26 @@ class Summary:
 def check_limits(statement: Statement, rows: Sequence[Row]) -> None:
     """Refuse an aggregate with more rows than anything can be made of."""
     if statement.most_rows is not None and len(rows) > statement.most_rows:
-        raise Refused(statement.otherwise, kind="bad-config")
+        raise NonRetryableError(statement.otherwise, kind="bad-config")
 
 
 def dropped(model: ModelConfig, facts: Row) -> int:
     """Return how many rows have no target or no key.
 
     Raises:
-        Refused: no row is left, or a binary target is neither 0 nor 1.
+        NonRetryableError: no row is left, or a binary target is neither 0 nor 1.
     """
     source = f"config/models/{model.name}.yaml"
     if facts["not_binary"]:
-        raise Refused(
+        raise NonRetryableError(
             f"{source}: target {model.target}: {facts['not_binary']} rows are neither 0 nor 1, as a binary task needs",
             kind="bad-config",
         )
     if not facts["rows"]:
-        raise Refused(f"{source}: query: gives no example from the files that landed")
+        raise NonRetryableError(f"{source}: query: gives no example from the files that landed")
     if not facts["valid"]:
         keys = ", ".join(key_columns(model))
-        raise Refused(
+        raise NonRetryableError(
             f"{source}: query: gives no example from the files that landed: of {facts['rows']} rows "
             f"{facts['no_target']} have no {model.target}, the others no {keys}"
         )
@@ -80,13 +80,14 @@ def summarise(plan: Plan, answers: Answers) -> tuple[dict[str, Summary], DataPro
     """Return the parts, and the profile of the train split.
 
     Raises:
-        Refused: a part has no rows, or nothing can be learned from or measured on it, or a feature is the answer.
+        NonRetryableError: a part has no rows, or nothing can be learned from or measured on it, or a feature is the
+            answer.
     """
     model = plan.model
     outcomes = {part: [row for row in answers["outcomes"] if row["part"] == part] for part in PARTS}
     for part, rows in outcomes.items():
         if not rows:
-            raise Refused(_empty(model, part))
+            raise NonRetryableError(_empty(model, part))
     _check_leaks(model, sum(row["rows"] for row in answers["outcomes"]), answers["leaks"])
     means = _target_means(answers) if model.task == "regression" else {}
     summaries = {}
@@ -133,7 +134,7 @@ def _empty(model: ModelConfig, part: str) -> str:
 def _class_shares(model: ModelConfig, part: str, rows: Sequence[Row]) -> tuple[dict[str, float], float | None]:
     total = sum(row["rows"] for row in rows)
     if len(rows) < 2:
-        raise Refused(
+        raise NonRetryableError(
             f"split {part}: all {total} rows have {model.target} = {rows[0]['class']}, so nothing can be learned or "
             "measured; land more data or correct the query"
         )
@@ -144,7 +145,7 @@ def _class_shares(model: ModelConfig, part: str, rows: Sequence[Row]) -> tuple[d
 def _check_classes(model: ModelConfig, classes: Sequence[str], outcomes: Mapping[str, Sequence[Row]]) -> None:
     for part in ("validation", "test"):
         if new := sorted({row["class"] for row in outcomes[part]} - set(classes)):
-            raise Refused(
+            raise NonRetryableError(
                 f"split {part}: {model.target} = {', '.join(map(repr, new))} is not in the train split, so no model "
                 "can know it; land more data, group rare classes in the query, or change the split"
             )
@@ -152,7 +153,7 @@ def _check_classes(model: ModelConfig, classes: Sequence[str], outcomes: Mapping
 
 def _check_varies(model: ModelConfig, part: str, row: Row) -> None:
     if row["lowest"] == row["highest"]:
-        raise Refused(
+        raise NonRetryableError(
             f"split {part}: all {row['rows']} rows have {model.target} = {row['lowest']:g}, so nothing can be learned "
             "or measured; land more data or correct the query"
         )
@@ -187,7 +188,7 @@ def _check_leaks(model: ModelConfig, total: int, rows: Sequence[Row]) -> None:
     if total < LEAK_ROWS or (model.task != "regression" and len(rows) < 2):
         return
     for name in suspects(model, rows):
-        raise Refused(
+        raise NonRetryableError(
             f"config/models/{model.name}.yaml: features.{name}: tells {model.target} on each of {total} rows, so "
             "it is the answer under another name; take it out of the features (it can stay in references)",
             kind="bad-config",
@@ -240,7 +241,7 @@ def _number(
 ) -> NumberProfile:
     there, mean, variance = _combine(chunks, number)
     if not (math.isfinite(mean) and math.isfinite(variance)):
-        raise Refused(too_large(f"features.{name}", model))
+        raise NonRetryableError(too_large(f"features.{name}", model))
     filled = [row for row in chunks if row[f"there_{number}"]]
     return NumberProfile(
         missing=rows - there,

@@ -19,9 +19,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import batched
 
-from mlplatform.config import ModelConfig, TimeSplit
-from mlplatform.profile import BINS
-from mlplatform.steps import Refused
+from mlplatform.config.dataset import ModelConfig, TimeSplit
+from mlplatform.documents.profiles import BINS
+from mlplatform.errors import NonRetryableError
 from trainer import sql
 
 PARTS = ("train", "validation", "test")
@@ -142,7 +142,7 @@ def make_plan(model: ModelConfig, types: Mapping[str, str]) -> Plan:
         types: of the query's columns, by name and in order, as DuckDB calls them.
 
     Raises:
-        Refused: a column is missing, or is of a type that cannot be what the configuration makes of it.
+        NonRetryableError: a column is missing, or is of a type that cannot be what the configuration makes of it.
     """
     _check(model, types)
     target = sql.identifier(model.target)
@@ -188,13 +188,15 @@ def _check(model: ModelConfig, types: Mapping[str, str]) -> None:
     needed = [*model.features, model.target, *key_columns(model), *model.references]
     if lacking := [column for column in dict.fromkeys(needed) if column not in types]:
         them = "it" if len(lacking) == 1 else "them"
-        raise Refused(
+        raise NonRetryableError(
             f"{source}: query: has no column {', '.join(lacking)}; select {them} or take {them} out of features, "
             "target, split and references",
             kind="bad-config",
         )
     if taken := [name for name in types if name.lower() in RESERVED]:
-        raise Refused(f"{source}: query: no column may be called {taken[0]}; give it another name", kind="bad-config")
+        raise NonRetryableError(
+            f"{source}: query: no column may be called {taken[0]}; give it another name", kind="bad-config"
+        )
     textual = {f"features.{name}": name for name in categories(model)}
     if model.split.kind != "time":
         textual.update({_key(model): name for name in key_columns(model)})
@@ -204,7 +206,7 @@ def _check(model: ModelConfig, types: Mapping[str, str]) -> None:
         kind = types[name]
         if kind in TEXTUAL or kind.startswith("ENUM") or (key.startswith("split.") and kind.startswith("TIMESTAMP")):
             continue
-        raise Refused(
+        raise NonRetryableError(
             f"{source}: {key}: column {name} of the query is {kind.lower()}, which has no one textual form; cast it to "
             "an integer or a text there",
             kind="bad-config",
@@ -212,7 +214,7 @@ def _check(model: ModelConfig, types: Mapping[str, str]) -> None:
     if isinstance(model.split, TimeSplit):
         kind = types[model.split.column]
         if not (kind.startswith("TIMESTAMP") or kind == "DATE"):
-            raise Refused(
+            raise NonRetryableError(
                 f"{source}: split.column: column {model.split.column} of the query is {kind.lower()}, not a time; cast "
                 "it to timestamp or date there",
                 kind="bad-config",

@@ -11,7 +11,7 @@ from __future__ import annotations
 from sqlglot import ErrorLevel, exp, parse
 from sqlglot.errors import SqlglotError
 
-from mlplatform.steps import Refused
+from mlplatform.errors import NonRetryableError
 
 # Functions that both engines compute alike, as sqlglot's classes call them.
 ALIKE = frozenset(
@@ -40,7 +40,7 @@ def to_spark(statement: str, source: str) -> str:
         source: where it comes from, for the message.
 
     Raises:
-        Refused: it has what Spark lacks, or does in another way.
+        NonRetryableError: it has what Spark lacks, or does in another way.
     """
     return _translate(statement, source, trusted=False)
 
@@ -89,8 +89,8 @@ def _check(node: exp.Expr, source: str) -> None:
         raise _refused(source, f"function {node.sql_name().lower()}", "use others")
 
 
-def _refused(source: str, what: str, instead: str) -> Refused:
-    return Refused(
+def _refused(source: str, what: str, instead: str) -> NonRetryableError:
+    return NonRetryableError(
         f"{source}: {what} is not known to mean the same in DuckDB and Spark; {instead}, or have DuckDB prepare the "
         "data (preparation.engine: duckdb)",
         kind="bad-config",

@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlplatform.config import LOWER_IS_BETTER, RunConfig
-from mlplatform.results import EvaluateResult, Improvement, PrepareResult, Score, SliceScore, Split
+from mlplatform.config.base import LOWER_IS_BETTER
+from mlplatform.documents.evaluation import EvaluateResult, Improvement, Score, SliceScore
+from mlplatform.documents.results import PrepareResult, Split
+from mlplatform.documents.run import RunConfig
 from trainer.evaluation import curves
 from trainer.evaluation.calibration import reliability
 from trainer.metrics import roc_auc

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mlplatform.config import ModelConfig, Monitoring
-from mlplatform.results import Drifted, MonitorResult, WatchedVersion
+from mlplatform.config.dataset import ModelConfig
+from mlplatform.config.environment import Monitoring
+from mlplatform.documents.monitoring import Drifted, MonitorResult, WatchedVersion
 from trainer import reports
 from trainer.monitoring.tally import Tally
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mlplatform.drift import bins_of
-from mlplatform.profile import CategoryProfile, ColumnProfile, DataProfile, NumberProfile
+from mlplatform.documents.profiles import CategoryProfile, ColumnProfile, DataProfile, NumberProfile
+from mlplatform.monitoring.drift import bins_of
 from trainer import reports
 from trainer.validation.document import ColumnDrift, ColumnFacts, Finding, TableFacts, ValidationDocument
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlplatform.config import ModelConfig
+from mlplatform.config.dataset import ModelConfig
 from trainer import sql
 from trainer.validation.document import Balance, ClassCount, Finding
 

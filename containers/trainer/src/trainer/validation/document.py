@@ -7,8 +7,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from mlplatform.config import Severity, Strict
-from mlplatform.results import FileReport
+from mlplatform.config.base import Severity, Strict
+from mlplatform.documents.results import FileReport
 
 Expectation = Literal[
     "landed",

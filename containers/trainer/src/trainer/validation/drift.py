@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING
 
 from pydantic import TypeAdapter, ValidationError
 
-from mlplatform import storage
-from mlplatform.config import Drift, RunConfig, Table
-from mlplatform.drift import CategoryBins, bins_of, comparable, compare
-from mlplatform.profile import DataProfile
-from mlplatform.results import ValidateResult
-from mlplatform.runs import RunPaths
+from mlplatform.config.dataset import Drift, Table
+from mlplatform.documents.paths import RunPaths
+from mlplatform.documents.profiles import DataProfile
+from mlplatform.documents.results import ValidateResult
+from mlplatform.documents.run import RunConfig
+from mlplatform.errors import StorageError
+from mlplatform.monitoring.drift import CategoryBins, bins_of, comparable, compare
 from mlplatform.steps import RESULT
+from mlplatform.storage import read_bytes, read_document
 from trainer import tracking
 from trainer.validation.document import ColumnDrift, DriftReport, Finding, TableDrift
 from trainer.validation.profiling import count_in_bins
@@ -80,9 +82,9 @@ def find_reference(config: RunConfig) -> Reference:
         return Reference(champion.version, None, f"{who} does not say which run made it (tag {RUN_PREFIX})")
     try:
         uri = RunPaths(prefix).step("validate", RESULT)
-        result = storage.read_document(uri, ValidateResult)
-        profiles = PROFILES.validate_json(storage.read_bytes(result.profile_uri))
-    except (storage.StorageError, ValidationError, ValueError) as error:
+        result = read_document(uri, ValidateResult)
+        profiles = PROFILES.validate_json(read_bytes(result.profile_uri))
+    except (StorageError, ValidationError, ValueError) as error:
         reason = str(error).splitlines()[0]
         return Reference(champion.version, None, f"the profile of {who}'s training data cannot be read ({reason})")
     return Reference(champion.version, profiles)

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlplatform.config import Column, ColumnType, Severity, Table
-from mlplatform.steps import Refused
+from mlplatform.config.base import Severity
+from mlplatform.config.dataset import Column, ColumnType, Table
+from mlplatform.errors import NonRetryableError
 from trainer import sql
 from trainer.validation.document import Expectation, Finding
 
@@ -77,7 +78,7 @@ def check_file(connection: duckdb.DuckDBPyConnection, path: Path, uri: str, name
         name: of the table.
 
     Raises:
-        Refused: a `required_when` or a `pattern` of the configuration is not what it should be.
+        NonRetryableError: a `required_when` or a `pattern` of the configuration is not what it should be.
     """
     import duckdb
 
@@ -124,12 +125,14 @@ def check_file(connection: duckdb.DuckDBPyConnection, path: Path, uri: str, name
     except (duckdb.BinderException, duckdb.ParserException) as error:
         if check.sound:
             conditional = " or ".join(column for column, wanted in usable.items() if wanted.required_when)
-            raise Refused(f"required_when of column {conditional}: {_reason(error, path)}", kind="bad-config") from None
+            raise NonRetryableError(
+                f"required_when of column {conditional}: {_reason(error, path)}", kind="bad-config"
+            ) from None
         return check  # the condition needs a column that is reported as missing already
     except duckdb.InvalidInputException as error:
         patterns = {column: wanted.pattern for column, wanted in usable.items() if wanted.pattern is not None}
         if broken := _broken_pattern(connection, patterns):
-            raise Refused(f"pattern of column {broken}: {_reason(error, path)}", kind="bad-config") from None
+            raise NonRetryableError(f"pattern of column {broken}: {_reason(error, path)}", kind="bad-config") from None
         unreadable(error)
         return check
     except duckdb.Error as error:

@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlplatform.config import Table
-from mlplatform.drift import Bins, NumberBins
-from mlplatform.profile import BINS, CategoryProfile, ColumnProfile, DataProfile, NumberProfile
+from mlplatform.config.dataset import Table
+from mlplatform.documents.profiles import BINS, CategoryProfile, ColumnProfile, DataProfile, NumberProfile
+from mlplatform.monitoring.drift import Bins, NumberBins
 from trainer import sql
 from trainer.validation.document import ColumnFacts, TableFacts
 

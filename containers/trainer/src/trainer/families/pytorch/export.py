@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlplatform.config import TaskKind
+from mlplatform.config.base import TaskKind
 from trainer.families.pytorch.network import EPSILON, LIMIT, Shape
 
 if TYPE_CHECKING:

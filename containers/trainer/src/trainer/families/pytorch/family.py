@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 
 import modelformat
-from mlplatform.config import Scalar
-from mlplatform.steps import Refused
+from mlplatform.config.base import Scalar
+from mlplatform.errors import NonRetryableError
 from modelformat import CategoryFeature
 from trainer.data import Dataset
 from trainer.families import base
@@ -97,7 +97,7 @@ class Pytorch:
             shapes.append(_shape(task, inputs, chosen))
             try:
                 _check(chosen, shapes[-1], device, peers)
-            except Refused as refused:
+            except NonRetryableError as refused:
                 runs.append(refused)
                 continue
             runs.append(_begin(task, train, chosen, session, shapes[-1], features, peers))
@@ -161,19 +161,19 @@ def _shape(task: base.Task, inputs: Inputs, params: Params) -> Shape:
 
 def _check(params: Params, shape: Shape, device: torch.device, peers: Peers) -> None:
     if shape.layout.size > LARGEST_NETWORK:
-        raise Refused(
+        raise NonRetryableError(
             f"layers {params.layers}, width {params.width}: a network of {shape.layout.size:,} weights; a model file "
             f"holds {LARGEST_NETWORK:,}",
             kind="bad-config",
         )
     if params.batch_size < peers.size:
-        raise Refused(
+        raise NonRetryableError(
             f"batch_size {params.batch_size}: each of the {peers.size} processes needs a row of every batch",
             kind="bad-config",
         )
     if params.precision == "bf16" and device.type == "cuda" and not _computes_in_bf16(device):
         name = torch.cuda.get_device_name(device)
-        raise Refused(f"precision bf16: {name} does not compute in it; use auto or fp32", kind="bad-config")
+        raise NonRetryableError(f"precision bf16: {name} does not compute in it; use auto or fp32", kind="bad-config")
 
 
 def _computes_in_bf16(device: torch.device) -> bool:

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mlplatform.config import TaskKind
+from mlplatform.config.base import TaskKind
 
 EPSILON = 1e-5
 """Of the layer norm, in training and in the exported graph."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
-from mlplatform.config import Scalar
+from mlplatform.config.base import Scalar
 
 
 @dataclass(frozen=True)

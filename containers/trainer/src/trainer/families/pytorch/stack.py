@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mlplatform.config import TaskKind
+from mlplatform.config.base import TaskKind
 from trainer.families.pytorch import network
 from trainer.families.pytorch.feed import Feed, Rows
 from trainer.families.pytorch.network import Network, Shape

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mlplatform.config import LOWER_IS_BETTER
+from mlplatform.config.base import LOWER_IS_BETTER
 from trainer import metrics
 from trainer.families.base import Task
 from trainer.families.pytorch.feed import Feed

@@ -1,0 +1,1 @@
+"""What people write: the schemas of configuration files, strict, and their loading."""

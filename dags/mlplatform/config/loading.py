@@ -1,0 +1,213 @@
+"""Reads and checks the configuration files of the bundle.
+
+Three sources make the settings of an environment, later ones winning key by key:
+
+1. ``config/base.yaml``: what all environments share;
+2. ``config/<environment>.yaml``: what differs by choice (sizes, schedules, thresholds);
+3. ``platform.json``: what differs by fact (names, ARNs, addresses), written by whatever made the
+   platform (Terraform in the cloud, the local platform on one machine).
+
+``config/models`` has a file for each dataset, ``config/families`` one for each model family.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from mlplatform.config.base import Strict
+from mlplatform.config.dataset import ModelConfig
+from mlplatform.config.environment import Settings
+from mlplatform.config.family import FamilySpec, SearchSpace, check_space, check_value, effective_params
+from mlplatform.errors import ConfigError
+
+# The folder that holds ``config/`` and ``platform.json``: in Airflow, the DAG bundle itself.
+BUNDLE = Path(__file__).parents[2]
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: expected keys and values at the top level")
+    return content
+
+
+def merge(base: Mapping[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]:
+    """Overlay mappings key by key; anything that is not a mapping replaces what was there."""
+    merged = dict(base)
+    for key, value in overlay.items():
+        below = merged.get(key)
+        both = isinstance(below, Mapping) and isinstance(value, Mapping)
+        merged[key] = merge(below, value) if both else value  # type: ignore[arg-type]
+    return merged
+
+
+def explain(source: str, error: ValidationError, content: Any = None) -> ConfigError:
+    """One line per key that is wrong: file, key, what is wrong.
+
+    Args:
+        source: what the file is called in a message.
+        content: what was refused; with it, a key is named as it is written there.
+    """
+    mistakes: dict[str, list[str]] = {}
+    got: dict[str, str] = {}
+    for problem in error.errors():
+        key = ".".join(_written(problem["loc"], content, missing=problem["type"] == "missing"))
+        mistakes.setdefault(key, []).append(re.sub(r"^Value error, ", "", problem["msg"]))
+        structured = isinstance(problem["input"], dict | list) or not key
+        got[key] = "" if structured else f" (got {problem['input']!r})"
+    return ConfigError(
+        "\n".join(
+            f"{source}: {key + ': ' if key else ''}{' or '.join(dict.fromkeys(messages))}{got[key]}"
+            for key, messages in mistakes.items()
+        )
+    )
+
+
+def _written(location: tuple[int | str, ...], content: Any, *, missing: bool) -> list[str]:
+    """Return a key's path without the names of alternatives that pydantic puts between."""
+    path, here = [], content
+    for position, part in enumerate(location):
+        if isinstance(here, Mapping) and part in here:
+            here = here[str(part)]
+        elif isinstance(here, list) and isinstance(part, int) and part < len(here):
+            here = here[part]
+        elif content is not None and not (missing and position == len(location) - 1):
+            continue
+        path.append(str(part))
+    return path
+
+
+def load_settings(bundle: Path = BUNDLE) -> Settings:
+    """Load the settings of the environment named in ``platform.json``.
+
+    Raises:
+        ConfigError: a file is missing, unreadable or refused by the schema.
+    """
+    platform_file = bundle / "platform.json"
+    try:
+        platform = json.loads(platform_file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(
+            f"{platform_file}: no such file; it is written by Terraform (`make apply`) or by `make local-up`"
+        ) from None
+    except json.JSONDecodeError as error:
+        raise ConfigError(f"{platform_file}: not valid JSON: {error}") from None
+    environment = platform.get("environment")
+    overlay = bundle / "config" / f"{environment}.yaml"
+    content = merge(merge(_read_yaml(bundle / "config" / "base.yaml"), _read_yaml(overlay)), platform)
+    try:
+        return Settings.model_validate(content)
+    except ValidationError as error:
+        raise explain(f"config/base.yaml + config/{environment}.yaml + platform.json", error, content) from None
+
+
+def model_names(bundle: Path = BUNDLE) -> list[str]:
+    """Names of the configured datasets, sorted."""
+    return sorted(path.stem for path in (bundle / "config" / "models").glob("*.yaml"))
+
+
+def load_model(name: str, bundle: Path = BUNDLE) -> ModelConfig:
+    """Load ``config/models/<name>.yaml``.
+
+    Raises:
+        ConfigError: there is no such dataset, or its file is refused by the schema.
+    """
+    if name not in model_names(bundle):
+        raise ConfigError(f"dataset {name!r} is not configured: config/models has {', '.join(model_names(bundle))}")
+    source = f"config/models/{name}.yaml"
+    model = read_document(bundle / source, source, ModelConfig)
+    if model.name != name:
+        raise ConfigError(f"{source}: name: must be {name!r} as the file's (got {model.name!r})")
+    if model.task != "binary" and "calibration" in model.policy.model_fields_set and model.policy.calibration:
+        raise ConfigError(f"{source}: policy.calibration: only a binary task has a calibration error")
+    check_model(model, bundle)
+    return model
+
+
+def read_document[Document: Strict](path: Path, source: str, schema: type[Document]) -> Document:
+    """Read a YAML file by a schema.
+
+    Args:
+        source: what the file is called in a message.
+
+    Raises:
+        ConfigError: the file is missing, unreadable or refused by the schema.
+    """
+    content = _read_yaml(path)
+    try:
+        return schema.model_validate(content)
+    except ValidationError as error:
+        raise explain(source, error, content) from None
+
+
+def family_names(bundle: Path = BUNDLE) -> list[str]:
+    """Names of the families in the catalogue, sorted."""
+    return sorted(path.stem for path in (bundle / "config" / "families").glob("*.yaml"))
+
+
+def load_family(name: str, bundle: Path = BUNDLE) -> FamilySpec:
+    """Load ``config/families/<name>.yaml``.
+
+    Raises:
+        ConfigError: there is no such family, or its file is refused.
+    """
+    names = family_names(bundle)
+    if name not in names:
+        raise ConfigError(f"family {name!r} is not in config/families: choose from {', '.join(names)}")
+    source = f"config/families/{name}.yaml"
+    spec = read_document(bundle / source, source, FamilySpec)
+    if spec.name != name:
+        raise ConfigError(f"{source}: name: must be {name!r} as the file's (got {spec.name!r})")
+    for key, parameter in spec.parameters.items():
+        check_value(f"{source}: parameters.{key}.default", parameter, parameter.default)
+    check_space(f"{source}: search", spec, spec.search)
+    return spec
+
+
+def check_model(model: ModelConfig, bundle: Path = BUNDLE) -> None:
+    """Check a dataset's families against the catalogue.
+
+    Raises:
+        ConfigError: a family is unknown or cannot do the task, or a parameter or a search space is wrong.
+    """
+    source = f"config/models/{model.name}.yaml"
+    for name, chosen in model.families.items():
+        key = f"{source}: families.{name}"
+        if name not in family_names(bundle):
+            raise ConfigError(
+                f"{key}: no such family in config/families: choose from {', '.join(family_names(bundle))}"
+            )
+        spec = load_family(name, bundle)
+        if model.task not in spec.tasks:
+            raise ConfigError(f"{key}: does {', '.join(spec.tasks)} tasks, not {model.task}")
+        effective_params(f"{key}.params", spec, chosen.params)
+        check_space(f"{key}.search", spec, chosen.search or {})
+        if twice := sorted(set(chosen.params) & set(chosen.search or {})):
+            raise ConfigError(f"{key}: {twice[0]} is fixed in params and searched in search; keep one")
+
+
+def search_space(model: ModelConfig, spec: FamilySpec) -> SearchSpace:
+    """Return what a dataset's trials are drawn from: its own search space, else the family's less what is fixed."""
+    chosen = model.families[spec.name]
+    if chosen.search is not None:
+        return chosen.search
+    return {name: space for name, space in spec.search.items() if name not in chosen.params}
+
+
+def search_source(model: ModelConfig, spec: FamilySpec) -> str:
+    """Return where `search_space` has a dataset's space from, for messages."""
+    if model.families[spec.name].search is not None:
+        return f"config/models/{model.name}.yaml: families.{spec.name}.search"
+    return f"config/families/{spec.name}.yaml: search"

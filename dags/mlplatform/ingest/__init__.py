@@ -1,0 +1,1 @@
+"""Files on their way in, and the claim of a run to them."""

@@ -1,0 +1,1 @@
+"""The platform in Airflow: operators, sensors, callbacks, assets and task groups."""

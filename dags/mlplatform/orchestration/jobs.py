@@ -1,0 +1,268 @@
+"""Training over several pods as an indexed Job on Kubernetes.
+
+All pods of a trial run the same command. They find one another by the name of the first, which the headless Service
+`SERVICE` gives it, and tell by ``JOB_COMPLETION_INDEX`` which of them they are; see `trainer.launch`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from airflow.providers.cncf.kubernetes.operators.job import KubernetesJobOperator
+from airflow.sdk import Context
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
+from kubernetes.client import models as k8s
+from kubernetes.client.exceptions import ApiException
+from urllib3.exceptions import HTTPError
+
+from mlplatform.config.environment import Settings
+from mlplatform.orchestration.pod_options import step_options
+from mlplatform.orchestration.pod_status import exit_code, explain, terminated
+from mlplatform.orchestration.pods import StepOperator, StepPodOperator
+from mlplatform.steps import EXIT_NON_RETRYABLE
+
+SERVICE = "distributed-training"
+"""The headless Service of config/kubernetes that gives the pods their names."""
+FIRST_PORT = 29500
+"""Of the rendezvous of map index 0; each further one has the next, as on one machine all would share it."""
+_INDEX = "batch.kubernetes.io/job-completion-index"
+# How long Kubernetes may take for what it does by itself: make a job's pods, see that all have ended, delete them.
+_PATIENCE_SECONDS = 60.0
+
+
+class StepJobOperator(StepOperator, KubernetesJobOperator):
+    """A KubernetesJobOperator for a step of several pods, of which the first leads and writes the result.
+
+    It tells ends as `StepPodOperator` does. The job fails as soon as one of its pods does; another try is Airflow's,
+    and goes on from the step's checkpoint. What an earlier try left is deleted first, so that no two train the same.
+
+    While it is deferred, the provider's trigger for pods watches the first pod: the one for jobs (as of 10.25) takes
+    no kubeconfig but the default one, sets no limit to starting, and leaves the job running when the task is cleared
+    or marked. Deleting the first pod ends the job.
+
+    Args:
+        pods_per_trial: how many.
+        startup_seconds: how long the pods may take until they run; not part of the step's own time.
+    """
+
+    template_fields = (*KubernetesJobOperator.template_fields, "gpu")
+    name: str | None
+    pods: Sequence[k8s.V1Pod] = ()
+
+    def __init__(
+        self, *, pods_per_trial: int, startup_seconds: float = 0, attended_seconds: float = 0, **kwargs: Any
+    ) -> None:
+        super().__init__(
+            completion_mode="Indexed",
+            completions=pods_per_trial,
+            parallelism=pods_per_trial,
+            backoff_limit=0,
+            wait_until_job_complete=True,
+            **kwargs,
+        )
+        self.pods_per_trial = pods_per_trial
+        self.startup_seconds = startup_seconds
+        self.attended_seconds = attended_seconds
+
+    @property
+    def pod(self) -> k8s.V1Pod | None:
+        """The first pod, which the trigger watches."""
+        return self.pods[0] if self.pods else None
+
+    @pod.setter
+    def pod(self, pod: k8s.V1Pod | None) -> None:
+        self.pods = [] if pod is None else [pod]
+
+    def execute(self, context: Context) -> Any:
+        """Start the job and hand over to the triggerer, unless the step's result is already there."""
+        if self.is_done(context):
+            return
+        self._clear_away(context)
+        self.name = self._set_name(self.name)
+        self.job_request_obj = self.build_job_request_obj(context)
+        self.job = self.create_job(self.job_request_obj)  # must set `self.job` for `on_kill`
+        name = self.job.metadata.name
+        context["ti"].xcom_push(key="job_name", value=name)
+        try:
+            self.pod = self._first_pod(name)
+        except BaseException:
+            self._delete(name)
+            raise
+        self._attend(name)
+        self.trigger_kwargs = {"job": name, "deferred": 1}
+        self.invoke_defer_method(context=context)
+
+    def trigger_reentry(self, context: Context, event: dict[str, Any]) -> Any:
+        """Deal with the end of the first pod, or with what became of watching it."""
+        name = event["job"]
+        self.job = k8s.V1Job(metadata=k8s.V1ObjectMeta(name=name, namespace=self.namespace))
+        job = self._ended(name, 0 if event["status"] in ("timeout", "error") else None)
+        pods = self._pods_of(name)
+        running = job is not None and not self.hook.is_job_complete(job)
+        if event["status"] == "error" and running and pods and event["deferred"] <= self.MAX_REDEFER_ATTEMPTS:
+            self.log.warning("watching pod %s failed (%s); the job goes on", event["name"], event["message"])
+            self.pods = pods
+            self.trigger_kwargs = {"job": name, "deferred": event["deferred"] + 1}
+            self.invoke_defer_method(context=context)
+            return
+        try:
+            self._write_all_logs(pods)
+            if job is None or not self.hook.is_job_successful(job):
+                self._fail(name, job, pods)
+        finally:
+            self._delete(name)
+
+    def build_job_request_obj(self, context: Context | None = None) -> k8s.V1Job:
+        """Return the job, whose pods know how many they are and where the first one is."""
+        self._leave_out_gpu()
+        job = super().build_job_request_obj(context)
+        job.metadata.labels = {**job.metadata.labels, **self._get_ti_pod_labels(context)}
+        # A job's time counts from its creation, a pod's from its start.
+        job.spec.active_deadline_seconds = int(self.startup_seconds + self.active_deadline_seconds + _PATIENCE_SECONDS)
+        job.spec.template.metadata.name = None
+        pod = job.spec.template.spec
+        pod.subdomain = SERVICE
+        port = FIRST_PORT + max(0, context["ti"].map_index if context else 0)
+        pod.containers[0].env = [
+            *pod.containers[0].env,
+            k8s.V1EnvVar(name="MLPLATFORM_PODS_PER_TRIAL", value=str(self.pods_per_trial)),
+            k8s.V1EnvVar(name="MLPLATFORM_RENDEZVOUS", value=f"{job.metadata.name}-0.{SERVICE}:{port}"),
+        ]
+        return job
+
+    def on_kill(self) -> None:
+        """Delete the job and its pods, which have their grace period."""
+        self._killed = True
+        if self.job is not None:
+            self._delete(self.job.metadata.name)
+
+    # -- the job
+
+    def _clear_away(self, context: Context) -> None:
+        """Delete the jobs that earlier tries of this task left, and wait until their pods have ended."""
+        labels = self._get_ti_pod_labels(context, include_try_number=False)
+        selector = ",".join(f"{name}={value}" for name, value in sorted(labels.items()))
+        deadline = time.monotonic() + (self.termination_grace_period or 30) + _PATIENCE_SECONDS
+        asked: set[str] = set()
+        while left := self.job_client.list_namespaced_job(self.namespace, label_selector=selector).items:
+            for job in left:
+                if job.metadata.uid not in asked:
+                    self.log.info("deleting job %s, which an earlier try left", job.metadata.name)
+                    self._delete(job.metadata.name, "Foreground")
+                    asked.add(job.metadata.uid)
+            if time.monotonic() > deadline:
+                raise AirflowException(f"job {left[0].metadata.name} of an earlier try is still being deleted")
+            time.sleep(min(self.poll_interval, 1))
+
+    def _first_pod(self, name: str) -> k8s.V1Pod:
+        deadline = time.monotonic() + _PATIENCE_SECONDS
+        while time.monotonic() < deadline:
+            for pod in self._pods_of(name):
+                if (pod.metadata.labels or {}).get(_INDEX) == "0":
+                    return pod
+            time.sleep(0.2)
+        about = f"involvedObject.kind=Job,involvedObject.name={name}"
+        events = self.client.list_namespaced_event(self.namespace, field_selector=about).items
+        told = next((event.message for event in reversed(events) if event.type == "Warning"), "nobody says why")
+        raise AirflowException(f"job {name} got no pods within {_PATIENCE_SECONDS:g} s: {told}")
+
+    def _attend(self, name: str) -> None:
+        """Stay with a new job for a while; see `StepPodOperator`."""
+        if self.attended_seconds:
+            self._ended(name, self.attended_seconds)
+            self.pod = next((pod for pod in self._pods_of(name)), self.pod)
+
+    def _ended(self, name: str, seconds: float | None = None) -> k8s.V1Job | None:
+        """Return a job once it has ended, or after some time as it is then; None if it is gone."""
+        patience = (self.termination_grace_period or 30) + _PATIENCE_SECONDS if seconds is None else seconds
+        deadline = time.monotonic() + patience
+        while True:
+            try:
+                job = self.hook.get_job_status(name, self.namespace)
+            except ApiException as error:
+                if error.status == 404:
+                    return None
+                raise
+            if self.hook.is_job_complete(job) or time.monotonic() >= deadline:
+                return job
+            time.sleep(min(self.poll_interval, 1))
+
+    def _pods_of(self, name: str) -> list[k8s.V1Pod]:
+        """Return a job's pods, the first one first."""
+        selector = f"batch.kubernetes.io/job-name={name}"
+        pods = self.client.list_namespaced_pod(self.namespace, label_selector=selector).items
+        return sorted(pods, key=lambda pod: int((pod.metadata.labels or {}).get(_INDEX, 0)))
+
+    def _delete(self, name: str, policy: str = "Background") -> None:
+        try:
+            self.job_client.delete_namespaced_job(name, self.namespace, propagation_policy=policy)
+        except ApiException as error:
+            if error.status != 404:
+                self.log.warning("job %s could not be deleted: %s", name, error.reason)
+
+    # -- its end
+
+    def _write_all_logs(self, pods: Sequence[k8s.V1Pod]) -> None:
+        for pod in pods:
+            self.log.info("log of pod %s:", pod.metadata.name)
+            try:
+                self._write_logs(pod)
+            except (HTTPError, ApiException) as error:
+                self.log.warning("the log of pod %s could not be read: %s", pod.metadata.name, error)
+
+    def _fail(self, name: str, job: k8s.V1Job | None, pods: Sequence[k8s.V1Pod]) -> None:
+        container = self.base_container_name
+        for pod in pods:
+            if exit_code(pod, container) == EXIT_NON_RETRYABLE:
+                raise AirflowFailException(self._own_words() or explain(pod, container))
+        culprit = first_to_fail(pods, container)
+        if culprit is not None:
+            self._read_pod_events(culprit, reraise=False)
+            raise AirflowException(explain(culprit, container))
+        raise AirflowException(explain_job(name, job))
+
+
+def first_to_fail(pods: Sequence[k8s.V1Pod], container: str) -> k8s.V1Pod | None:
+    """Return the pod that failed first: the others end because of it. Without one, one that never started."""
+
+    def when(pod: k8s.V1Pod) -> tuple[float, bool]:
+        state = terminated(pod, container)
+        told = bool(pod.status.reason) or (state is not None and state.reason == "OOMKilled")
+        # Times are whole seconds; of several pods in the same one, the one that was ended from outside was first.
+        ended = state.finished_at.timestamp() if state is not None and state.finished_at else 0.0
+        return ended, not told
+
+    failed = [pod for pod in pods if pod.status.phase == "Failed"]
+    pending = [pod for pod in pods if pod.status.phase == "Pending"]
+    return min(failed, key=when) if failed else next(iter(pending), None)
+
+
+def explain_job(name: str, job: k8s.V1Job | None) -> str:
+    """Say in one line why a job did not succeed of which no failed pod is left."""
+    if job is None:
+        return f"job {name} is gone: somebody deleted it"
+    failed = next((c for c in (job.status.conditions or []) if c.type == "Failed" and c.status == "True"), None)
+    if failed is None:
+        return f"job {name} did not come to its end: not all of its pods have ended after the first one did"
+    if failed.reason == "DeadlineExceeded":
+        minutes = job.spec.active_deadline_seconds / 60
+        return f"job {name} took longer than {minutes:g} minutes with starting (timeout_minutes of the step)"
+    return f"job {name} failed: one of its pods was deleted, or its node was lost, before it ended"
+
+
+def training_operator(settings: Settings, run_key: str) -> tuple[type[StepOperator], dict[str, Any]]:
+    """Return the operator of the training step and its arguments: one pod a task, or a job of several.
+
+    Args:
+        settings: of the environment.
+        run_key: template of the run key, for labels.
+    """
+    options = step_options(settings, "train", run_key)
+    pods = settings.training.pods_per_trial
+    if pods == 1:
+        return StepPodOperator, options
+    labels = {**options["labels"], "ml-platform/distributed": "true"}
+    startup = 2 * settings.orchestration.startup_timeout_seconds
+    return StepJobOperator, {**options, "labels": labels, "pods_per_trial": pods, "startup_seconds": startup}

@@ -1,0 +1,47 @@
+"""What a pod's status says, in one line for people."""
+
+from __future__ import annotations
+
+from kubernetes.client import models as k8s
+
+_MESSAGE_LIMIT = 4000
+
+
+def exit_code(pod: k8s.V1Pod | None, container: str) -> int | None:
+    """Return a container's exit code, None if it has not ended."""
+    state = terminated(pod, container)
+    return state.exit_code if state else None
+
+
+def explain(pod: k8s.V1Pod | None, container: str) -> str:
+    """Say in one line why a pod failed, and what to look at."""
+    if pod is None or pod.status is None:
+        return "the pod is gone and nobody knows how it ended"
+    name, status = pod.metadata.name, pod.status
+    state = terminated(pod, container)
+    if status.reason == "DeadlineExceeded":
+        minutes = (pod.spec.active_deadline_seconds or 0) / 60
+        return f"pod {name} ran longer than {minutes:g} minutes and was stopped (timeout_minutes of the step)"
+    if status.reason == "Evicted":
+        return f"pod {name} was evicted: {status.message or 'no reason given'}"
+    if state is not None and state.reason == "OOMKilled":
+        base = next(item for item in pod.spec.containers if item.name == container)
+        memory = ((base.resources and base.resources.limits) or {}).get("memory", "its limit")
+        return f"pod {name} ran out of memory ({memory}; memory of the step)"
+    if state is not None:
+        last = (state.message or status.message or state.reason or "no message").strip()[-_MESSAGE_LIMIT:]
+        return f"pod {name} failed with exit code {state.exit_code}: {last}"
+    waiting = next((s.state.waiting for s in status.container_statuses or [] if s.name == container and s.state), None)
+    if waiting is not None:
+        return f"pod {name} never started: {waiting.reason}: {waiting.message or 'no message'}"
+    unscheduled = next((c for c in status.conditions or [] if c.type == "PodScheduled" and c.status == "False"), None)
+    if unscheduled is not None:
+        return f"pod {name} found no node: {unscheduled.message or unscheduled.reason}"
+    detail = ": ".join(part for part in (status.reason, status.message) if part)
+    return f"pod {name} did not succeed; it is {status.phase}{': ' + detail if detail else ''}"
+
+
+def terminated(pod: k8s.V1Pod | None, container: str) -> k8s.V1ContainerStateTerminated | None:
+    """Return how a container ended, None if it has not."""
+    statuses = (pod.status.container_statuses if pod is not None and pod.status else None) or []
+    return next((s.state.terminated for s in statuses if s.name == container and s.state), None)

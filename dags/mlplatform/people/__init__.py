@@ -1,0 +1,1 @@
+"""What is said to people: messages, and links to reports."""

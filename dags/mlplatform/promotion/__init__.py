@@ -1,0 +1,1 @@
+"""From candidate to approved model version: gate, approval, registry, audit log."""
