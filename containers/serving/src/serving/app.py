@@ -13,8 +13,8 @@ from typing import Any
 import orjson
 
 from serving import description, logs, metrics, payloads
+from serving.errors import RequestError
 from serving.model import Model
-from serving.payloads import RequestError
 from serving.predict import Answers
 from serving.settings import Settings
 

@@ -10,6 +10,8 @@ import orjson
 
 from modelformat import InputError, NumberFeature
 from serving import payloads
+from serving.columns import Columns
+from serving.errors import bad
 from serving.model import Model
 
 # Up to here a row at a time is faster than all at once.
@@ -52,11 +54,11 @@ class Answers:
             predictions = self._many(columns)
         return len(predictions), payloads.render(answer_type, predictions, self._identity, self._classes)
 
-    def _many(self, columns: payloads.Columns) -> list[Any]:
+    def _many(self, columns: Columns) -> list[Any]:
         try:
             return self._predictor.predict(columns).tolist()
         except InputError as error:
-            raise payloads.bad(str(error)) from None
+            raise bad(str(error)) from None
 
     def _few(self, body_type: str, body: bytes) -> list[Any] | None:
         """Return the predictions of a few ordinary rows, None where the long way has to look."""
