@@ -99,7 +99,7 @@ def bad_canary(stage: Stage) -> None:
             report = _deploy(stage, story.DEPLOY, run_id, params)
     finally:
         httpx.delete(faults).raise_for_status()
-    stage.console.print(load.told())
+    stage.console.print(load.summary())
     if report.failure:
         stage.console.print(f"Why: {report.failure}", markup=False)
     after = stage.platform.sagemaker.describe_endpoint(EndpointName=endpoint)["EndpointConfigName"]
@@ -118,13 +118,13 @@ def step_back(stage: Stage) -> None:
     with _people_who_ask(stage, endpoint) as load:
         params = {"dataset": stage.name, "reason": "the demo shows how to go back"}
         report = _deploy(stage, story.ROLLBACK, run_id, params)
-    stage.console.print(load.told())
+    stage.console.print(load.summary())
     if report.state != "success":
         raise DemoFailed(explain(stage.platform, report))
     if stage.version("champion") != version:
         raise DemoFailed(f"version {version} was to be champion again, but it is {stage.version('champion')}")
     if load.errors:
-        raise DemoFailed(f"nothing was broken, but requests failed while the models were swapped: {load.told()}")
+        raise DemoFailed(f"nothing was broken, but requests failed while the models were swapped: {load.summary()}")
     seconds = report.result["seconds"] if report.result else 0.0
     stage.console.print(f"Version {version} is live and champion again; the endpoint took {seconds:.0f} s for it.")
 

@@ -47,7 +47,7 @@ class Load:
         """Number of requests so far."""
         return self.answered.total() + self.errors.total()
 
-    def told(self) -> str:
+    def summary(self) -> str:
         """Return what became of the requests, in a sentence."""
         failed = f" ({', '.join(sorted(self.errors))})" if self.errors else ""
         answered = ", ".join(f"version {one} answered {count}" for one, count in sorted(self.answered.items()))
