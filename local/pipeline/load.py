@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from local.pipeline import story
+from local.pipeline import driver
 from local.pipeline.attached import AttachedPlatform
 
 PAUSE_SECONDS = 0.02
@@ -56,7 +56,7 @@ class Load:
     def _ask(self) -> None:
         while not self._ended.wait(PAUSE_SECONDS):
             try:
-                reply = story.invoke(self._platform, self._endpoint, [self._features])
+                reply = driver.invoke(self._platform, self._endpoint, [self._features])
                 self.answered[str(reply["model"]["version"])] += 1
             except ClientError as error:
                 self.errors[str(error.response["Error"]["Code"])] += 1

@@ -15,8 +15,8 @@ from local.pipeline import command, summary
 from local.pipeline.airflow_client import TaskInstance
 from local.pipeline.attached import AttachedPlatform
 from local.pipeline.demo import DemoFailed
+from local.pipeline.driver import DeploymentReport, Prediction, RunReport
 from local.pipeline.load import Load
-from local.pipeline.story import DeploymentReport, Prediction, RunReport
 from local.platform.home import Home, PlatformError
 
 NOON = datetime(2013, 1, 1, 12, tzinfo=UTC)
