@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import http.client
 import json
 import os
 import random
@@ -30,22 +29,23 @@ from typing import Any
 
 import psutil
 
-from benchmarks import machine
+from benchmarks import machine, serving_swap
+from benchmarks.serving_environment import (
+    ENVS,
+    ROOT,
+    BenchmarkError,
+    clean_environment,
+    install_others,
+    make_model,
+    run_python,
+    say,
+    tree_mib,
+)
+from benchmarks.serving_http import Requests, exchange, make_requests, predictions_of
 from benchmarks.serving_table import BY_HAND, FLOOR, OURS, Case, Process, Round, Rounds, ratios, render
-from local import bootstrap
 
-ROOT = Path(__file__).resolve().parents[1]
-ENVS = ROOT / ".local" / "envs"
-REQUIREMENTS = Path(__file__).with_name("serving.in")
 TOLERANCE = 1e-5
 START_SECONDS = 180.0
-JSON, CSV = "application/json", "text/csv"
-Requests = dict[tuple[int, str], bytes]
-"""Whole HTTP requests, by number of rows and format."""
-
-
-class BenchmarkError(Exception):
-    """It cannot be measured; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -127,71 +127,6 @@ class Server:
         self._process.wait()
 
 
-def clean_environment() -> dict[str, str]:
-    """Return what every contender gets: one thread per prediction, none of the caller's settings."""
-    kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ}
-    return {**kept, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
-
-
-def tree_mib(pid: int, *, root: bool = True) -> float:
-    """Return the proportional memory of a process and its descendants, or of these alone."""
-    process = psutil.Process(pid)
-    total = 0
-    for one in [*([process] if root else []), *process.children(recursive=True)]:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            total += one.memory_full_info().pss
-    return total / 2**20
-
-
-def http_request(path: str, kind: str, body: bytes, **headers: str) -> bytes:
-    """Return a whole request."""
-    more = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-    head = (
-        f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: {kind}\r\n{more}Content-Length: {len(body)}\r\n\r\n"
-    )
-    return head.encode() + body
-
-
-def exchange(port: int, request: bytes) -> tuple[int, bytes]:
-    """Send a whole request on a connection of its own; return status and body."""
-    with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
-        connection.sendall(request)
-        answer = http.client.HTTPResponse(connection)
-        try:
-            answer.begin()
-            return answer.status, answer.read()
-        except http.client.HTTPException as error:
-            raise OSError(f"not an HTTP answer: {error!r}") from None
-
-
-def bodies(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> tuple[bytes, bytes]:
-    """Return rows as JSON (one as a record, more as a table) and as CSV."""
-    if len(rows) == 1:
-        content: Any = {"dataframe_records": [dict(zip(names, rows[0], strict=True))]}
-    else:
-        content = {"dataframe_split": {"columns": list(names), "data": rows}}
-    lines = [",".join(names), *(",".join("" if value is None else str(value) for value in row) for row in rows)]
-    return json.dumps(content, separators=(",", ":")).encode(), ("\n".join(lines) + "\n").encode()
-
-
-def make_requests(names: Sequence[str], rows: Sequence[Sequence[Any]], *formats: str) -> Requests:
-    """Return the requests for one row and for all."""
-    requests: Requests = {}
-    for part in (rows[:1], rows):
-        as_json, as_csv = bodies(names, part)
-        if "JSON" in formats:
-            requests[len(part), "JSON"] = http_request("/invocations", JSON, as_json)
-        if "CSV" in formats:
-            requests[len(part), "CSV"] = http_request("/invocations", CSV, as_csv)
-    return requests
-
-
-def predictions_of(body: bytes) -> list[float]:
-    """Return the predictions of any contender's JSON answer."""
-    content = json.loads(body)
-    return list(content["predictions"] if isinstance(content, dict) else content)
-
-
 def check_agreement(servers: Sequence[Server]) -> None:
     """Check that all answer the same to everything.
 
@@ -210,58 +145,6 @@ def check_agreement(servers: Sequence[Server]) -> None:
             # Written so that a prediction that is no number does not agree with anything.
             if len(found) != rows or not all(abs(a - b) <= TOLERANCE for a, b in zip(found, wanted, strict=True)):
                 raise BenchmarkError(f"{where}: other predictions than {servers[0].contender.name}")
-
-
-def find_environment() -> None:
-    """Install the others, once.
-
-    Raises:
-        BenchmarkError: that fails.
-    """
-    bench, wanted = ENVS / "bench-serving", REQUIREMENTS.read_text(encoding="utf-8")
-    complete = bench / ".complete"
-    if complete.exists() and complete.read_text(encoding="utf-8") == wanted:
-        return
-    say(f"installing MLflow and BentoML into {bench.relative_to(ROOT)}")
-    try:
-        uv = bootstrap.find_or_install_uv()
-        subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, "--clear", bench], check=True)
-        subprocess.run(
-            [uv, "pip", "install", "--quiet", "--python", bench / "bin/python", "-r", REQUIREMENTS], check=True
-        )
-    except (bootstrap.SetupError, OSError, subprocess.CalledProcessError) as error:
-        raise BenchmarkError(f"{bench} could not be made: {error}") from None
-    complete.write_text(wanted, encoding="utf-8")
-
-
-def make_model(folder: Path, seed: int = 1) -> dict[str, Any]:
-    """Make the model in `folder`/model; return names, rows and codes."""
-    path = os.pathsep.join(str(ROOT / part) for part in (".", "containers/serving/src"))
-    run_python("trainer", {"PYTHONPATH": path}, "-m", "benchmarks.serving_model", str(folder), "--seed", str(seed))
-    content: dict[str, Any] = json.loads((folder / "rows.json").read_text(encoding="utf-8"))
-    return content
-
-
-def run_python(environment: str, variables: Mapping[str, str], *arguments: str) -> str:
-    """Run Python of one of the environments; return what it writes.
-
-    Raises:
-        BenchmarkError: it fails.
-    """
-    python = ENVS / environment / "bin/python"
-    if not python.exists():
-        raise BenchmarkError(f"{python} is missing: run `make setup`")
-    done = subprocess.run(
-        [python, *arguments],
-        env={**clean_environment(), **variables},
-        capture_output=True,
-        text=True,
-    )
-    if done.returncode:
-        raise BenchmarkError(f"{' '.join(arguments[:3])} ended with {done.returncode}: {done.stderr[-1500:]}")
-    if notes := [line for line in done.stderr.splitlines() if line.startswith("no ONNX model")]:
-        say(notes[0])
-    return done.stdout
 
 
 def contenders(folder: Path, content: Mapping[str, Any]) -> list[Contender]:
@@ -353,7 +236,7 @@ def measure(servers: Sequence[Server], folder: Path, clients: Sequence[int], rou
 
 def run(clients: Sequence[int], rounds: int, seconds: float, starts: int) -> tuple[Rounds, dict[str, Process]]:
     """Make everything, measure everything, end everything."""
-    find_environment()
+    install_others()
     with tempfile.TemporaryDirectory(prefix="mlp-bench-") as name, contextlib.ExitStack() as stack:
         folder = Path(name)
         say("making the model")
@@ -385,11 +268,6 @@ def run(clients: Sequence[int], rounds: int, seconds: float, starts: int) -> tup
             for name in (server.contender.name,)
         }
         return seen, processes
-
-
-def say(text: str) -> None:
-    """Tell of progress."""
-    print(f"serving: {text}", file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager
@@ -424,8 +302,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with ending_kindly():
             if options.swap is not None:
-                from benchmarks import serving_swap
-
                 return serving_swap.run(options.swap)
             if options.quick:
                 seen, processes = run([8], 1, 1.0, 1)

@@ -20,19 +20,8 @@ import boto3
 from botocore.client import Config
 
 from benchmarks import machine
-from benchmarks.serving import (
-    ENVS,
-    JSON,
-    ROOT,
-    BenchmarkError,
-    bodies,
-    clean_environment,
-    exchange,
-    http_request,
-    make_model,
-    say,
-    tree_mib,
-)
+from benchmarks.serving_environment import ENVS, ROOT, BenchmarkError, clean_environment, make_model, say, tree_mib
+from benchmarks.serving_http import JSON, bodies, exchange, http_request
 from local.images import Image, write_images
 
 ENDPOINT, REGION, ACCOUNT = "benchmark", "us-east-1", "123456789012"

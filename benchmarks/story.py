@@ -15,7 +15,7 @@ from typing import Any
 from benchmarks import machine
 from local.cli import down, up
 from local.datasets import flights
-from local.pipeline import story
+from local.pipeline import driver
 from local.pipeline.attached import AttachedPlatform
 from local.platform.home import Home
 
@@ -35,18 +35,18 @@ def main() -> None:
             down(home=home)
 
 
-def _one_month(platform: AttachedPlatform, month: int) -> tuple[story.RunReport, list[dict[str, Any]], Interval]:
+def _one_month(platform: AttachedPlatform, month: int) -> tuple[driver.RunReport, list[dict[str, Any]], Interval]:
     """Run one month; return its report, its pods' records, and when it began and ended (seconds since 1970)."""
-    run_id = story.unique_run_id(f"bench-2013-{month:02d}")
-    story.trigger(platform, run_id, dataset=flights.DATASET)
-    story.wait_until_waiting(platform, run_id)
+    run_id = driver.unique_run_id(f"bench-2013-{month:02d}")
+    driver.trigger(platform, run_id, dataset=flights.DATASET)
+    driver.wait_until_waiting(platform, run_id)
     flights.month_tables(month)  # reading the year's CSV files is not the pipeline's work
     flights.land(month, platform.s3, platform.landing)
     landed = time.time()
-    run = story.follow(platform, run_id)
+    run = driver.follow(platform, run_id)
     if run.state != "success" or run.deployment is None:
         raise SystemExit(f"{run_id} ended as {run.state} and deployed {run.deployment}: nothing to measure")
-    story.predict_held_out(platform, run, run.deployment["endpoint_name"], count=1)
+    driver.predict_held_out(platform, run, run.deployment["endpoint_name"], count=1)
     return run, platform.pods(run.run_key), (landed, time.time())
 
 
@@ -59,7 +59,7 @@ def union_seconds(intervals: list[Interval]) -> float:
     return total
 
 
-def render(run: story.RunReport, pods: list[dict[str, Any]], span: Interval) -> str:
+def render(run: driver.RunReport, pods: list[dict[str, Any]], span: Interval) -> str:
     """Return the Markdown table of a run."""
     landed, served = span
     lines = [

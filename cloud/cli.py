@@ -178,7 +178,7 @@ def up_command(
             up.Step("push-dags", "1 min", lambda: _push_dags(environment)),
             up.Step("smoke", "1 min", lambda: _smoke(environment)),
         ]
-        up.climb(steps, first, _say)
+        up.run_steps(steps, first, _say)
 
 
 def main() -> None:

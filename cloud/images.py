@@ -1,6 +1,7 @@
 """Build, scan and push the container images; environments name them by digest, and a digest is what is promoted.
 
-Beside the digests lies each image's bill of materials (CycloneDX), which the image's build made from what is installed.
+Beside the digests lies each image's software bill of materials (SBOM, CycloneDX), made in the image's build from what
+is installed.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Any
 
 import botocore.exceptions
 
-from cloud import docker, files, materials
+from cloud import docker, files, sbom
 from cloud.environments import PROJECT, Environment
 from cloud.errors import CloudError
 from cloud.terraform import ROOT
@@ -54,7 +55,7 @@ SCAN_MINUTES = 15
 FILE = "images.auto.tfvars.json"
 SECRETS = {"index": "ML_PLATFORM_BUILD_INDEX", "ca": "ML_PLATFORM_BUILD_CA"}
 """Secrets of a build, and the variable that names the file with each: a package index of one's own, its authorities."""
-_ROOT_IMAGE = re.compile(r"^ARG PYTHON_IMAGE=(.*)$", re.MULTILINE)
+_BASE_IMAGE = re.compile(r"^ARG PYTHON_IMAGE=(.*)$", re.MULTILINE)
 _PINNED = re.compile(r".+@sha256:[0-9a-f]{64}")
 Say = Callable[[str], None]
 
@@ -68,7 +69,7 @@ def build_and_push(environment: Environment, say: Say, *, allow_findings: bool =
         CloudError: uncommitted changes, no Docker, a build or push failed, or a scan found too much.
     """
     commit = checked_out_commit(environment.root)
-    root_image(environment.root)
+    base_image(environment.root)
     ecr = environment.client("ecr")
     repositories = {name: repository_url(ecr, recipe.repository) for name, recipe in IMAGES.items()}
     missing = [name for name, recipe in IMAGES.items() if not _digest(ecr, recipe.repository, commit)]
@@ -99,12 +100,12 @@ def build_and_push(environment: Environment, say: Say, *, allow_findings: bool =
         images[name] = f"{repositories[name]}@{digest}"
     signed_in = bool(missing)
     for name, reference in images.items():
-        path = materials.path_of(environment, name)
-        if not materials.describes(path, reference):
+        path = sbom.path_of(environment, name)
+        if not sbom.describes(path, reference):
             if not signed_in:
                 login(ecr)  # the image may have to be fetched: another machine has pushed it
                 signed_in = True
-            materials.write(path, reference, materials.read(environment.root, reference, PLATFORM))
+            sbom.write(path, reference, sbom.read(environment.root, reference, PLATFORM))
     write(environment, images, commit)
     return images
 
@@ -122,12 +123,12 @@ def promote(environment: Environment, source: Environment) -> dict[str, str]:
     except (OSError, ValueError, KeyError):
         raise CloudError(f"{path} names no images: run `make images ENV={source.name}` first") from None
     for name, reference in images.items():
-        described = materials.path_of(source, name)
-        if not materials.describes(described, reference):
+        described = sbom.path_of(source, name)
+        if not sbom.describes(described, reference):
             raise CloudError(f"{described} does not describe {reference}: run `make images ENV={source.name}` first")
     for name, reference in images.items():
-        document = json.loads(materials.path_of(source, name).read_text(encoding="utf-8"))
-        materials.write(materials.path_of(environment, name), reference, document)
+        document = json.loads(sbom.path_of(source, name).read_text(encoding="utf-8"))
+        sbom.write(sbom.path_of(environment, name), reference, document)
     write(environment, images, commit)
     return dict(images)
 
@@ -174,7 +175,7 @@ def build_secrets() -> list[str]:
     return arguments
 
 
-def root_image(root: Path = ROOT) -> str:
+def base_image(root: Path = ROOT) -> str:
     """Return the image that all others begin with.
 
     Raises:
@@ -182,7 +183,7 @@ def root_image(root: Path = ROOT) -> str:
     """
     found: dict[str, list[str]] = {}
     for dockerfile in sorted({recipe.dockerfile for recipe in IMAGES.values()}):
-        for reference in _ROOT_IMAGE.findall((root / dockerfile).read_text(encoding="utf-8")) or [""]:
+        for reference in _BASE_IMAGE.findall((root / dockerfile).read_text(encoding="utf-8")) or [""]:
             found.setdefault(reference, []).append(dockerfile)
     for reference, dockerfiles in found.items():
         if not _PINNED.fullmatch(reference):
@@ -192,7 +193,7 @@ def root_image(root: Path = ROOT) -> str:
             )
     if len(found) > 1:
         raise CloudError(
-            f"PYTHON_IMAGE is not the same in {' and '.join(group[0] for group in found.values())}: pin one root image"
+            f"PYTHON_IMAGE is not the same in {' and '.join(group[0] for group in found.values())}: pin one base image"
         )
     return next(iter(found))
 

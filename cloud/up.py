@@ -23,7 +23,7 @@ class Step:
     run: Callable[[], None]
 
 
-def climb(steps: list[Step], first: str | None, say: Say) -> None:
+def run_steps(steps: list[Step], first: str | None, say: Say) -> None:
     """Run the steps in order, beginning with `first`.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Makes what an image holds, inside its build: the locked environment with its bill of materials, and the application.
+"""Makes what an image holds, inside its build: the locked environment with its SBOM, and the application.
 
 Three steps, each a layer of the build stage that stays cached until its own input changes::
 
@@ -36,7 +36,7 @@ VENV = Path("/opt/venv")
 APP = Path("/opt/app")
 LAYERS = Path("/layers")
 SECRETS = Path("/run/secrets")
-MATERIALS = VENV / "share" / "sbom.cdx.json"
+SBOM = VENV / "share" / "sbom.cdx.json"
 USER = 10001
 EPOCH = 315532800
 """Time of every file, 1980-01-01: not the commit's, so that an environment whose lock is the same stays the same."""
@@ -109,9 +109,9 @@ def install_environment(lock: Path) -> None:
         shutil.rmtree(cache)
     with timed("strip"):
         strip(site_packages())
-    with timed("list materials"):
-        MATERIALS.parent.mkdir(exist_ok=True)
-        MATERIALS.write_text(json.dumps(materials(), indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    with timed("write the SBOM"):
+        SBOM.parent.mkdir(exist_ok=True)
+        SBOM.write_text(json.dumps(sbom(), indent=1, sort_keys=True) + "\n", encoding="utf-8")
     with timed("compile"):
         compile_all([entry for entry in site_packages().iterdir() if entry.suffix != ".dist-info"])
     layer = LAYERS / "environment"
@@ -162,7 +162,7 @@ def strip(packages: Path) -> None:
 
 
 def link_openmp(packages: Path, layer: Path) -> None:
-    """Let LightGBM find OpenMP: its wheel brings none and the root image has none, but the wheels beside it do.
+    """Let LightGBM find OpenMP: its wheel brings none and the base image has none, but the wheels beside it do.
 
     Their library is linked into a folder in which the loader looks by itself.
     """
@@ -171,13 +171,13 @@ def link_openmp(packages: Path, layer: Path) -> None:
         return
     brought = sorted(packages.glob("*.libs/libgomp-*.so*"))
     if not brought:
-        raise SystemExit("build: LightGBM needs libgomp.so.1, which neither the root image nor a locked wheel has")
+        raise SystemExit("build: LightGBM needs libgomp.so.1, which neither the base image nor a locked wheel has")
     (layer / library).parent.mkdir(parents=True)
     (layer / library).symlink_to(brought[-1])
 
 
-def materials() -> dict[str, Any]:
-    """Return the bill of materials in CycloneDX: the installed Python packages, Python itself, Debian's packages."""
+def sbom() -> dict[str, Any]:
+    """Return the SBOM in CycloneDX: the installed Python packages, Python itself, Debian's packages."""
     command = [TOOLS / "bin" / "cyclonedx-py", "environment", "--output-reproducible", "--output-format", "JSON"]
     done = subprocess.run(
         [str(part) for part in (*command, VENV / "bin" / "python")], stdout=subprocess.PIPE, text=True
@@ -190,7 +190,7 @@ def materials() -> dict[str, Any]:
 
 
 def python_component() -> dict[str, Any]:
-    """Return the interpreter, which is no package of Debian's in the root image."""
+    """Return the interpreter, which is no package of Debian's in the base image."""
     version = platform.python_version()
     return {
         "type": "application",

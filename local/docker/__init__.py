@@ -1,1 +1,1 @@
-"""Docker for tests of the images: an engine of one's own, and a root image where no registry can be reached."""
+"""Docker for tests of the images: an engine of one's own, and a base image where no registry can be reached."""

@@ -1,11 +1,11 @@
-"""Failures on demand: the next calls of an operation end in an AWS error and never reach a backend."""
+"""Fault injection: the next calls of an operation end in an AWS error and never reach a backend."""
 
 from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from local.emulators.answers import Answer, error
 from local.emulators.calls import Call, Request, models, signing_name
+from local.emulators.responses import Response, error
 
 
 class Fault(BaseModel):
@@ -52,7 +52,7 @@ class Faults:
         """Return what has not struck yet."""
         return list(self._armed)
 
-    def strike(self, call: Call, request: Request) -> Answer | None:
+    def strike(self, call: Call, request: Request) -> Response | None:
         """Return the error that a call ends in, if it has to fail."""
         text = request.path.encode() + b" " + request.body
         for fault in self._armed:

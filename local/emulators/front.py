@@ -24,12 +24,12 @@ from multidict import CIMultiDict
 from pydantic import ValidationError
 from yarl import URL
 
-from local.emulators.answers import Answer, error, json_answer
 from local.emulators.backends import LOCAL_AWS, MINISTACK, Backends
 from local.emulators.calls import Call, Request, identify
 from local.emulators.faults import Fault, Faults
 from local.emulators.journal import Journal
 from local.emulators.names import ACCOUNT, HOST, PREFIX, REGION
+from local.emulators.responses import Response, error, json_response
 from local.emulators.shims import Shims
 
 OWN_SERVICES = frozenset({"sagemaker", "application-autoscaling", "monitoring"})
@@ -80,14 +80,14 @@ class Front:
             log.warning("%s %s answered %s: %s", call.service, call.action, answer.status, answer.body[:500])
         return _response(answer)
 
-    async def _answer(self, call: Call, request: Request) -> tuple[Answer, str]:
+    async def _answer(self, call: Call, request: Request) -> tuple[Response, str]:
         if fault := self._faults.strike(call, request):
             return fault, "fault"
         if shim := self._shims.find(call):
             return await shim(call, request), "shim"
         return await self._ask(call, request), backend_of(call)
 
-    async def _ask(self, call: Call, request: Request) -> Answer:
+    async def _ask(self, call: Call, request: Request) -> Response:
         """Have a backend answer."""
         assert self._session is not None
         base = self._backends.url(backend_of(call))
@@ -99,46 +99,46 @@ class Front:
             async with self._session.request(
                 request.method, url, headers=headers, data=request.body or None, allow_redirects=False
             ) as reply:
-                return Answer(reply.status, CIMultiDict(reply.headers), await reply.read())
+                return Response(reply.status, CIMultiDict(reply.headers), await reply.read())
         except aiohttp.ClientError as problem:
             message = f"The emulator behind {call.service or 'this request'} does not answer: {problem}"
             return error(call.protocol, call.service, "ServiceUnavailable", message, 503)
 
     # --- Administration -----------------------------------------------------------------------
 
-    async def _administer(self, request: Request) -> Answer:
-        handlers: dict[str, Callable[[Request], Awaitable[Answer]]] = {
+    async def _administer(self, request: Request) -> Response:
+        handlers: dict[str, Callable[[Request], Awaitable[Response]]] = {
             "health": self._health,
             "faults": self._answer_faults,
             "calls": self._answer_calls,
         }
         handler = handlers.get(request.path.removeprefix(PREFIX))
         if handler is None:
-            return json_answer(404, {"message": f"{PREFIX} has {', '.join(handlers)}."})
+            return json_response(404, {"message": f"{PREFIX} has {', '.join(handlers)}."})
         return await handler(request)
 
-    async def _health(self, request: Request) -> Answer:
+    async def _health(self, request: Request) -> Response:
         ended = self._backends.ended()
         status = "degraded" if ended else "ok"
-        return json_answer(503 if ended else 200, {"status": status, "ended": ended, "pid": os.getpid()})
+        return json_response(503 if ended else 200, {"status": status, "ended": ended, "pid": os.getpid()})
 
-    async def _answer_faults(self, request: Request) -> Answer:
+    async def _answer_faults(self, request: Request) -> Response:
         if request.method == "POST":
             try:
                 self._faults.add(Fault.model_validate_json(request.body))
             except ValidationError as problem:
                 details = [f"{'.'.join(map(str, e['loc'])) or 'fault'}: {e['msg']}" for e in problem.errors()]
-                return json_answer(400, {"message": "; ".join(details)})
+                return json_response(400, {"message": "; ".join(details)})
         elif request.method == "DELETE":
             self._faults.clear()
-        return json_answer(200, {"faults": [fault.model_dump() for fault in self._faults.armed()]})
+        return json_response(200, {"faults": [fault.model_dump() for fault in self._faults.armed()]})
 
-    async def _answer_calls(self, request: Request) -> Answer:
+    async def _answer_calls(self, request: Request) -> Response:
         if request.method == "DELETE":
             self._journal.clear()
         parameters = request.parameters
         found = self._journal.find(parameters.get("service", ""), parameters.get("action", ""))
-        return json_answer(200, {"calls": found})
+        return json_response(200, {"calls": found})
 
 
 def backend_of(call: Call) -> str:
@@ -182,7 +182,7 @@ def bucket_of(host: str, path: str) -> str:
     return "" if is_other else prefix
 
 
-def _response(answer: Answer) -> web.Response:
+def _response(answer: Response) -> web.Response:
     headers = CIMultiDict(answer.headers)
     for name in _HOP_BY_HOP:
         if answer.body or name != "Content-Length":  # the answer to HEAD has a length and no body

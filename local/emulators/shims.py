@@ -21,11 +21,11 @@ from multidict import CIMultiDict
 
 from local.aws.sagemaker.errors import AwsError
 from local.aws.sagemaker.validation import validate
-from local.emulators.answers import Answer, error, json_answer
 from local.emulators.calls import Call, Request, models
+from local.emulators.responses import Response, error, json_response
 
-Ask = Callable[[Call, Request], Awaitable[Answer]]
-Shim = Callable[["Shims", Call, Request], Awaitable[Answer]]
+Ask = Callable[[Call, Request], Awaitable[Response]]
+Shim = Callable[["Shims", Call, Request], Awaitable[Response]]
 Document = dict[str, Any]
 
 _SHIMS: dict[tuple[str, str], Shim] = {}
@@ -47,7 +47,7 @@ class Shims:
         self.ask = ask
         self._memory: dict[tuple[str, str], Document] = {}
 
-    def find(self, call: Call) -> Callable[[Call, Request], Awaitable[Answer]] | None:
+    def find(self, call: Call) -> Callable[[Call, Request], Awaitable[Response]] | None:
         """Return the shim of a call."""
         shim = _SHIMS.get((call.service, call.action))
         return (lambda call, request: shim(self, call, request)) if shim else None
@@ -83,7 +83,7 @@ _MWAA_FORGOTTEN = (
 
 
 @_shim("airflow", "CreateEnvironment", "UpdateEnvironment")
-async def _put_environment(shims: Shims, call: Call, request: Request) -> Answer:
+async def _put_environment(shims: Shims, call: Call, request: Request) -> Response:
     name = _last(request.path)
     body = _body(request)
     if refusal := _refusal(call, {**body, "Name": name}):
@@ -98,7 +98,7 @@ async def _put_environment(shims: Shims, call: Call, request: Request) -> Answer
 
 
 @_shim("airflow", "GetEnvironment")
-async def _get_environment(shims: Shims, call: Call, request: Request) -> Answer:
+async def _get_environment(shims: Shims, call: Call, request: Request) -> Response:
     answer = await shims.ask(call, request)
     if answer.status != 200:
         return answer
@@ -113,7 +113,7 @@ async def _get_environment(shims: Shims, call: Call, request: Request) -> Answer
 
 
 @_shim("airflow", "DeleteEnvironment")
-async def _delete_environment(shims: Shims, call: Call, request: Request) -> Answer:
+async def _delete_environment(shims: Shims, call: Call, request: Request) -> Response:
     answer = await shims.ask(call, request)
     if answer.status == 200:
         shims.forget("environment", _last(request.path))
@@ -128,7 +128,7 @@ _NODEGROUP_PATH = re.compile(r"^/clusters/(?P<cluster>[^/]+)/node-groups/(?P<nod
 
 
 @_shim("eks", "CreateCluster")
-async def _create_cluster(shims: Shims, call: Call, request: Request) -> Answer:
+async def _create_cluster(shims: Shims, call: Call, request: Request) -> Response:
     body = _body(request)
     if refusal := _refusal(call, body):
         return refusal
@@ -141,7 +141,7 @@ async def _create_cluster(shims: Shims, call: Call, request: Request) -> Answer:
 
 
 @_shim("eks", "DescribeCluster", "DeleteCluster")
-async def _describe_cluster(shims: Shims, call: Call, request: Request) -> Answer:
+async def _describe_cluster(shims: Shims, call: Call, request: Request) -> Response:
     answer = _with_clusters(shims, await shims.ask(call, request))
     if call.action == "DeleteCluster" and answer.status == 200:
         shims.forget("cluster", _last(request.path))
@@ -149,7 +149,7 @@ async def _describe_cluster(shims: Shims, call: Call, request: Request) -> Answe
 
 
 @_shim("eks", "UpdateClusterConfig")
-async def _update_cluster(shims: Shims, call: Call, request: Request) -> Answer:
+async def _update_cluster(shims: Shims, call: Call, request: Request) -> Response:
     name = request.path.split("/")[2]
     found = await _describe(shims, call, f"/clusters/{name}", request, "DescribeCluster")
     if found.status != 200:
@@ -165,7 +165,7 @@ async def _update_cluster(shims: Shims, call: Call, request: Request) -> Answer:
 
 
 @_shim("eks", "CreateNodegroup")
-async def _create_nodegroup(shims: Shims, call: Call, request: Request) -> Answer:
+async def _create_nodegroup(shims: Shims, call: Call, request: Request) -> Response:
     cluster = request.path.split("/")[2]
     body = _body(request)
     if refusal := _refusal(call, {**body, "clusterName": cluster}):
@@ -184,7 +184,7 @@ async def _create_nodegroup(shims: Shims, call: Call, request: Request) -> Answe
 
 
 @_shim("eks", "DescribeNodegroup", "DeleteNodegroup")
-async def _describe_nodegroup(shims: Shims, call: Call, request: Request) -> Answer:
+async def _describe_nodegroup(shims: Shims, call: Call, request: Request) -> Response:
     answer = _with_nodegroup(shims, await shims.ask(call, request))
     if call.action == "DeleteNodegroup" and answer.status == 200 and (match := _NODEGROUP_PATH.match(request.path)):
         shims.forget("nodegroup", f"{match['cluster']}/{match['nodegroup']}")
@@ -192,7 +192,7 @@ async def _describe_nodegroup(shims: Shims, call: Call, request: Request) -> Ans
 
 
 @_shim("eks", "UpdateNodegroupConfig", "UpdateNodegroupVersion")
-async def _update_nodegroup(shims: Shims, call: Call, request: Request) -> Answer:
+async def _update_nodegroup(shims: Shims, call: Call, request: Request) -> Response:
     match = _NODEGROUP_PATH.match(request.path)
     assert match is not None
     found = await _describe(shims, call, match.group(), request, "DescribeNodegroup")
@@ -218,19 +218,19 @@ async def _update_nodegroup(shims: Shims, call: Call, request: Request) -> Answe
 
 
 @_shim("eks", "DescribeUpdate")
-async def _describe_update(shims: Shims, call: Call, request: Request) -> Answer:
+async def _describe_update(shims: Shims, call: Call, request: Request) -> Response:
     known = shims.memory("updates", "eks").get(_last(request.path))
-    return json_answer(200, {"update": known}) if known else await shims.ask(call, request)
+    return json_response(200, {"update": known}) if known else await shims.ask(call, request)
 
 
-def _update(shims: Shims, kind: str) -> Answer:
+def _update(shims: Shims, kind: str) -> Response:
     identifier = str(uuid.uuid4())
     update = {"id": identifier, "status": "Successful", "type": kind, "params": [], "errors": []}
     shims.memory("updates", "eks")[identifier] = update
-    return json_answer(200, {"update": update})
+    return json_response(200, {"update": update})
 
 
-def _with_clusters(shims: Shims, answer: Answer) -> Answer:
+def _with_clusters(shims: Shims, answer: Response) -> Response:
     if answer.status != 200:
         return answer
     document = json.loads(answer.body)
@@ -240,7 +240,7 @@ def _with_clusters(shims: Shims, answer: Answer) -> Answer:
     return _with_json(answer, document)
 
 
-def _with_nodegroup(shims: Shims, answer: Answer) -> Answer:
+def _with_nodegroup(shims: Shims, answer: Response) -> Response:
     if answer.status != 200:
         return answer
     document = json.loads(answer.body)
@@ -249,7 +249,7 @@ def _with_nodegroup(shims: Shims, answer: Answer) -> Answer:
     return _with_json(answer, {"nodegroup": {key: value for key, value in nodegroup.items() if value is not None}})
 
 
-async def _describe(shims: Shims, call: Call, path: str, request: Request, action: str) -> Answer:
+async def _describe(shims: Shims, call: Call, path: str, request: Request, action: str) -> Response:
     asked = replace(request, method="GET", path=path, query="", body=b"")
     return await shims.ask(replace(call, action=action), asked)
 
@@ -258,7 +258,7 @@ async def _describe(shims: Shims, call: Call, path: str, request: Request, actio
 
 
 @_shim("ecs", "CreateService", "UpdateService", "DescribeServices")
-async def _services(shims: Shims, call: Call, request: Request) -> Answer:
+async def _services(shims: Shims, call: Call, request: Request) -> Response:
     answer = await shims.ask(call, request)
     if answer.status != 200:
         return answer
@@ -278,7 +278,7 @@ async def _services(shims: Shims, call: Call, request: Request) -> Answer:
 
 
 @_shim("ecs", "DeleteService", "DeleteTaskDefinitions")
-async def _delete_tags(shims: Shims, call: Call, request: Request) -> Answer:
+async def _delete_tags(shims: Shims, call: Call, request: Request) -> Response:
     answer = await shims.ask(call, request)
     if answer.status != 200:
         return answer
@@ -307,7 +307,7 @@ _DATABASE_FORGOTTEN = ("PreferredBackupWindow", "PerformanceInsightsKMSKeyId")
     *("CreateDBInstance", "RestoreDBInstanceFromDBSnapshot", "ModifyDBInstance", "DescribeDBInstances"),
     *("DeleteDBInstance", "StartDBInstance", "StopDBInstance", "RebootDBInstance"),
 )
-async def _databases(shims: Shims, call: Call, request: Request) -> Answer:
+async def _databases(shims: Shims, call: Call, request: Request) -> Response:
     form = call.parameters
     name = form.get("DBInstanceIdentifier", "")
     managed = form.get("ManageMasterUserPassword") == "true"
@@ -370,7 +370,7 @@ async def _create_secret(shims: Shims, request: Request, region: str, database: 
 
 
 @_shim("ec2", "CreateFlowLogs")
-async def _create_flow_logs(shims: Shims, call: Call, request: Request) -> Answer:
+async def _create_flow_logs(shims: Shims, call: Call, request: Request) -> Response:
     form = call.parameters
     # ministack looks for tags of another name of the resource.
     forwarded = {key: "flow-log" if value == "vpc-flow-log" else value for key, value in form.items()}
@@ -393,11 +393,11 @@ _FLOW_LOG_FORMAT = (
 
 
 @_shim("ec2", "CreateVpcEndpoint", "ModifyVpcEndpoint")
-async def _put_vpc_endpoint(shims: Shims, call: Call, request: Request) -> Answer:
+async def _put_vpc_endpoint(shims: Shims, call: Call, request: Request) -> Response:
     form = call.parameters
     answer = await shims.ask(call, request)
     if call.action == "ModifyVpcEndpoint" and answer.status in (400, 404) and b"InvalidAction" in answer.body:
-        answer = Answer(
+        answer = Response(
             200,
             {"Content-Type": "text/xml"},
             b"<ModifyVpcEndpointResponse><return>true</return></ModifyVpcEndpointResponse>",
@@ -422,7 +422,7 @@ async def _put_vpc_endpoint(shims: Shims, call: Call, request: Request) -> Answe
 
 
 @_shim("ec2", "CreateLaunchTemplate", "CreateLaunchTemplateVersion")
-async def _put_launch_template(shims: Shims, call: Call, request: Request) -> Answer:
+async def _put_launch_template(shims: Shims, call: Call, request: Request) -> Response:
     answer = await shims.ask(call, request)
     if answer.status == 200:
         root = _xml(answer)
@@ -435,7 +435,7 @@ async def _put_launch_template(shims: Shims, call: Call, request: Request) -> An
 
 
 @_shim("ec2", "DescribeFlowLogs", "DescribeVpcEndpoints", "DescribeLaunchTemplateVersions")
-async def _describe_ec2(shims: Shims, call: Call, request: Request) -> Answer:
+async def _describe_ec2(shims: Shims, call: Call, request: Request) -> Response:
     answer = await shims.ask(call, request)
     if answer.status != 200:
         return answer
@@ -477,7 +477,7 @@ def _complete_launch_template(item: ElementTree.Element, data: Document) -> None
 
 
 @_shim("autoscaling", "DescribeTags")
-async def _describe_tags(shims: Shims, call: Call, request: Request) -> Answer:
+async def _describe_tags(shims: Shims, call: Call, request: Request) -> Response:
     answer = await shims.ask(call, request)
     if answer.status != 200:
         return answer
@@ -534,7 +534,7 @@ def _body(request: Request) -> Document:
     return document
 
 
-def _refusal(call: Call, params: Document) -> Answer | None:
+def _refusal(call: Call, params: Document) -> Response | None:
     """Return the refusal of a request that breaks the service's own model, which ministack does not read."""
     model = next(model for model in models(call.service) if call.action in model.operation_names)
     shape = model.operation_model(call.action).input_shape
@@ -547,15 +547,15 @@ def _refusal(call: Call, params: Document) -> Answer | None:
     return None
 
 
-def _with_json(answer: Answer, document: Document) -> Answer:
+def _with_json(answer: Response, document: Document) -> Response:
     return replace(answer, body=json.dumps(document).encode())
 
 
-def _xml(answer: Answer) -> ElementTree.Element:
+def _xml(answer: Response) -> ElementTree.Element:
     return ElementTree.fromstring(answer.body)
 
 
-def _with_xml(answer: Answer, root: ElementTree.Element) -> Answer:
+def _with_xml(answer: Response, root: ElementTree.Element) -> Response:
     namespace = root.tag[1:].partition("}")[0] if root.tag.startswith("{") else ""
     body: bytes = ElementTree.tostring(
         root, encoding="utf-8", xml_declaration=True, default_namespace=namespace or None

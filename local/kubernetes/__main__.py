@@ -18,7 +18,8 @@ from local.images import ImageRegistry
 from local.kubernetes import scheduler, tls
 from local.kubernetes.app import Api
 from local.kubernetes.faults import Faults
-from local.kubernetes.kubelet import Kubelet, read_pod_env
+from local.kubernetes.kubelet import Kubelet
+from local.kubernetes.node import read_pod_env
 from local.kubernetes.records import Records
 from local.kubernetes.store import Store
 

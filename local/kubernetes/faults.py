@@ -1,4 +1,4 @@
-"""Faults asked for through `/local/faults`: what goes wrong, for which pods or requests, and how often."""
+"""Fault injection through `/local/faults`: what goes wrong, for which pods or requests, and how often."""
 
 from __future__ import annotations
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import shutil
 import time
 from collections.abc import Coroutine
@@ -17,6 +16,7 @@ from local.kubernetes.containers import set_condition
 from local.kubernetes.errors import JSON
 from local.kubernetes.events import EventRecorder
 from local.kubernetes.faults import Fault, Faults
+from local.kubernetes.node import Node
 from local.kubernetes.pods import NODE_LOST, PodWorker, Stop
 from local.kubernetes.processes import Guard, process_table
 from local.kubernetes.records import ContainerRecord, PodRecord, Records
@@ -43,16 +43,22 @@ class Kubelet:
         gpus: int,
     ) -> None:
         self.store = store
-        self.images = images
-        self._pod_env_file = pod_env_file
         self.faults = faults
-        self.start_delay = start_delay
         self.gpus = gpus
         self.events = EventRecorder(store)
         self.guard = Guard()
         self.workers: dict[str, PodWorker] = {}
-        self.pods_dir = state_dir / "pods"
-        self.logs_dir = state_dir / "logs"
+        self._node = Node(
+            store=store,
+            images=images,
+            faults=faults,
+            events=self.events,
+            guard=self.guard,
+            pods_dir=state_dir / "pods",
+            logs_dir=state_dir / "logs",
+            pod_env_file=pod_env_file,
+            start_delay=start_delay,
+        )
         self._records = records
         self._closing = False
         self._record_of: dict[str, PodRecord] = {}
@@ -60,18 +66,14 @@ class Kubelet:
         self._last_problem: dict[str, str] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         # What an earlier server left: its pods are gone, their volumes too.
-        shutil.rmtree(self.pods_dir, ignore_errors=True)
-        _prune_logs(self.logs_dir)
+        shutil.rmtree(self._node.pods_dir, ignore_errors=True)
+        _prune_logs(self._node.logs_dir)
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Run a coroutine in the background until it ends or the server does."""
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-    def pod_env(self) -> dict[str, str]:
-        """Return what every container gets (as EKS Pod Identity gives it), read anew so that it can change."""
-        return read_pod_env(self._pod_env_file)
 
     def start(self) -> None:
         """Begin watching memory."""
@@ -180,7 +182,7 @@ class Kubelet:
         self.events.record(bound, "Normal", "Scheduled", text, component="default-scheduler")
         record = self.record_of(pod)
         record.node, record.scheduled = node, time.time()
-        worker = PodWorker(self, bound, self._free_gpus(bound))
+        worker = PodWorker(self._node, bound, record, self._free_gpus(bound), self.remove, self._finished)
         self.workers[uid] = worker
         self.spawn(worker.run())
 
@@ -232,11 +234,19 @@ class Kubelet:
         if worker is None:
             record.finished = record.finished or record.deleted
         elif worker.finished:
-            self.forget(worker)
+            self._forget(worker)
         asyncio.get_running_loop().call_soon(self.schedule)
         return gone
 
-    def forget(self, worker: PodWorker) -> None:
+    def _finished(self, worker: PodWorker) -> None:
+        """Take note that nothing of a pod runs any more: there is room for others."""
+        if worker.stored() is None:
+            self._forget(worker)
+        elif worker.delete_when_finished:
+            self.remove(worker.namespace, worker.name)
+        self.schedule()
+
+    def _forget(self, worker: PodWorker) -> None:
         """Drop a worker that has finished and whose pod is gone, with the pod's volumes."""
         self.workers.pop(worker.uid, None)
         shutil.rmtree(worker.folder, ignore_errors=True)
@@ -254,17 +264,7 @@ class Kubelet:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self.guard.close()
-        shutil.rmtree(self.pods_dir, ignore_errors=True)
-
-
-def read_pod_env(path: Path | None) -> dict[str, str]:
-    """Read the JSON file of environment variables for every pod; ValueError when it is something else."""
-    if path is None:
-        return {}
-    values = json.loads(path.read_text())
-    if not isinstance(values, dict) or not all(isinstance(value, str) for value in values.values()):
-        raise ValueError(f'{path}: must be a JSON object of strings, such as {{"AWS_REGION": "us-east-1"}}')
-    return values
+        shutil.rmtree(self._node.pods_dir, ignore_errors=True)
 
 
 def _is_waiting(pod: JSON) -> bool:

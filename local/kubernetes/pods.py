@@ -6,10 +6,9 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from local.images import Image
 from local.kubernetes import environment, quantities, sidecar
@@ -17,11 +16,10 @@ from local.kubernetes.containers import Container, set_condition
 from local.kubernetes.errors import JSON, ApiError
 from local.kubernetes.faults import Fault
 from local.kubernetes.logs import ContainerLog
+from local.kubernetes.node import Node
 from local.kubernetes.processes import ContainerProcess, Exit, Row
+from local.kubernetes.records import PodRecord
 from local.kubernetes.store import timestamp
-
-if TYPE_CHECKING:
-    from local.kubernetes.kubelet import Kubelet
 
 logger = logging.getLogger(__name__)
 
@@ -45,19 +43,35 @@ class _Stopped(Exception):
 
 
 class PodWorker:
-    """Runs one pod that has a node."""
+    """Runs one pod that has a node.
 
-    def __init__(self, kubelet: Kubelet, pod: JSON, gpus: list[int]) -> None:
-        self.kubelet = kubelet
+    Args:
+        gpus: numbers of those that the pod has to itself.
+        remove: takes a pod out of the store, by namespace and name.
+        on_finish: called when nothing of the pod runs any more; not when its node is lost, which can tell nobody.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        pod: JSON,
+        record: PodRecord,
+        gpus: list[int],
+        remove: Callable[[str, str], JSON],
+        on_finish: Callable[[PodWorker], None],
+    ) -> None:
         self.pod = pod
+        self.record = record
         self.gpus = gpus
+        self._node = node
+        self._remove = remove
+        self._on_finish = on_finish
         metadata = pod["metadata"]
         self.uid: str = metadata["uid"]
         self.namespace: str = metadata["namespace"]
         self.name: str = metadata["name"]
         # Short, because Unix sockets below it may have 108 bytes of path at most.
-        self.folder = kubelet.pods_dir / self.uid[:8]
-        self.record = kubelet.record_of(pod)
+        self.folder = node.pods_dir / self.uid[:8]
         self.done = asyncio.Event()
         self.lost: Fault | None = None
         self.delete_when_finished = False
@@ -87,7 +101,7 @@ class PodWorker:
         where = None
         if container is not None:
             where = f"{'initContainers' if container.is_init else 'containers'}{{{container.name}}}"
-        self.kubelet.events.record(self.pod, kind, reason, message, where)
+        self._node.events.record(self.pod, kind, reason, message, where)
 
     # -- the way through
 
@@ -106,7 +120,7 @@ class PodWorker:
     async def _live(self) -> None:
         self.set_deadline(self.pod["spec"].get("activeDeadlineSeconds"))
         self._sync()
-        await self._pause(self.kubelet.start_delay)
+        await self._pause(self._node.start_delay)
         volumes = await self._mount()
         for container in self.containers:
             if container.is_init:
@@ -132,7 +146,7 @@ class PodWorker:
     async def _mount(self) -> dict[str, Path]:
         while True:
             try:
-                return environment.prepare_volumes(self.kubelet.store, self.pod, self.folder / "volumes")
+                return environment.prepare_volumes(self._node.store, self.pod, self.folder / "volumes")
             except (environment.MountError, OSError) as error:
                 self._event("Warning", "FailedMount", str(error))
                 await self._pause(_RETRY_SECONDS)
@@ -144,7 +158,7 @@ class PodWorker:
         since = time.monotonic()
         for attempt in _forever():
             if fault is None:
-                fault = self.kubelet.faults.take("image-pull", self.pod)
+                fault = self._node.faults.take("image-pull", self.pod)
                 since = time.monotonic()
             problem = (
                 f'failed to pull and unpack image "{reference}": failed to resolve reference "{reference}": '
@@ -154,7 +168,7 @@ class PodWorker:
                 problem = fault.request.message or problem
             else:
                 try:
-                    image = self.kubelet.images.find(reference)
+                    image = self._node.images.find(reference)
                 except (OSError, ValueError) as error:
                     image, problem = None, f"cannot read the local image registry file: {error}"
                 if image is not None:
@@ -181,13 +195,13 @@ class PodWorker:
         home = self.folder / f"home-{container.name}"
         home.mkdir(parents=True, exist_ok=True)
         devices = ",".join(str(index) for index in self.gpus) if self._uses_gpus(container) else "void"
-        base = {"HOME": str(home), "NVIDIA_VISIBLE_DEVICES": devices, **self.kubelet.pod_env()}
+        base = {"HOME": str(home), "NVIDIA_VISIBLE_DEVICES": devices, **self._node.pod_env()}
         container.mounted = environment.mounts(container.spec, volumes)
         while True:
-            pod = self.kubelet.store.find("pods", self.namespace, self.name) or self.pod
+            pod = self._node.store.find("pods", self.namespace, self.name) or self.pod
             try:
                 container.env = environment.build_environment(
-                    self.kubelet.store, pod, container.spec, image, base, container.mounted
+                    self._node.store, pod, container.spec, image, base, container.mounted
                 )
                 break
             except environment.ConfigError as error:
@@ -198,7 +212,7 @@ class PodWorker:
         wanted = environment.substitute(container.spec.get("workingDir", ""), container.mounted)
         choices = [Path(text) for text in (wanted, image.working_dir) if text]
         container.cwd = next((path for path in choices if path.is_dir()), home)
-        names = environment.pod_names(self.kubelet.store, self.namespace)
+        names = environment.pod_names(self._node.store, self.namespace)
         return environment.build_command(container.spec, image, container.env, container.mounted, names)
 
     @staticmethod
@@ -217,7 +231,7 @@ class PodWorker:
             raise _Stopped
         drained = asyncio.Event()
         container.log = ContainerLog(
-            self.kubelet.logs_dir / self.namespace / f"{self.name}_{self.uid[:8]}" / f"{container.name}.log"
+            self._node.logs_dir / self.namespace / f"{self.name}_{self.uid[:8]}" / f"{container.name}.log"
         )
         container.record.log = str(container.log.path)
         container.record.argv = argv
@@ -226,7 +240,7 @@ class PodWorker:
                 container.runtime = sidecar.Sidecar(container.mounted)
                 drained.set()
             else:
-                process = ContainerProcess.start(argv, container.env, container.cwd, self.kubelet.guard)
+                process = ContainerProcess.start(argv, container.env, container.cwd, self._node.guard)
                 process.read_output(container.log.write, drained.set)
                 container.runtime = process
         except (OSError, ValueError, IndexError) as error:
@@ -341,12 +355,7 @@ class PodWorker:
         if self.lost is not None:
             return
         self._sync()
-        pod = self._stored()
-        if pod is None:
-            self.kubelet.forget(self)
-        elif self.delete_when_finished:
-            self.kubelet.remove(self.namespace, self.name)
-        self.kubelet.schedule()
+        self._on_finish(self)
 
     # -- memory and faults
 
@@ -370,9 +379,9 @@ class PodWorker:
         """Take the faults that hit this pod, if it is running."""
         if self.finished or self._stop is not None or not all(c.running or c.exit_code is not None for c in self._main):
             return
-        pod = self._stored() or self.pod
+        pod = self.stored() or self.pod
         for kind in ("evict", "oom", "node-lost"):
-            fault = self.kubelet.faults.take(kind, pod)  # type: ignore[arg-type]
+            fault = self._node.faults.take(kind, pod)  # type: ignore[arg-type]
             if fault is not None:
                 asyncio.get_running_loop().call_later(fault.request.delay_seconds, self._hit, fault)
 
@@ -429,19 +438,20 @@ class PodWorker:
             asyncio.get_running_loop().call_later(fault.duration, self._collect)
 
     def _collect(self) -> None:
-        if self._stored() is not None:
-            self.kubelet.remove(self.namespace, self.name)
+        if self.stored() is not None:
+            self._remove(self.namespace, self.name)
 
     # -- status
 
-    def _stored(self) -> JSON | None:
-        pod = self.kubelet.store.find("pods", self.namespace, self.name)
+    def stored(self) -> JSON | None:
+        """Return the pod as it is in the store; None when it is gone, or another has its name."""
+        pod = self._node.store.find("pods", self.namespace, self.name)
         return pod if pod is not None and pod["metadata"]["uid"] == self.uid else None
 
     def _update(self, change: object) -> None:
-        if self._stored() is not None:
+        if self.stored() is not None:
             with contextlib.suppress(ApiError):
-                self.kubelet.store.update("pods", self.namespace, self.name, change)  # type: ignore[arg-type]
+                self._node.store.update("pods", self.namespace, self.name, change)  # type: ignore[arg-type]
 
     def _phase(self) -> str:
         main = self._main

@@ -5,11 +5,17 @@ from __future__ import annotations
 from rich.console import Console
 
 from local.datasets import Dataset
-from local.pipeline import acts, story, summary
-from local.pipeline.acts import DemoFailed, Stage
+from local.pipeline import demo_steps, driver, summary
 from local.pipeline.attached import AttachedPlatform
+from local.pipeline.demo_steps import DemoFailed, Stage
 
-STORY = (acts.first_model, acts.better_model, acts.other_model, acts.bad_canary, acts.step_back)
+STORY = (
+    demo_steps.first_model,
+    demo_steps.better_model,
+    demo_steps.other_model,
+    demo_steps.bad_canary,
+    demo_steps.step_back,
+)
 
 
 def tell(
@@ -40,7 +46,7 @@ def tell(
         console.print()
     if stage.deployments:
         console.print(summary.deployments_table(stage.deployments))
-    console.print(summary.audit_table(story.audit_log(platform, stage.name)))
+    console.print(summary.audit_table(driver.audit_log(platform, stage.name)))
     _what_is_live(stage)
     console.print(f"\nAirflow   {platform.addresses['airflow']}")
     console.print(f"MLflow    {platform.addresses['mlflow']}")
@@ -56,7 +62,7 @@ def _what_is_live(stage: Stage) -> None:
         return
     endpoint = live[-1]["endpoint_name"]
     described = stage.platform.sagemaker.describe_endpoint(EndpointName=endpoint)
-    predictions, reply = story.predict_held_out(stage.platform, stage.runs[-1], endpoint, count=8)
+    predictions, reply = driver.predict_held_out(stage.platform, stage.runs[-1], endpoint, count=8)
     stage.console.print(summary.predictions_table(predictions, reply.get("classes")))
     version, champion = str(reply["model"]["version"]), stage.version("champion")
     stage.console.print(

@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from local.pipeline import story
+from local.pipeline import driver
 from local.pipeline.attached import AttachedPlatform
 
 PAUSE_SECONDS = 0.02
@@ -47,7 +47,7 @@ class Load:
         """Number of requests so far."""
         return self.answered.total() + self.errors.total()
 
-    def told(self) -> str:
+    def summary(self) -> str:
         """Return what became of the requests, in a sentence."""
         failed = f" ({', '.join(sorted(self.errors))})" if self.errors else ""
         answered = ", ".join(f"version {one} answered {count}" for one, count in sorted(self.answered.items()))
@@ -56,7 +56,7 @@ class Load:
     def _ask(self) -> None:
         while not self._ended.wait(PAUSE_SECONDS):
             try:
-                reply = story.invoke(self._platform, self._endpoint, [self._features])
+                reply = driver.invoke(self._platform, self._endpoint, [self._features])
                 self.answered[str(reply["model"]["version"])] += 1
             except ClientError as error:
                 self.errors[str(error.response["Error"]["Code"])] += 1

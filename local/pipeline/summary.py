@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from local.pipeline.airflow_client import TaskInstance
-from local.pipeline.story import DeploymentReport, Prediction, RunReport
+from local.pipeline.driver import DeploymentReport, Prediction, RunReport
 
 COLOURS = {
     "success": "green",

@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from local.pipeline import story
+from local.pipeline import driver
 from local.pipeline.attached import AttachedPlatform
 from local.platform.home import Home
 from tests.e2e.support import Kubernetes, Shell, is_open, ports_of, processes_of
@@ -76,21 +76,21 @@ def kubernetes(platform: AttachedPlatform) -> Kubernetes:
     return Kubernetes(platform)
 
 
-Runner = Callable[..., story.RunReport]
+Runner = Callable[..., driver.RunReport]
 
 
 @pytest.fixture
 def run_pipeline(platform: AttachedPlatform, request: pytest.FixtureRequest) -> Runner:
     """Trigger a run, land files once it waits for them, and follow it to its end."""
 
-    def run(land: dict[str, bytes] | None = None, timeout: float = 600, **params: Any) -> story.RunReport:
-        run_id = story.unique_run_id(re.sub(r"\W+", "-", request.node.name)[:60])
+    def run(land: dict[str, bytes] | None = None, timeout: float = 600, **params: Any) -> driver.RunReport:
+        run_id = driver.unique_run_id(re.sub(r"\W+", "-", request.node.name)[:60])
         wait = land is not None
-        story.trigger(platform, run_id, dataset="flights", wait_for_new_data=wait, **params)
+        driver.trigger(platform, run_id, dataset="flights", wait_for_new_data=wait, **params)
         if land is not None:
-            story.wait_until_waiting(platform, run_id)
+            driver.wait_until_waiting(platform, run_id)
             for key, body in land.items():
                 platform.s3.put_object(Bucket=platform.landing, Key=key, Body=body)
-        return story.follow(platform, run_id, timeout)
+        return driver.follow(platform, run_id, timeout)
 
     return run

@@ -12,7 +12,7 @@ from typing import Any
 
 import psutil
 
-from local.pipeline import story
+from local.pipeline import driver
 from local.pipeline.attached import AttachedPlatform
 from local.platform.processes import MARKER
 
@@ -79,7 +79,7 @@ class LiveState:
             champion=platform.registry.get_model_version_by_alias(model, "champion").version,
             configuration=description["EndpointConfigName"],
             versions=len(platform.registry.search_model_versions(f"name='{model}'")),
-            answered_by=str(story.invoke(platform, endpoint, [an_example(platform)])["model"]["version"]),
+            answered_by=str(driver.invoke(platform, endpoint, [an_example(platform)])["model"]["version"]),
         )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from local import bootstrap, datasets
-from local.pipeline import story, summary
+from local.pipeline import driver, summary
 from local.pipeline.attached import AttachedPlatform
 
 
@@ -25,10 +25,10 @@ def test_a_dataset_goes_from_its_files_to_predictions(
     if image == "trainer-cuda":
         bootstrap.setup([image])
     dataset = datasets.load(name)
-    run_id = story.unique_run_id(f"{name}-{family}")
+    run_id = driver.unique_run_id(f"{name}-{family}")
     dataset.land(1, platform.s3, platform.landing)
-    story.trigger(platform, run_id, dataset=name, family=family, trials=2)
-    run = story.follow(platform, run_id)
+    driver.trigger(platform, run_id, dataset=name, family=family, trials=2)
+    run = driver.follow(platform, run_id)
 
     assert run.state == "success", [task.label for task in run.failed_tasks]
     assert [trial["status"] for trial in run.trials] == ["succeeded", "succeeded"]
@@ -37,7 +37,7 @@ def test_a_dataset_goes_from_its_files_to_predictions(
     pods = kubernetes.pods(run_key=run.run_key, step="train")
     assert len(pods) == 2
     assert run.deployment is not None
-    predictions, reply = story.predict_held_out(platform, run, run.deployment["endpoint_name"], count=10)
+    predictions, reply = driver.predict_held_out(platform, run, run.deployment["endpoint_name"], count=10)
     examples = platform.read_json(f"{run.prefix}/evaluate/examples.json")["examples"][: len(predictions)]
     for prediction, example in zip(predictions, examples, strict=True):
         assert prediction.answer == pytest.approx(example["prediction"], rel=1e-4, abs=1e-5)

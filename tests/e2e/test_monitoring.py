@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from local.pipeline import story
+from local.pipeline import driver
 from local.pipeline.attached import AttachedPlatform
 from tests.e2e.support import an_example, eventually, notifications
 
@@ -23,16 +23,16 @@ def test_a_monitoring_run_reports_on_what_the_live_model_was_asked(platform: Att
 
     def asked_until_captured() -> bool:
         for _ in range(10):  # only a sample of the requests is captured
-            versions.add(str(story.invoke(platform, "flights", [example] * ROWS)["model"]["version"]))
+            versions.add(str(driver.invoke(platform, "flights", [example] * ROWS)["model"]["version"]))
         return len(captured(platform)) > len(before)
 
     assert eventually(asked_until_captured), "nothing was captured"
     (version,) = versions
 
-    run_id = story.unique_run_id("monitoring")
-    platform.airflow.trigger(story.MONITOR, run_id, {"dataset": "flights"})
-    state = platform.airflow.wait(story.MONITOR, run_id, 240)
-    tasks = {task.task_id: task for task in platform.airflow.tasks(story.MONITOR, run_id)}
+    run_id = driver.unique_run_id("monitoring")
+    platform.airflow.trigger(driver.MONITOR, run_id, {"dataset": "flights"})
+    state = platform.airflow.wait(driver.MONITOR, run_id, 240)
+    tasks = {task.task_id: task for task in platform.airflow.tasks(driver.MONITOR, run_id)}
 
     assert state == "success", {name: task.state for name, task in tasks.items()}
     # The settings ask for an alarm only.
@@ -42,7 +42,7 @@ def test_a_monitoring_run_reports_on_what_the_live_model_was_asked(platform: Att
         "want_retraining": "skipped",
         "train": "skipped",
     }
-    prefix = platform.airflow.xcom(story.MONITOR, run_id, "choose_window")["output"].removeprefix(
+    prefix = platform.airflow.xcom(driver.MONITOR, run_id, "choose_window")["output"].removeprefix(
         f"s3://{platform.data}/"
     )
     result: dict[str, Any] = platform.read_json(f"{prefix}/result.json")
@@ -50,7 +50,7 @@ def test_a_monitoring_run_reports_on_what_the_live_model_was_asked(platform: Att
     rows = {watched["model_version"]: watched["rows"] for watched in result["versions"]}
     assert rows[version] >= ROWS
     assert result["rows"] == sum(rows.values())
-    assert result["verdict"] == platform.airflow.xcom(story.MONITOR, run_id, "conclude")
+    assert result["verdict"] == platform.airflow.xcom(driver.MONITOR, run_id, "conclude")
     page = platform.s3.get_object(Bucket=platform.data, Key=f"{prefix}/report.html")["Body"].read().decode()
     assert page.startswith("<!doctype html>")
     alarm = result["verdict"]["outcome"] in ("drifted", "degraded")

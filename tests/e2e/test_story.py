@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from local.datasets import flights
-from local.pipeline import acts, story
+from local.pipeline import demo_steps, driver
 from local.pipeline.attached import AttachedPlatform
 from tests.e2e.support import notifications
 
@@ -18,24 +18,24 @@ STEPS = ("data.validate", "data.prepare", "promotion.evaluate")
 
 
 @pytest.fixture(scope="module")
-def runs(platform: AttachedPlatform) -> list[story.RunReport]:
+def runs(platform: AttachedPlatform) -> list[driver.RunReport]:
     """The demo's runs of the pipeline: January, February with a person to ask, February again."""
-    ids = [run_id for run_id in platform.airflow.runs(story.DAG) if run_id.startswith("demo-flights-")]
-    return [story.report(platform, run_id, platform.airflow.run(story.DAG, run_id)["state"]) for run_id in ids]
+    ids = [run_id for run_id in platform.airflow.runs(driver.DAG) if run_id.startswith("demo-flights-")]
+    return [driver.report(platform, run_id, platform.airflow.run(driver.DAG, run_id)["state"]) for run_id in ids]
 
 
 @pytest.fixture(scope="module")
-def canary(platform: AttachedPlatform) -> story.DeploymentReport:
+def canary(platform: AttachedPlatform) -> driver.DeploymentReport:
     """The demo's deployment whose canary failed."""
-    (run_id,) = (run_id for run_id in platform.airflow.runs(story.DEPLOY) if run_id.startswith("demo-flights-canary"))
-    return story.report_deployment(platform, story.DEPLOY, run_id)
+    (run_id,) = (run_id for run_id in platform.airflow.runs(driver.DEPLOY) if run_id.startswith("demo-flights-canary"))
+    return driver.report_deployment(platform, driver.DEPLOY, run_id)
 
 
 @pytest.fixture(scope="module")
-def back(platform: AttachedPlatform) -> story.DeploymentReport:
+def back(platform: AttachedPlatform) -> driver.DeploymentReport:
     """The demo's step back."""
-    (run_id,) = (run_id for run_id in platform.airflow.runs(story.ROLLBACK) if run_id.startswith("demo-flights-"))
-    return story.report_deployment(platform, story.ROLLBACK, run_id)
+    (run_id,) = (run_id for run_id in platform.airflow.runs(driver.ROLLBACK) if run_id.startswith("demo-flights-"))
+    return driver.report_deployment(platform, driver.ROLLBACK, run_id)
 
 
 def test_the_demo_ends_well_and_says_what_came_of_it(demo: subprocess.CompletedProcess[str]) -> None:
@@ -53,7 +53,7 @@ def test_the_demo_ends_well_and_says_what_came_of_it(demo: subprocess.CompletedP
         assert page in summary
 
 
-def test_all_runs_succeeded_with_every_trial(runs: list[story.RunReport]) -> None:
+def test_all_runs_succeeded_with_every_trial(runs: list[driver.RunReport]) -> None:
     assert [run.state for run in runs] == ["success"] * 3
     for run in runs:
         trials = [task for task in run.tasks if task.task_id == "training.train"]
@@ -63,7 +63,7 @@ def test_all_runs_succeeded_with_every_trial(runs: list[story.RunReport]) -> Non
         assert run.task("notify").state == "success"
 
 
-def test_the_first_model_was_promoted_without_a_champion(runs: list[story.RunReport]) -> None:
+def test_the_first_model_was_promoted_without_a_champion(runs: list[driver.RunReport]) -> None:
     decision = runs[0].decision
     assert decision is not None
     assert decision["outcome"] == "promote"
@@ -76,7 +76,7 @@ def test_the_first_model_was_promoted_without_a_champion(runs: list[story.RunRep
 
 
 def test_the_second_was_better_and_a_person_approved_it(
-    platform: AttachedPlatform, runs: list[story.RunReport]
+    platform: AttachedPlatform, runs: list[driver.RunReport]
 ) -> None:
     decision, answer, deployment = runs[1].decision, runs[1].approval, runs[1].deployment
     assert decision is not None
@@ -95,7 +95,7 @@ def test_the_second_was_better_and_a_person_approved_it(
 
 
 def test_the_third_lost_and_was_rejected_with_reasons(
-    platform: AttachedPlatform, runs: list[story.RunReport], canary: story.DeploymentReport
+    platform: AttachedPlatform, runs: list[driver.RunReport], canary: driver.DeploymentReport
 ) -> None:
     decision = runs[2].decision
     assert decision is not None
@@ -114,7 +114,7 @@ def test_the_third_lost_and_was_rejected_with_reasons(
 
 
 def test_the_canary_that_answered_with_errors_was_rolled_back(
-    demo: subprocess.CompletedProcess[str], runs: list[story.RunReport], canary: story.DeploymentReport
+    demo: subprocess.CompletedProcess[str], runs: list[driver.RunReport], canary: driver.DeploymentReport
 ) -> None:
     assert canary.state == "failed"
     assert canary.result is None
@@ -140,7 +140,7 @@ def test_no_request_failed_while_the_models_were_swapped(demo: subprocess.Comple
 
 
 def test_one_step_back_put_the_version_before_back(
-    platform: AttachedPlatform, runs: list[story.RunReport], back: story.DeploymentReport
+    platform: AttachedPlatform, runs: list[driver.RunReport], back: driver.DeploymentReport
 ) -> None:
     assert back.state == "success"
     assert back.result is not None
@@ -152,9 +152,9 @@ def test_one_step_back_put_the_version_before_back(
     )
 
 
-def test_the_audit_log_tells_who_did_what(platform: AttachedPlatform, runs: list[story.RunReport]) -> None:
+def test_the_audit_log_tells_who_did_what(platform: AttachedPlatform, runs: list[driver.RunReport]) -> None:
     first, second = (run.decision["candidate_version"] for run in runs[:2])  # type: ignore[index]
-    told = [(entry["kind"], entry["model_version"]) for entry in story.audit_log(platform, "flights")]
+    told = [(entry["kind"], entry["model_version"]) for entry in driver.audit_log(platform, "flights")]
     assert told[:6] == [
         ("approved", first),
         ("deployed", first),
@@ -165,7 +165,7 @@ def test_the_audit_log_tells_who_did_what(platform: AttachedPlatform, runs: list
     ]
 
 
-def test_every_step_left_its_result(platform: AttachedPlatform, runs: list[story.RunReport]) -> None:
+def test_every_step_left_its_result(platform: AttachedPlatform, runs: list[driver.RunReport]) -> None:
     for run in runs:
         for task_id in STEPS:
             result = platform.read_json(f"{run.prefix}/{task_id.rsplit('.', 1)[-1]}/result.json")
@@ -185,7 +185,7 @@ def test_the_landing_bucket_is_empty_and_the_files_are_accepted(platform: Attach
 
 
 def test_the_split_is_by_time_and_nothing_of_the_future_is_a_feature(
-    platform: AttachedPlatform, runs: list[story.RunReport]
+    platform: AttachedPlatform, runs: list[driver.RunReport]
 ) -> None:
     prepared = platform.read_json(f"{runs[1].prefix}/prepare/result.json")
     assert prepared["train"]["end"] < prepared["validation"]["start"]
@@ -196,7 +196,7 @@ def test_the_split_is_by_time_and_nothing_of_the_future_is_a_feature(
 
 
 def test_the_registry_tells_where_the_champion_comes_from(
-    platform: AttachedPlatform, runs: list[story.RunReport], back: story.DeploymentReport
+    platform: AttachedPlatform, runs: list[driver.RunReport], back: driver.DeploymentReport
 ) -> None:
     champion = platform.registry.get_model_version_by_alias(MODEL, "champion")
     assert back.result is not None
@@ -217,7 +217,7 @@ def test_the_registry_tells_where_the_champion_comes_from(
     assert [version for version, state in states.items() if state == "live"] == [champion.version]
 
 
-def test_trials_are_runs_with_parameters_and_metrics(platform: AttachedPlatform, runs: list[story.RunReport]) -> None:
+def test_trials_are_runs_with_parameters_and_metrics(platform: AttachedPlatform, runs: list[driver.RunReport]) -> None:
     for trial in runs[0].trials:
         logged = platform.registry.get_run(trial["run_id"])
         assert logged.info.status == "FINISHED"
@@ -226,18 +226,18 @@ def test_trials_are_runs_with_parameters_and_metrics(platform: AttachedPlatform,
 
 
 def test_the_live_endpoint_answers_as_the_evaluation_did(
-    platform: AttachedPlatform, runs: list[story.RunReport], back: story.DeploymentReport
+    platform: AttachedPlatform, runs: list[driver.RunReport], back: driver.DeploymentReport
 ) -> None:
     assert back.result is not None
-    predictions, reply = story.predict_held_out(platform, runs[0], back.result["endpoint_name"], count=20)
+    predictions, reply = driver.predict_held_out(platform, runs[0], back.result["endpoint_name"], count=20)
     assert str(reply["model"]["version"]) == back.result["model_version"]
-    expected = [example["prediction"] for example in story.held_out(platform, runs[0], len(predictions))]
+    expected = [example["prediction"] for example in driver.held_out(platform, runs[0], len(predictions))]
     assert [p.answer for p in predictions] == pytest.approx(expected, abs=1e-5)
     assert all(p.truth == (p.references["arr_delay"] > 15) for p in predictions)
 
 
 def test_people_were_told(
-    platform: AttachedPlatform, runs: list[story.RunReport], canary: story.DeploymentReport
+    platform: AttachedPlatform, runs: list[driver.RunReport], canary: driver.DeploymentReport
 ) -> None:
     first, second, third = (run.decision["candidate_version"] for run in runs)  # type: ignore[index]
     told = notifications(platform)
@@ -260,7 +260,7 @@ def test_the_same_data_landed_again_is_not_trained_on_again(
     land = {flights.landing_key(name, 2): flights.parquet_bytes(tables[name]) for name in flights.TABLES}
 
     # What the demo chose for it, too: another family or another policy would be other work.
-    run = run_pipeline(land=land, family=acts.SECOND_FAMILY, ask_a_person=True)
+    run = run_pipeline(land=land, family=demo_steps.SECOND_FAMILY, ask_a_person=True)
 
     assert run.state == "success"
     assert run.task("nothing_to_do").state == "success"
@@ -268,5 +268,5 @@ def test_the_same_data_landed_again_is_not_trained_on_again(
     assert len(kubernetes.pods()) == pods
     assert len(platform.registry.search_model_versions(f"name='{MODEL}'")) == versions
     assert platform.keys("", platform.landing) == []
-    said = platform.airflow.xcom(story.DAG, run.run_id, "nothing_to_do")
+    said = platform.airflow.xcom(driver.DAG, run.run_id, "nothing_to_do")
     assert "were done before by demo-flights-2" in said

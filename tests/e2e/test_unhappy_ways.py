@@ -16,7 +16,7 @@ from rich.console import Console
 
 from local import datasets
 from local.datasets import flights
-from local.pipeline import demo, story
+from local.pipeline import demo, driver
 from local.pipeline.attached import AttachedPlatform
 from tests.e2e.support import Kubernetes, LiveState, eventually, notifications
 
@@ -80,7 +80,7 @@ def test_a_bad_file_ends_in_validation(
     assert (validate.state, validate.try_number) == ("failed", 1), "a bad file must not be tried again"
     pods = kubernetes.pods(run_key=run.run_key)
     assert [pod["exit_code"] for pod in pods] == [TASK_REFUSED]
-    log = platform.airflow.log_of(story.DAG, run.run_id, validate)
+    log = platform.airflow.log_of(driver.DAG, run.run_id, validate)
     assert key in log
     assert named in log
     assert eventually(lambda: platform.read_json(f"{run.prefix}/run.json")["state"] == "failed")
@@ -132,7 +132,7 @@ def test_when_the_endpoint_cannot_be_updated_the_old_model_answers(
     assert deployed.failure is not None
     assert "rolled the update back" in deployed.failure
     version = run.decision["candidate_version"]
-    failed = [entry for entry in story.audit_log(platform, "flights") if entry["kind"] == "deployment-failed"]
+    failed = [entry for entry in driver.audit_log(platform, "flights") if entry["kind"] == "deployment-failed"]
     assert [entry["model_version"] for entry in failed][-1] == version
     told = deployed.failure
     assert eventually(lambda: any(told in text for text in notifications(platform)))
@@ -155,18 +155,18 @@ def test_a_killed_worker_does_not_start_a_second_pod(
 ) -> None:
     # The pod finds no node for longer than a worker stays with it: the one that takes over hands it to the triggerer.
     kubernetes.fault(kind="unschedulable", selector="ml-platform/step=train", times=1, duration_seconds=40)
-    run_id = story.unique_run_id("killed-worker")
-    story.trigger(platform, run_id, dataset="flights", wait_for_new_data=False, trials=1, seed=3)
+    run_id = driver.unique_run_id("killed-worker")
+    driver.trigger(platform, run_id, dataset="flights", wait_for_new_data=False, trials=1, seed=3)
     pod = _kill_worker_of_next_pod(platform, kubernetes, "train")
 
-    run = story.follow(platform, run_id)
+    run = driver.follow(platform, run_id)
 
     assert run.state == "success"
     train = run.task("training.train", 0)
     assert train.try_number == 2
     pods = kubernetes.pods(run_key=run.run_key, step="train")
     assert [found["uid"] for found in pods] == [pod["uid"]]
-    log = platform.airflow.log_of(story.DAG, run_id, train)
+    log = platform.airflow.log_of(driver.DAG, run_id, train)
     assert "Reusing existing pod" in log
     assert "Pausing task as DEFERRED" in log
 
@@ -204,7 +204,7 @@ def test_when_every_trial_fails_nothing_is_registered(
     assert {task.state for task in run.tasks if task.task_id == "training.train"} == {"failed"}
     select = run.task("training.select_best")
     assert (select.state, select.try_number) == ("failed", 1)
-    assert "0 of 2 trials succeeded" in platform.airflow.log_of(story.DAG, run.run_id, select)
-    assert "OOMKilled" in platform.airflow.log_of(story.DAG, run.run_id, run.task("training.train", 0))
+    assert "0 of 2 trials succeeded" in platform.airflow.log_of(driver.DAG, run.run_id, select)
+    assert "OOMKilled" in platform.airflow.log_of(driver.DAG, run.run_id, run.task("training.train", 0))
     assert run.task("promotion.register").state == "upstream_failed"
     assert LiveState.of(platform) == before

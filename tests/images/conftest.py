@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from cloud import images as release
+from local.docker.base_image import ensure_base_image
 from local.docker.engine import KEEP_GB, Engine, Unavailable
-from local.docker.root import ensure_root
-from mlplatform.storage import client
+from mlplatform import storage
 from tests.images.index import authorities, private_index
 from tests.images.pipeline import Run
 from tests.images.support import CACHE, ENVS, NAMES, Images, free_port
@@ -50,11 +50,11 @@ def index_asked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]
 def images(engine: Engine, index_asked: list[str], request: pytest.FixtureRequest) -> Iterator[Images]:
     """The images; those that the selected tests name are begun at once, the largest beside the others."""
     try:
-        root_image = ensure_root(engine)
+        base_image = ensure_base_image(engine)
     except Unavailable as reason:
         pytest.skip(str(reason))
     with ThreadPoolExecutor(2) as pool:
-        images = Images(engine, root_image, pool)
+        images = Images(engine, base_image, pool)
         specs = [getattr(item, "callspec", None) for item in request.session.items]
         wanted = {spec.params.get("name") for spec in specs if spec} & set(NAMES)
         images.announce(sorted(wanted, key=lambda name: (name != "trainer_cuda", NAMES.index(name))))
@@ -82,10 +82,10 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
             _wait(f"{variables['AWS_ENDPOINT_URL']}/moto-api/", process, log)
             for name, value in variables.items():
                 environment.setenv(name, value)
-            client.cache_clear()
+            storage.client.cache_clear()
             for bucket in ("landing", "data", "artifacts"):
-                client().create_bucket(Bucket=bucket)
-            client().put_bucket_versioning(Bucket="landing", VersioningConfiguration={"Status": "Enabled"})
+                storage.client().create_bucket(Bucket=bucket)
+            storage.client().put_bucket_versioning(Bucket="landing", VersioningConfiguration={"Status": "Enabled"})
             yield variables
         finally:
             process.terminate()

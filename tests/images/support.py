@@ -1,4 +1,4 @@
-"""The images as the tests use them: built like a release on the root image at hand, run as a cluster runs them."""
+"""The images as the tests use them: built like a release on the base image at hand, run as a cluster runs them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Images:
     """Builds each image once, when it is first asked for or announced."""
 
     engine: Engine
-    root_image: str
+    base_image: str
     _pool: ThreadPoolExecutor
     _builds: dict[str, Future[str]] = field(default_factory=dict)
 
@@ -51,7 +51,7 @@ class Images:
         return self._builds[name].result()
 
     def build(self, name: str, reference: str, *options: str) -> str:
-        """Build an image with the very command of a release, but for the root image and the network.
+        """Build an image with the very command of a release, but for the base image and the network.
 
         What the build says stays in a log file beside the cache.
 
@@ -59,7 +59,7 @@ class Images:
             DockerError: it cannot be built.
         """
         _, *arguments = release.build_command(name, reference, COMMIT, "1700000000")
-        replaced = [f"--build-arg=PYTHON_IMAGE={self.root_image}", "--network=host", "--progress=plain"]
+        replaced = [f"--build-arg=PYTHON_IMAGE={self.base_image}", "--network=host", "--progress=plain"]
         replaced += [f"--build-arg={proxy}" for proxy in PROXIES if proxy in os.environ]
         done = self.engine.attempt("build", *replaced, *options, *arguments, timeout=1800, folder=ROOT)
         (CACHE / f"{reference.rpartition('/')[2].replace(':', '-')}.log").write_text(done.stderr, encoding="utf-8")

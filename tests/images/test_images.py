@@ -19,7 +19,7 @@ from packaging.markers import default_environment
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from cloud import docker, materials
+from cloud import docker, sbom
 from cloud import images as release
 from tests.images.index import PASSWORD
 from tests.images.support import COMMIT, ENVS, NAMES, ROOT, Images
@@ -100,7 +100,7 @@ def test_says_what_it_is(images: Images, name: str) -> None:
     labels = config["Labels"]
     assert labels["org.opencontainers.image.title"] == f"mlplatform/{release.IMAGES[name].repository}"
     assert labels["org.opencontainers.image.revision"] == COMMIT
-    assert labels["org.opencontainers.image.base.name"] == release.root_image(ROOT).partition("@")[0]
+    assert labels["org.opencontainers.image.base.name"] == release.base_image(ROOT).partition("@")[0]
     assert re.fullmatch(r"\d+\.\d+\.\d+", labels["org.opencontainers.image.version"])
     assert labels["org.opencontainers.image.description"]
 
@@ -163,7 +163,7 @@ def test_lists_what_is_installed_and_that_is_what_is_locked(images: Images, name
         "import json, pathlib, platform, subprocess\n"
         "query = ['dpkg-query', '--show', '--showformat', r'${Package} ${Version}\\n']\n"
         "debian = subprocess.run(query, stdout=subprocess.PIPE, text=True, check=True).stdout.splitlines()\n"
-        f"text = pathlib.Path({materials.IN_IMAGE!r}).read_text()\n"
+        f"text = pathlib.Path({sbom.IN_IMAGE!r}).read_text()\n"
         "print(json.dumps([text, debian, platform.python_version()]))"
     )
     done = images.run(name, "-c", code, entrypoint="python")
@@ -194,9 +194,9 @@ def test_a_release_takes_the_list_out_of_the_image(
     for variable, value in images.engine.environment().items():
         monkeypatch.setenv(variable, value)
     monkeypatch.setattr(docker, "_command", lambda arguments: images.engine.command(*arguments))
-    document = materials.read(ROOT, images.reference(name), release.PLATFORM)
-    materials.write(tmp_path / "x.json", "example.com/x@sha256:0", document)
-    assert materials.describes(tmp_path / "x.json", "example.com/x@sha256:0")
+    document = sbom.read(ROOT, images.reference(name), release.PLATFORM)
+    sbom.write(tmp_path / "x.json", "example.com/x@sha256:0", document)
+    assert sbom.describes(tmp_path / "x.json", "example.com/x@sha256:0")
     assert invalid((tmp_path / "x.json").read_text(encoding="utf-8")) == ""
 
 

@@ -1,4 +1,4 @@
-"""Failures on demand, for tests: `POST /_local/faults`."""
+"""Fault injection, for tests: `POST /_local/faults`."""
 
 from __future__ import annotations
 

@@ -288,10 +288,10 @@ class FakeSageMaker:
         self.created.setdefault(name, datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=len(self.created)))
 
 
-class Scene:
+class Scenario:
     """One dataset, its registry and its endpoint."""
 
-    NAME = "scene"
+    NAME = "scenario"
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.s3, self.mlflow, self.sagemaker = S3(), Mlflow(), FakeSageMaker()

@@ -216,17 +216,17 @@ lines = st.text(alphabet=st.sampled_from('0123456789.-,+e \n\r"naNifAU_\x0b\u202
 
 @quick
 @given(line=lines)
-def test_the_short_way_reads_csv_as_the_long_one(client: TestClient, line: str) -> None:
+def test_the_fast_path_reads_csv_as_the_slow_one(client: TestClient, line: str) -> None:
     body = f"wind,carrier,distance\n{line}".encode()
     given = post(client, body, payloads.CSV)
-    # Quotes around a name lead the long way, and change nothing.
+    # Quotes around a name lead to the slow path, and change nothing.
     expected = post(client, b'"wind"' + body[4:], payloads.CSV)
     assert (given.status_code, given.content) == (expected.status_code, expected.content)
 
 
 @quick
 @given(names=st.permutations(NAMES) | st.lists(st.sampled_from([*NAMES, "other", 1, []]), max_size=4), data=st.data())
-def test_the_short_way_reads_a_table_as_the_long_one(client: TestClient, names: list[Any], data: st.DataObject) -> None:
+def test_the_fast_path_reads_a_table_as_the_slow_one(client: TestClient, names: list[Any], data: st.DataObject) -> None:
     size = data.draw(st.sampled_from([len(names), len(names), 2]))
     row = [data.draw(st.sampled_from([None, 5, 1.5, "AA", "other", True, [1]])) for _ in range(size)]
     given, expected = (
@@ -240,10 +240,10 @@ def test_the_short_way_reads_a_table_as_the_long_one(client: TestClient, names: 
 
 
 @pytest.mark.parametrize("rows", [1, FEW_ROWS])
-def test_a_small_table_takes_the_short_way(xgboost_model: Path, rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_small_table_takes_the_fast_path(xgboost_model: Path, rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
     options = Settings(model_directory=xgboost_model)
     client = TestClient(create_app(load(options), options))
-    monkeypatch.setattr(payloads, "from_json", None)  # the long way's
+    monkeypatch.setattr(payloads, "from_json", None)  # the slow path's
     values = {name: ROW[name] for name in reversed(NAMES)}
     body = {"dataframe_split": {"columns": [*values], "data": [[*values.values()]] * rows, "index": [*range(rows)]}}
     assert post(client, body).json()["predictions"] == post(client, {"instances": [ROW] * rows}).json()["predictions"]
@@ -253,7 +253,7 @@ def test_a_small_table_takes_the_short_way(xgboost_model: Path, rows: int, monke
 def predictors(saved_models: dict[tuple[str, str], Path], sklearn_model: Path) -> list[tuple[Predictor, OneRow]]:
     made = [Predictor.load(path, threads=1) for path in (*saved_models.values(), sklearn_model)]
     found = [(predictor, predictor.one_row()) for predictor in made]
-    assert [p.manifest.engine for p, o in found if o is None] == [], "an engine lost its short way"
+    assert [p.manifest.engine for p, o in found if o is None] == [], "an engine lost its fast path"
     return [(predictor, one_row) for predictor, one_row in found if one_row is not None]
 
 
@@ -262,7 +262,7 @@ numbers = st.none() | st.floats(width=64) | st.integers(-(10**12), 10**12) | st.
 
 @quick
 @given(row=st.tuples(numbers, st.none() | st.sampled_from(["AA", "UA", "Ünïted ✈", "other", ""]), numbers))
-def test_the_short_way_predicts_as_the_long_one(
+def test_the_fast_path_predicts_as_the_slow_one(
     predictors: list[tuple[Predictor, OneRow]], row: tuple[Any, ...]
 ) -> None:
     for predictor, one_row in predictors:

@@ -1,4 +1,4 @@
-"""The short way of HTTP answers what the long way answers."""
+"""The fast path of HTTP answers what the slow path answers."""
 
 from __future__ import annotations
 
@@ -48,11 +48,11 @@ def both(connection: socket.socket, body: bytes, *headers: bytes) -> tuple[Any, 
     """Ask the same in one piece, and in pieces that are no whole request."""
     one = request(body, *headers, b"X-Request-Id: 7")
     connection.sendall(one)
-    short = answer(connection)
+    fast = answer(connection)
     for piece in (one[:20], one[20:-5], one[-5:]):
         connection.sendall(piece)
         time.sleep(0.05)
-    return short, answer(connection)
+    return fast, answer(connection)
 
 
 @pytest.mark.parametrize(
@@ -72,11 +72,11 @@ def both(connection: socket.socket, body: bytes, *headers: bytes) -> tuple[Any, 
 def test_both_ways_answer_the_same(
     connection: socket.socket, body: bytes, headers: tuple[bytes, ...], status: int
 ) -> None:
-    short, long = both(connection, body, *headers)
-    assert short[0] == status
-    for one in (short, long):
+    fast, slow = both(connection, body, *headers)
+    assert fast[0] == status
+    for one in (fast, slow):
         one[1].pop("date")
-    assert short == long
+    assert fast == slow
 
 
 def test_requests_sent_together_are_answered_in_order(connection: socket.socket) -> None:

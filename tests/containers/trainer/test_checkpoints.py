@@ -8,7 +8,7 @@ import pytest
 
 from mlplatform import storage
 from trainer.checkpoints import Checkpoints
-from trainer.trials import Pace
+from trainer.trials import CheckpointSchedule
 
 PREFIX = "s3://data/states/{name}/train/000/checkpoints/003"
 
@@ -140,12 +140,12 @@ def test_the_same_state_saved_twice_is_kept_once(checkpoints: Checkpoints, tmp_p
 
 def test_what_is_decided_of_a_step_holds_for_all_trials_that_train_together() -> None:
     now, stop = [0.0], [False]
-    pace = Pace(10, stopping=lambda: stop[0], clock=lambda: now[0])
-    assert pace.after(0) == "go on"
+    schedule = CheckpointSchedule(10, stopping=lambda: stop[0], clock=lambda: now[0])
+    assert schedule.after(0) == "go on"
     now[0] = 11
-    assert pace.after(0) == "go on"  # another trial's same step
-    assert [pace.after(1), pace.after(1)] == ["save", "save"]
-    assert pace.after(2) == "go on"
+    assert schedule.after(0) == "go on"  # another trial's same step
+    assert [schedule.after(1), schedule.after(1)] == ["save", "save"]
+    assert schedule.after(2) == "go on"
     stop[0] = True
-    assert pace.after(2) == "go on"
-    assert [pace.after(3), pace.after(3)] == ["stop", "stop"]
+    assert schedule.after(2) == "go on"
+    assert [schedule.after(3), schedule.after(3)] == ["stop", "stop"]

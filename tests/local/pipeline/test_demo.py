@@ -15,8 +15,8 @@ from local.pipeline import command, summary
 from local.pipeline.airflow_client import TaskInstance
 from local.pipeline.attached import AttachedPlatform
 from local.pipeline.demo import DemoFailed
+from local.pipeline.driver import DeploymentReport, Prediction, RunReport
 from local.pipeline.load import Load
-from local.pipeline.story import DeploymentReport, Prediction, RunReport
 from local.platform.home import Home, PlatformError
 
 NOON = datetime(2013, 1, 1, 12, tzinfo=UTC)
@@ -221,7 +221,7 @@ def test_a_failure_is_told_and_the_exit_code_is_not_zero(
 
 def test_what_became_of_requests_is_told_in_a_sentence() -> None:
     load = Load(cast("AttachedPlatform", None), "flights", {})
-    assert load.told() == "0 of 0 requests failed; none was answered."
+    assert load.summary() == "0 of 0 requests failed; none was answered."
     load.answered.update({"2": 5, "1": 3})
     load.errors.update({"ModelError": 2})
-    assert load.told() == "2 of 10 requests failed (ModelError); version 1 answered 3, version 2 answered 5."
+    assert load.summary() == "2 of 10 requests failed (ModelError); version 1 answered 3, version 2 answered 5."

@@ -1,22 +1,20 @@
-"""What the serving benchmark asks, and when it refuses to measure."""
+"""When the serving benchmark refuses to measure."""
 
 from __future__ import annotations
 
-import json
 import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from benchmarks import serving
-from benchmarks.serving import BenchmarkError, Contender, Server
+from benchmarks.serving import Contender, Server
+from benchmarks.serving_environment import ENVS, BenchmarkError
+from benchmarks.serving_http import JSON, http_request
 
-NAMES = ["a", "b"]
-ROWS: list[list[Any]] = [[1.5, "x"], [None, "y"]]
 # A server that answers every row with the first argument.
 SERVER = """
 import http.server, sys
@@ -33,34 +31,8 @@ http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
 
 
 def contender(name: str, code: str, *arguments: str) -> Contender:
-    requests = {(1, "JSON"): serving.http_request("/invocations", serving.JSON, b"{}")}
+    requests = {(1, "JSON"): http_request("/invocations", JSON, b"{}")}
     return Contender(name, (sys.executable, "-S", "-c", code, "PORT", *arguments), {}, requests)
-
-
-def test_bodies_of_one_row_and_of_many() -> None:
-    record, csv = serving.bodies(NAMES, ROWS[:1])
-    assert json.loads(record) == {"dataframe_records": [{"a": 1.5, "b": "x"}]}
-    assert csv == b"a,b\n1.5,x\n"
-    table, csv = serving.bodies(NAMES, ROWS)
-    assert json.loads(table) == {"dataframe_split": {"columns": NAMES, "data": ROWS}}
-    assert csv == b"a,b\n1.5,x\n,y\n"
-
-
-def test_a_request_is_whole() -> None:
-    request = serving.http_request("/x", serving.CSV, b"a\n", Authorization="me")
-    head, _, body = request.partition(b"\r\n\r\n")
-    assert head.startswith(b"POST /x HTTP/1.1\r\n")
-    assert {b"Content-Length: 2", b"Authorization: me", b"Content-Type: text/csv"} <= set(head.split(b"\r\n"))
-    assert body == b"a\n"
-
-
-def test_what_cannot_take_csv_is_not_asked_for_it() -> None:
-    assert set(serving.make_requests(NAMES, ROWS, "JSON")) == {(1, "JSON"), (2, "JSON")}
-    assert set(serving.make_requests(NAMES, ROWS, "JSON", "CSV")) == {(n, k) for n in (1, 2) for k in ("JSON", "CSV")}
-
-
-def test_predictions_in_an_object_or_alone() -> None:
-    assert serving.predictions_of(b'{"predictions": [0.5], "model": {}}') == serving.predictions_of(b"[0.5]") == [0.5]
 
 
 @pytest.mark.parametrize(("other", "agree"), [("0.500001", True), ("0.6", False), ("NaN", False), ("0.5, 0.5", False)])
@@ -101,9 +73,9 @@ def refusing() -> Iterator[int]:
 
 
 def test_a_refusal_ends_the_measurement(refusing: int, tmp_path: Path) -> None:
-    if not (serving.ENVS / "serving/bin/python").exists():
+    if not (ENVS / "serving/bin/python").exists():
         pytest.skip("needs serving's environment")
-    request = serving.http_request("/invocations", serving.JSON, b"{}")
+    request = http_request("/invocations", JSON, b"{}")
     with pytest.raises(BenchmarkError, match=r"requests failed: HTTP/1.. 503"):
         serving.ask(refusing, request, tmp_path, 2, 0.2)
 

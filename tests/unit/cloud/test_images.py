@@ -12,14 +12,14 @@ import boto3
 import pytest
 from moto import mock_aws
 
-from cloud import docker, images, materials
+from cloud import docker, images, sbom
 from cloud.environments import Environment
 from cloud.errors import CloudError
 
 DIGEST = "sha256:" + "a" * 64
 PROJECT_ROOT = Path(__file__).resolve().parents[3]
 PINNED = f"python:3.12@sha256:{'b' * 64}"
-BILL = {"bomFormat": "CycloneDX", "components": [{"name": "numpy", "version": "2.0"}]}
+SBOM = {"bomFormat": "CycloneDX", "components": [{"name": "numpy", "version": "2.0"}]}
 
 
 def git(root: Path, *arguments: str) -> str:
@@ -69,8 +69,8 @@ def test_a_package_index_of_ones_own_is_a_secret_of_the_build(tmp_path: Path, mo
     assert "password" not in " ".join(command)
 
 
-def test_the_root_image_is_pinned_in_this_project() -> None:
-    assert images.root_image(PROJECT_ROOT).startswith("python:3.12-slim-bookworm@sha256:")
+def test_the_base_image_is_pinned_in_this_project() -> None:
+    assert images.base_image(PROJECT_ROOT).startswith("python:3.12-slim-bookworm@sha256:")
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_the_root_image_is_pinned_in_this_project() -> None:
         (f"python:3.13@sha256:{'b' * 64}", r"not the same in .*serving/Dockerfile"),
     ],
 )
-def test_no_release_is_built_on_an_unpinned_root_image(
+def test_no_release_is_built_on_an_unpinned_base_image(
     root: Path, monkeypatch: pytest.MonkeyPatch, reference: str, says: str
 ) -> None:
     (root / "containers/serving/Dockerfile").write_text(f"ARG PYTHON_IMAGE={reference}\n", encoding="utf-8")
@@ -115,11 +115,11 @@ def test_promotion_takes_over_the_very_digests_and_what_is_in_them(root: Path) -
     named = named_images()
     images.write(dev, named, "c0ffee")
     for name, reference in named.items():
-        materials.write(materials.path_of(dev, name), reference, BILL)
+        sbom.write(sbom.path_of(dev, name), reference, SBOM)
     assert images.promote(staging, dev) == named
     assert (staging.folder / images.FILE).read_bytes() == (dev.folder / images.FILE).read_bytes()
     for name in named:
-        assert materials.path_of(staging, name).read_bytes() == materials.path_of(dev, name).read_bytes()
+        assert sbom.path_of(staging, name).read_bytes() == sbom.path_of(dev, name).read_bytes()
 
 
 @pytest.mark.parametrize("there", ["nothing", "another image's", "damaged"])
@@ -128,18 +128,18 @@ def test_what_cannot_be_listed_is_not_promoted(root: Path, there: str) -> None:
     named = named_images()
     images.write(dev, named, "c0ffee")
     for name, reference in named.items():
-        materials.write(materials.path_of(dev, name), reference, BILL)
-    path = materials.path_of(dev, "mlflow")
+        sbom.write(sbom.path_of(dev, name), reference, SBOM)
+    path = sbom.path_of(dev, "mlflow")
     if there == "nothing":
         path.unlink()
     elif there == "damaged":
         path.write_text("{", encoding="utf-8")
     else:
-        materials.write(path, named["serving"], BILL)
+        sbom.write(path, named["serving"], SBOM)
     with pytest.raises(CloudError, match=r"mlflow.cdx.json does not describe .*run `make images ENV=dev` first"):
         images.promote(staging, dev)
     assert not (staging.folder / images.FILE).exists()
-    assert not materials.path_of(staging, "trainer").exists()
+    assert not sbom.path_of(staging, "trainer").exists()
 
 
 @pytest.mark.parametrize("content", [None, "{", "{}"])
@@ -194,9 +194,9 @@ def test_a_scan_that_failed_is_no_result() -> None:
 
 
 class Docker:
-    """A client whose images hold a bill of materials; it notes what it was asked to do."""
+    """A client whose images hold a SBOM; it notes what it was asked to do."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, content: bytes = json.dumps(BILL).encode()) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, content: bytes = json.dumps(SBOM).encode()) -> None:
         self.asked: list[tuple[str, ...]] = []
         self._content = content
         monkeypatch.setattr(docker, "run", lambda _, *arguments, **__: self.asked.append(arguments))
@@ -240,14 +240,14 @@ def test_critical_findings_keep_an_image_out(root: Path, monkeypatch: pytest.Mon
 
 
 @pytest.mark.usefixtures("pushed")
-def test_each_digest_comes_with_its_bill_of_materials(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_digest_comes_with_its_sbom(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     dev = Environment("dev", root)
     client = Docker(monkeypatch)
     named = images.build_and_push(dev, lambda _: None)
     assert [arguments[0] for arguments in client.asked] == ["login", *("create", "cp", "rm") * len(named)]
     for name, reference in named.items():
-        document = json.loads(materials.path_of(dev, name).read_text(encoding="utf-8"))
-        assert document["components"] == BILL["components"]
+        document = json.loads(sbom.path_of(dev, name).read_text(encoding="utf-8"))
+        assert document["components"] == SBOM["components"]
         assert document["metadata"]["component"]["bom-ref"] == reference
 
     client.asked.clear()  # a second time all is there, and nothing is fetched
@@ -257,14 +257,10 @@ def test_each_digest_comes_with_its_bill_of_materials(root: Path, monkeypatch: p
 
 @pytest.mark.usefixtures("pushed")
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b'{"bomFormat": "SPDX"}'])
-def test_an_image_without_a_bill_of_materials_is_refused(
-    root: Path, monkeypatch: pytest.MonkeyPatch, content: bytes
-) -> None:
+def test_an_image_without_an_sbom_is_refused(root: Path, monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
     dev = Environment("dev", root)
     client = Docker(monkeypatch, content)
-    with pytest.raises(
-        CloudError, match=r"repo/trainer@sha256:a+: /opt/venv/share/sbom.cdx.json is no bill of materials"
-    ):
+    with pytest.raises(CloudError, match=r"repo/trainer@sha256:a+: /opt/venv/share/sbom.cdx.json is no SBOM"):
         images.build_and_push(dev, lambda _: None)
     assert client.asked[-1] == ("rm", "c0ntainer")
     assert not (dev.folder / images.FILE).exists()

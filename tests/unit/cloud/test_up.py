@@ -5,7 +5,7 @@ from functools import partial
 import pytest
 
 from cloud.errors import CloudError
-from cloud.up import Step, climb, minutes
+from cloud.up import Step, minutes, run_steps
 
 
 class Mountain:
@@ -27,7 +27,7 @@ class Mountain:
 
 def test_all_steps_in_order() -> None:
     mountain = Mountain()
-    climb(mountain.steps(), None, mountain.said.append)
+    run_steps(mountain.steps(), None, mountain.said.append)
     assert mountain.ran == ["images", "apply", "smoke"]
     assert mountain.said[0] == "[1/3] images (usually 1 min)"
 
@@ -35,13 +35,13 @@ def test_all_steps_in_order() -> None:
 def test_a_failure_says_how_to_go_on_and_stops() -> None:
     mountain = Mountain(failing="apply")
     with pytest.raises(CloudError, match=r"apply: no more room\nMend it and run .* FROM=apply"):
-        climb(mountain.steps(), None, mountain.said.append)
+        run_steps(mountain.steps(), None, mountain.said.append)
     assert mountain.ran == ["images"]
 
 
 def test_going_on_from_a_step() -> None:
     mountain = Mountain()
-    climb(mountain.steps(), "apply", mountain.said.append)
+    run_steps(mountain.steps(), "apply", mountain.said.append)
     assert mountain.ran == ["apply", "smoke"]
     assert mountain.said[0].startswith("[2/3] apply")
 
@@ -49,7 +49,7 @@ def test_going_on_from_a_step() -> None:
 def test_an_unknown_step_is_refused_before_anything_runs() -> None:
     mountain = Mountain()
     with pytest.raises(CloudError, match="FROM='aply' is not a step: choose one of images, apply, smoke"):
-        climb(mountain.steps(), "aply", mountain.said.append)
+        run_steps(mountain.steps(), "aply", mountain.said.append)
     assert not mountain.ran
 
 

@@ -13,7 +13,7 @@ log = logging.getLogger(__name__)
 _SUFFIX = 1 + len("v00000000-00000000-00000000")
 
 
-def superfluous(made: Collection[Made], kept: Collection[str], number: int) -> list[str]:
+def expired(made: Collection[Made], kept: Collection[str], number: int) -> list[str]:
     """Return the names of all but the newest configurations and those that must be kept, oldest first.
 
     Args:
@@ -36,7 +36,7 @@ def clean_up(api: Api, endpoint_name: str, kept: Collection[str], number: int) -
     # Names may be cut at their end, where the suffix is long.
     text = resource_name(endpoint_name, "x")[: NAME_LENGTH - _SUFFIX].rstrip("-x") or endpoint_name[:1]
     configs = [item for item in api.configs(text) if made_for(endpoint_name, item.name)]
-    gone = superfluous(configs, kept, number)
+    gone = expired(configs, kept, number)
     for name in gone:
         api.delete_config(name)
     used = set()

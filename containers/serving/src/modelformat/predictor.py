@@ -99,7 +99,7 @@ class Predictor:
                 if [one_row.predict(row) for row in rows] == expected:
                     return one_row
             except Exception as error:  # another version of the library, or a model that the way does not know
-                _log.info("no short way: %s: %s", type(error).__name__, _first_line(error))
+                _log.info("no fast path: %s: %s", type(error).__name__, _first_line(error))
         return None
 
     def predict_encoded(self, encoded: NDArray[np.float32]) -> NDArray[np.float64]:

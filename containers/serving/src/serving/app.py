@@ -12,9 +12,9 @@ from typing import Any
 
 import orjson
 
-from serving import description, logs, metrics, payloads
+from serving import logs, metrics, openapi, payloads
+from serving.errors import RequestError
 from serving.model import Model
-from serving.payloads import RequestError
 from serving.predict import Answers
 from serving.settings import Settings
 
@@ -124,7 +124,7 @@ class Application:
         self._begin(call)
         try:
             try:
-                call.rows, call.content = self._admit(call).answer(call.body_type, call.answer_type, body, short=True)
+                call.rows, call.content = self._admit(call).answer(call.body_type, call.answer_type, body, fast=True)
             except Exception as error:
                 self._refuse(call, error)
             return call.status, call.answer_headers(self._connection()), call.content
@@ -140,7 +140,7 @@ class Application:
                 body = await self._read(call.declared, receive)
                 kinds = call.body_type, call.answer_type
                 if len(body) <= self._inline_bytes and call.body_type not in COLUMNAR:
-                    call.rows, call.content = answers.answer(*kinds, body, short=True)
+                    call.rows, call.content = answers.answer(*kinds, body, fast=True)
                 else:
                     call.rows, call.content = await self._in_thread(answers, *kinds, body)
             except _ClientGoneError:
@@ -201,7 +201,7 @@ class Application:
             nonlocal begun
             begun = True
             loop.call_soon_threadsafe(self._metrics.wait, -1)
-            return answers.answer(body_type, answer_type, body, short=False)
+            return answers.answer(body_type, answer_type, body, fast=False)
 
         loop = asyncio.get_running_loop()
         try:
@@ -251,10 +251,10 @@ class Application:
             kind = METRICS_TYPE
             content = metrics.render(self._metrics.table, self._info())
         elif path == "/openapi.json":
-            content = orjson.dumps(description.openapi(self._model), option=orjson.OPT_INDENT_2)
+            content = orjson.dumps(openapi.document(self._model), option=orjson.OPT_INDENT_2)
         else:
             kind = "text/html; charset=utf-8"
-            content = description.page(self._model).encode()
+            content = openapi.page(self._model).encode()
             headers.append((b"content-security-policy", b"default-src 'none'; style-src 'unsafe-inline'"))
         await _send(send, status, content, kind, headers)
         if path not in ("/ping", "/metrics"):

@@ -16,7 +16,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from modelformat import CategoryFeature, Encoder, NumberFeature
-from serving.payloads import Columns, RequestError, bad, check_names
+from serving.columns import Columns, check_names
+from serving.errors import RequestError, bad
 
 # What a value takes at most while it is worked on, whatever it took in the file.
 BYTES_PER_VALUE = 8

@@ -17,7 +17,7 @@ class Model:
     version: str | None
     digest: str
     one_row: OneRow | None
-    """The short way of single rows, for one thread; found before workers are forked, so that they share it too."""
+    """The fast path of single rows, for one thread; found before workers are forked, so that they share it too."""
 
     @property
     def identity(self) -> dict[str, str | None]:

@@ -10,6 +10,8 @@ import orjson
 
 from modelformat import Encoder, NumberFeature
 from modelformat.transform import describe
+from serving.columns import Columns, check_names, unknown
+from serving.errors import RequestError, bad
 
 JSON = "application/json"
 JSON_LINES = "application/jsonlines"
@@ -24,21 +26,6 @@ _SHAPES = (
     'expected {"instances": [{…}, …]}, {"columns": […], "data": [[…], …]}, {"dataframe_split": {…}}, '
     '{"dataframe_records": [{…}, …]} or {"inputs": {"feature": […], …}}'
 )
-Columns = dict[str, Sequence[Any]]
-
-
-class RequestError(Exception):
-    """A request that cannot be answered: HTTP status, a stable code and a message for people."""
-
-    def __init__(self, status: int, code: str, message: str) -> None:
-        super().__init__(message)
-        self.status = status
-        self.code = code
-
-
-def bad(message: str) -> RequestError:
-    """Return the error for input that is not what the model takes."""
-    return RequestError(400, "bad-input", message)
 
 
 def body_type(content_type: str | None) -> str:
@@ -185,7 +172,7 @@ def _from_instances(instances: Any, encoder: Encoder, shape: str) -> Columns:
     expected = len(encoder.names)
     for row, values in enumerate(instances):
         if len(values) != expected:
-            raise bad(f"row {row}, column {_unknown(values, encoder)}: not a feature of this model")
+            raise bad(f"row {row}, column {unknown(values, encoder)}: not a feature of this model")
     return columns
 
 
@@ -241,31 +228,6 @@ def _csv_numbers(values: Sequence[str], name: str) -> Sequence[float | None]:
             except ValueError:
                 raise bad(f"row {row}, column {name!r}: expected a number or nothing, got {describe(value)}") from None
         raise
-
-
-def check_names(names: Sequence[str], encoder: Encoder) -> None:
-    """Check that these are the features, each once, in any order.
-
-    Raises:
-        RequestError: 400.
-    """
-    given = set(names)
-    if len(given) != len(names):
-        raise bad(f"column {_short(next(name for name in names if list(names).count(name) > 1))}: there twice")
-    for name in encoder.names:
-        if name not in given:
-            raise bad(f"column {name!r}: missing; send it empty or null if its values are not known")
-    if len(given) != len(encoder.names):
-        raise bad(f"column {_unknown(names, encoder)}: not a feature of this model")
-
-
-def _unknown(names: Any, encoder: Encoder) -> str:
-    known = set(encoder.names)
-    return _short(next(name for name in names if name not in known))
-
-
-def _short(name: str) -> str:
-    return repr(name if len(name) <= 80 else name[:77] + "...")
 
 
 def render(

@@ -1,4 +1,4 @@
-"""From a request's body to the answer's. One row takes a shorter way than many; what they answer is the same."""
+"""From a request's body to the answer's. A few rows take a fast path; what they answer is the same."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import orjson
 
 from modelformat import InputError, NumberFeature
 from serving import payloads
+from serving.columns import Columns
+from serving.errors import bad
 from serving.model import Model
 
 # Up to here a row at a time is faster than all at once.
@@ -18,7 +20,7 @@ KNOWN_HEADERS = 32
 
 
 class Answers:
-    """Answers of a model. The short way is for one thread only: the one of the event loop."""
+    """Answers of a model. The fast path is for one thread only: the one of the event loop."""
 
     def __init__(self, model: Model, max_decoded_bytes: int) -> None:
         self._predictor = model.predictor
@@ -32,34 +34,29 @@ class Answers:
         self._orders: dict[str | tuple[Any, ...], Callable[[Sequence[Any]], Sequence[Any]]] = {}
         self._is_number = [isinstance(feature, NumberFeature) for feature in self._encoder.features]
 
-    @property
-    def has_short_way(self) -> bool:
-        """Whether single rows take the short way."""
-        return self._one_row is not None
-
-    def answer(self, body_type: str, answer_type: str, body: bytes, *, short: bool) -> tuple[int, bytes]:
+    def answer(self, body_type: str, answer_type: str, body: bytes, *, fast: bool) -> tuple[int, bytes]:
         """Return the number of rows and the body of the answer.
 
         Args:
-            short: this is the one thread that may take the short way.
+            fast: this is the one thread that may take the fast path.
 
         Raises:
             RequestError: 400 or 413; see `payloads.parse`.
         """
-        predictions = self._few(body_type, body) if short and self._one_row is not None else None
+        predictions = self._few(body_type, body) if fast and self._one_row is not None else None
         if predictions is None:
             columns = payloads.parse(body_type, body, self._encoder, self._max_decoded_bytes)
             predictions = self._many(columns)
         return len(predictions), payloads.render(answer_type, predictions, self._identity, self._classes)
 
-    def _many(self, columns: payloads.Columns) -> list[Any]:
+    def _many(self, columns: Columns) -> list[Any]:
         try:
             return self._predictor.predict(columns).tolist()
         except InputError as error:
-            raise payloads.bad(str(error)) from None
+            raise bad(str(error)) from None
 
     def _few(self, body_type: str, body: bytes) -> list[Any] | None:
-        """Return the predictions of a few ordinary rows, None where the long way has to look."""
+        """Return the predictions of a few ordinary rows, None where the slow path has to look."""
         if body_type == payloads.JSON:
             content = payloads.load_json(body)
             rows = self._json_rows(content)
@@ -132,7 +129,7 @@ class Answers:
             return None
         header, _, line = text.partition("\n")
         line = line.removesuffix("\n")
-        # Whatever else ends a line for the long way is left to it.
+        # Whatever else ends a line for the slow path is left to it.
         if not line or len(line.splitlines()) != 1:
             return None
         in_order = self._order(header, header.split(","))

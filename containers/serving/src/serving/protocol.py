@@ -1,4 +1,4 @@
-"""HTTP as uvicorn speaks it, with a shorter way for what is asked most.
+"""HTTP as uvicorn speaks it, with a fast path for what is asked most.
 
 An invocation that arrives whole (in one read, as small ones do) is answered then and there: without a task, an event
 and the messages of ASGI, which together cost as much as the prediction. Whatever is not ordinary takes uvicorn's way.
@@ -20,10 +20,10 @@ class Protocol(HttpToolsProtocol):
         super().__init__(*arguments, **options)
         self._application: Application = self.config.app  # type: ignore[assignment]
         self._held: list[bytes] | None = None
-        """Body so far of a request that may take the short way; None when there is none."""
+        """Body so far of a request that may take the fast path; None when there is none."""
 
     def data_received(self, data: bytes) -> None:
-        """Read on. What is not whole by now takes the long way."""
+        """Read on. What is not whole by now takes the slow path."""
         super().data_received(data)
         if self._held is not None and not self.transport.is_closing():
             self._take_the_long_way()

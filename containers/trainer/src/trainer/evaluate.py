@@ -232,7 +232,8 @@ def _report(
     content: str,
     folder: Path,
 ) -> str:
-    from trainer.reports.evaluation import Evaluation, evaluation_report  # brings Matplotlib
+    from trainer.reports.evaluation.inputs import Evaluation  # brings Matplotlib
+    from trainer.reports.evaluation.page import evaluation_report
 
     def left(score: Score | None, name: str) -> Any:
         if score is None:

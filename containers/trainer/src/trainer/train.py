@@ -40,7 +40,7 @@ from trainer.resources import threads
 from trainer.session import DeviceOutOfMemory, Diverged, NoSession, Pruned, Session, Stopped
 from trainer.study import Study, StudyTrial, connect, is_needed
 from trainer.tracking import Input, TrialRun
-from trainer.trials import Clock, OutOfBudget, Pace, TrialSession
+from trainer.trials import CheckpointSchedule, Clock, OutOfBudget, TrialSession
 
 log = logging.getLogger(__name__)
 
@@ -256,9 +256,9 @@ class Pod:
             raise Stopped(f"trial {trials[0].index} was not begun")
         if reason := self.budget.exceeded(self.clock.gpu_seconds, now=True):
             return [self._skipped(trial, reason) for trial in trials]
-        pace = Pace(self.config.checkpoint_seconds)
+        schedule = CheckpointSchedule(self.config.checkpoint_seconds)
         with ExitStack() as stack:
-            attempts = [self._begin(trial, pace, stack) for trial in trials]
+            attempts = [self._begin(trial, schedule, stack) for trial in trials]
             able = [attempt for attempt in attempts if attempt.refusal is None]
             fitted: dict[int, Fitted | Exception] = {}
             seconds = 0.0
@@ -272,7 +272,7 @@ class Pod:
                 for attempt in attempts
             ]
 
-    def _begin(self, trial: Trial, pace: Pace, stack: ExitStack) -> Attempt:
+    def _begin(self, trial: Trial, schedule: CheckpointSchedule, stack: ExitStack) -> Attempt:
         config, metric = self.config, self.config.model.metric
         record = None if self.study is None else self.study.trial(trial.index, trial.params)
         params: Mapping[str, Scalar] = trial.params if record is None else record.params
@@ -298,7 +298,7 @@ class Pod:
             record=record,
             budget=self.budget,
             clock=self.clock,
-            pace=pace,
+            schedule=schedule,
         )
         return Attempt(trial, params, refusal, folder, run, record, checkpoints, session)
 

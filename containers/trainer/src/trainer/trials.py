@@ -26,24 +26,24 @@ class OutOfBudget(Pruned):
     """The run has used what its search may cost."""
 
 
-class StepNote(Strict):
+class StepMetrics(Strict):
     """A step of a trial."""
 
     step: int
     metrics: dict[str, float | None]
-    """As the family told them; None for what was no finite number."""
+    """As the family reported them; None for what was no finite number."""
 
 
-class Notes(Strict):
+class TrialProgress(Strict):
     """What a trial has behind it; travels with its state."""
 
     fit_seconds: float = 0.0
     """Of all attempts, as far as it was not lost."""
-    history: list[StepNote] = Field(default=[])
+    history: list[StepMetrics] = Field(default=[])
 
 
-class Pace:
-    """Decides after which steps states are saved: every so often, and when the process was told to stop.
+class CheckpointSchedule:
+    """Decides after which steps states are saved: every so often, and when the process was asked to stop.
 
     Trials that train together share one, and what it decides of a step holds for all of them: their states are of
     the same step.
@@ -128,9 +128,9 @@ class TrialSession:
         record: StudyTrial | None,
         budget: Budget,
         clock: Clock,
-        pace: Pace,
+        schedule: CheckpointSchedule,
     ) -> None:
-        self.history: list[StepNote] = []
+        self.history: list[StepMetrics] = []
         self._known: set[int] = set()
         self._label = label
         self._metric = metric
@@ -140,26 +140,26 @@ class TrialSession:
         self._record = record
         self._budget = budget
         self._clock = clock
-        self._pace = pace
+        self._schedule = schedule
 
     def resume(self) -> Path | None:
         """See `trainer.session.Session`."""
         step = self._checkpoints.restore(self._folder / "resumed")
         if step is None:
             return None
-        notes = Notes.model_validate_json((self._folder / "resumed" / "notes.json").read_bytes())
+        progress = TrialProgress.model_validate_json((self._folder / "resumed" / "notes.json").read_bytes())
         log.info("%s goes on after step %d, where an earlier attempt was stopped", self._label, step)
-        self._clock.add_earlier(notes.fit_seconds)
+        self._clock.add_earlier(progress.fit_seconds)
         # An attempt that was killed may have saved its state and not sent its metrics.
         self._known = self._run.logged_steps(chart(self._metric))
-        self.history = notes.history
+        self.history = progress.history
         for note in self.history:
             self._log(note)
         return self._folder / "resumed" / "state"
 
     def step(self, number: int, metrics: Mapping[str, float], save: Callable[[Path], None]) -> None:
         """See `trainer.session.Session`."""
-        note = StepNote(
+        note = StepMetrics(
             step=number, metrics={name: value if math.isfinite(value) else None for name, value in metrics.items()}
         )
         # A family that begins anew, as with smaller batches, tells its steps again.
@@ -172,14 +172,14 @@ class TrialSession:
         value = metrics.get(self._metric)
         if self._record is not None and value is not None and (reason := self._record.report(number, value)):
             raise Pruned(reason)
-        todo = self._pace.after(number)
+        todo = self._schedule.after(number)
         if todo == "stop":
             self._save(number, save)
             raise Stopped(f"{self._label} was stopped after step {number}")
         if todo == "save":
             self._save(number, save)
 
-    def _log(self, note: StepNote) -> None:
+    def _log(self, note: StepMetrics) -> None:
         # What an attempt did after its last state is done again, and gives the same.
         if note.step not in self._known:
             there = {chart(name): value for name, value in note.metrics.items() if value is not None}
@@ -187,8 +187,8 @@ class TrialSession:
 
     def _save(self, number: int, save: Callable[[Path], None]) -> None:
         def write(folder: Path) -> None:
-            notes = Notes(fit_seconds=self._clock.seconds, history=self.history)
-            (folder / "notes.json").write_text(notes.model_dump_json(), encoding="utf-8")
+            progress = TrialProgress(fit_seconds=self._clock.seconds, history=self.history)
+            (folder / "notes.json").write_text(progress.model_dump_json(), encoding="utf-8")
             (folder / "state").mkdir()
             save(folder / "state")
 

@@ -71,7 +71,7 @@ class Peers:
         shared: T = box[0]
         return shared
 
-    def any_told_to_stop(self) -> bool:
+    def any_asked_to_stop(self) -> bool:
         """Whether a following process's pod has to go."""
         if self.size == 1:
             return False

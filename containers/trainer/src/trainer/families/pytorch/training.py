@@ -200,7 +200,7 @@ def _report(peers: Peers, runs: Sequence[Run], state: Callable[[int], State]) ->
     Raises:
         Stopped: after every run's state was saved.
     """
-    if peers.any_told_to_stop() and peers.leads:
+    if peers.any_asked_to_stop() and peers.leads:
         # As if this process had been told: its session saves, and says that it has to end.
         os.kill(os.getpid(), signal.SIGTERM)
     decided: list[Pruned | Stopped | None] = [None] * len(runs)

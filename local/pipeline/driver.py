@@ -1,4 +1,4 @@
-"""The demo's story, told step by step: data lands, the pipeline works, an endpoint predicts."""
+"""Drives the pipeline as its users do: trigger a run, follow it, answer its question, read its outcome, predict."""
 
 from __future__ import annotations
 

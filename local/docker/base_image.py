@@ -1,4 +1,4 @@
-"""A root image like `python:3.12-slim-bookworm`, made from Debian's archive where no registry can be reached.
+"""A base image like `python:3.12-slim-bookworm`, made from Debian's archive where no registry can be reached.
 
 The same way the real one is made: Debian's smallest system, the few packages beside it, Python under `/usr/local` with
 the libraries it links, pip. What a wheel needs of the system and the real image lacks is missing here too.
@@ -24,7 +24,7 @@ ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:
 _LEFT_OUT = ("site-packages", "test", "tests", "idle_test", "__pycache__", "config-*", "lib2to3", "*tkinter*", "*.a")
 
 
-def ensure_root(engine: Engine) -> str:
+def ensure_base_image(engine: Engine) -> str:
     """Make the image unless the engine has it, and return its reference.
 
     Raises:
@@ -57,7 +57,7 @@ def _release() -> str:
     try:
         return platform.freedesktop_os_release()["VERSION_CODENAME"]
     except (OSError, KeyError):
-        raise Unavailable("a root image is made from Debian's or Ubuntu's archive: this system is neither") from None
+        raise Unavailable("a base image is made from Debian's or Ubuntu's archive: this system is neither") from None
 
 
 def _archive() -> str:

@@ -1,6 +1,6 @@
-"""Bills of materials (CycloneDX) of the images, beside the digests that an environment names.
+"""Software bills of materials (SBOM, CycloneDX) of the images, beside the digests that an environment names.
 
-The build of an image makes it from what is installed, and the image holds it. Here it is copied out, and told which
+The build of an image makes it from what is installed, and the image holds it. Here it is copied out, and says which
 image it is of.
 """
 
@@ -22,12 +22,12 @@ IN_IMAGE = "/opt/venv/share/sbom.cdx.json"
 
 
 def path_of(environment: Environment, name: str) -> Path:
-    """Return where an image's bill of materials lies."""
+    """Return where an image's SBOM lies."""
     return environment.folder / FOLDER / f"{name}.cdx.json"
 
 
 def describes(path: Path, reference: str) -> bool:
-    """Whether a bill of materials is there and of exactly this image."""
+    """Whether a SBOM is there and of exactly this image."""
     try:
         component = json.loads(path.read_text(encoding="utf-8"))["metadata"]["component"]
     except (OSError, ValueError, KeyError, TypeError):
@@ -36,7 +36,7 @@ def describes(path: Path, reference: str) -> bool:
 
 
 def write(path: Path, reference: str, document: Mapping[str, Any]) -> None:
-    """Write a bill of materials that says of which image it is.
+    """Write a SBOM that says of which image it is.
 
     Args:
         reference: of the image, by its digest.
@@ -50,10 +50,10 @@ def write(path: Path, reference: str, document: Mapping[str, Any]) -> None:
 
 
 def read(root: Path, reference: str, platform: str) -> dict[str, Any]:
-    """Return the bill of materials that an image holds; the image is fetched where it is not, and not run.
+    """Return the SBOM that an image holds; the image is fetched where it is not, and not run.
 
     Raises:
-        CloudError: Docker cannot read it, or it is no bill of materials.
+        CloudError: Docker cannot read it, or it is no SBOM.
     """
     container = docker.output(root, "create", f"--platform={platform}", reference).decode().strip()
     try:
@@ -67,5 +67,5 @@ def read(root: Path, reference: str, platform: str) -> dict[str, Any]:
         if document["bomFormat"] != "CycloneDX":
             raise ValueError(document["bomFormat"])
     except (tarfile.TarError, ValueError, KeyError, IndexError, TypeError) as error:
-        raise CloudError(f"{reference}: {IN_IMAGE} is no bill of materials: {error}") from None
+        raise CloudError(f"{reference}: {IN_IMAGE} is no SBOM: {error}") from None
     return document

@@ -1,4 +1,4 @@
-"""The acts of the demo: what happens on the platform, told while it happens."""
+"""The steps of the demo: what happens on the platform, and what is printed while it happens."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import httpx
 from rich.console import Console
 
 from local.datasets import Dataset
-from local.pipeline import story, summary
+from local.pipeline import driver, summary
 from local.pipeline.attached import AttachedPlatform
 from local.pipeline.load import Load
 
@@ -31,8 +31,8 @@ class Stage:
     dataset: Dataset
     family: str | None
     """Of models, for all acts; None takes the platform's default, and another one for comparison."""
-    runs: list[story.RunReport] = field(default_factory=list)
-    deployments: list[story.DeploymentReport] = field(default_factory=list)
+    runs: list[driver.RunReport] = field(default_factory=list)
+    deployments: list[driver.DeploymentReport] = field(default_factory=list)
     _opened: int = 0
 
     def open(self, title: str) -> None:
@@ -74,9 +74,9 @@ def better_model(stage: Stage) -> None:
 def other_model(stage: Stage) -> None:
     """The same data once more, one trial and another seed: it has to beat what is live by now."""
     stage.open("The same data again, another model: the gate compares")
-    run_id = story.unique_run_id(f"demo-{stage.name}-again")
+    run_id = driver.unique_run_id(f"demo-{stage.name}-again")
     chosen = {"family": stage.family} if stage.family else {}
-    story.trigger(stage.platform, run_id, dataset=stage.name, wait_for_new_data=False, trials=1, seed=5, **chosen)
+    driver.trigger(stage.platform, run_id, dataset=stage.name, wait_for_new_data=False, trials=1, seed=5, **chosen)
     _follow(stage, run_id, "started")
 
 
@@ -88,7 +88,7 @@ def bad_canary(stage: Stage) -> None:
         stage.console.print("There is only one version that was ever live: nothing to deploy beside it.")
         return
     before = stage.platform.sagemaker.describe_endpoint(EndpointName=endpoint)["EndpointConfigName"]
-    run_id = story.unique_run_id(f"demo-{stage.name}-canary")
+    run_id = driver.unique_run_id(f"demo-{stage.name}-canary")
     faults = f"{stage.platform.addresses['aws']}/_local/faults"
     fault = {"kind": "canary-5xx", "endpoint": endpoint, "times": 1_000_000}
     httpx.post(faults, json=fault).raise_for_status()
@@ -96,10 +96,10 @@ def bad_canary(stage: Stage) -> None:
     try:
         with _people_who_ask(stage, endpoint) as load:
             params = {"dataset": stage.name, "version": version, "reason": "the demo's failing canary"}
-            report = _deploy(stage, story.DEPLOY, run_id, params)
+            report = _deploy(stage, driver.DEPLOY, run_id, params)
     finally:
         httpx.delete(faults).raise_for_status()
-    stage.console.print(load.told())
+    stage.console.print(load.summary())
     if report.failure:
         stage.console.print(f"Why: {report.failure}", markup=False)
     after = stage.platform.sagemaker.describe_endpoint(EndpointName=endpoint)["EndpointConfigName"]
@@ -114,24 +114,24 @@ def step_back(stage: Stage) -> None:
     if version is None or endpoint is None:
         stage.console.print("There is no version to go back to.")
         return
-    run_id = story.unique_run_id(f"demo-{stage.name}-back")
+    run_id = driver.unique_run_id(f"demo-{stage.name}-back")
     with _people_who_ask(stage, endpoint) as load:
         params = {"dataset": stage.name, "reason": "the demo shows how to go back"}
-        report = _deploy(stage, story.ROLLBACK, run_id, params)
-    stage.console.print(load.told())
+        report = _deploy(stage, driver.ROLLBACK, run_id, params)
+    stage.console.print(load.summary())
     if report.state != "success":
         raise DemoFailed(explain(stage.platform, report))
     if stage.version("champion") != version:
         raise DemoFailed(f"version {version} was to be champion again, but it is {stage.version('champion')}")
     if load.errors:
-        raise DemoFailed(f"nothing was broken, but requests failed while the models were swapped: {load.told()}")
+        raise DemoFailed(f"nothing was broken, but requests failed while the models were swapped: {load.summary()}")
     seconds = report.result["seconds"] if report.result else 0.0
     stage.console.print(f"Version {version} is live and champion again; the endpoint took {seconds:.0f} s for it.")
 
 
-def explain(platform: AttachedPlatform, report: story.RunReport | story.DeploymentReport) -> str:
+def explain(platform: AttachedPlatform, report: driver.RunReport | driver.DeploymentReport) -> str:
     """Return why a run ended badly: the log of each task that failed."""
-    dag_id = report.dag_id if isinstance(report, story.DeploymentReport) else story.DAG
+    dag_id = report.dag_id if isinstance(report, driver.DeploymentReport) else driver.DAG
     parts = [f"run {report.run_id} of {dag_id} ended as {report.state}"]
     for task in report.failed_tasks:
         parts.append(f"--- task {task.label} failed; its log:\n{platform.airflow.log_of(dag_id, report.run_id, task)}")
@@ -139,11 +139,11 @@ def explain(platform: AttachedPlatform, report: story.RunReport | story.Deployme
 
 
 def _train(stage: Stage, batch: int, family: str | None, ask_a_person: bool = False) -> None:
-    run_id = story.unique_run_id(f"demo-{stage.name}-{batch}")
+    run_id = driver.unique_run_id(f"demo-{stage.name}-{batch}")
     chosen = {"family": family} if family else {}
-    story.trigger(stage.platform, run_id, dataset=stage.name, ask_a_person=ask_a_person, **chosen)
+    driver.trigger(stage.platform, run_id, dataset=stage.name, ask_a_person=ask_a_person, **chosen)
     stage.console.print(f"Run {run_id} waits for data …")
-    story.wait_until_waiting(stage.platform, run_id)
+    driver.wait_until_waiting(stage.platform, run_id)
     keys = stage.dataset.land(batch, stage.platform.s3, stage.platform.landing)
     stage.console.print(
         f"{stage.dataset.BATCHES[batch - 1]} lands in s3://{stage.platform.landing}: {', '.join(keys.values())}"
@@ -152,8 +152,8 @@ def _train(stage: Stage, batch: int, family: str | None, ask_a_person: bool = Fa
 
 
 def _approve(stage: Stage, run_id: str, lines: summary.ProgressLines) -> None:
-    if story.is_asked(stage.platform, run_id, on_change=lines):
-        story.answer(stage.platform, run_id, "Approve", "the demo's person has read the report")
+    if driver.is_asked(stage.platform, run_id, on_change=lines):
+        driver.answer(stage.platform, run_id, "Approve", "the demo's person has read the report")
         stage.console.print("A person was asked, and approves in Airflow.")
 
 
@@ -167,7 +167,7 @@ def _follow(
     lines = summary.ProgressLines(stage.console, started)
     if meanwhile:
         meanwhile(stage, run_id, lines)
-    report = story.follow(stage.platform, run_id, on_change=lines)
+    report = driver.follow(stage.platform, run_id, on_change=lines)
     stage.runs.append(report)
     for ended in (report, report.deployed):
         if ended is not None and ended.state != "success":
@@ -180,16 +180,16 @@ def _follow(
     )
 
 
-def _deploy(stage: Stage, dag_id: str, run_id: str, params: dict[str, str]) -> story.DeploymentReport:
+def _deploy(stage: Stage, dag_id: str, run_id: str, params: dict[str, str]) -> driver.DeploymentReport:
     stage.platform.airflow.trigger(dag_id, run_id, dict(params))
     lines = summary.ProgressLines(stage.console, time.monotonic())
-    report = story.follow_deployment(stage.platform, dag_id, run_id, on_change=lines)
+    report = driver.follow_deployment(stage.platform, dag_id, run_id, on_change=lines)
     stage.deployments.append(report)
     return report
 
 
 def _people_who_ask(stage: Stage, endpoint: str) -> Load:
-    return Load(stage.platform, endpoint, story.held_out(stage.platform, stage.runs[0], 1)[0]["features"])
+    return Load(stage.platform, endpoint, driver.held_out(stage.platform, stage.runs[0], 1)[0]["features"])
 
 
 def _endpoint(stage: Stage) -> str | None:

@@ -16,7 +16,7 @@ table{border-collapse:collapse}td,th{border:1px solid #bbb;padding:.25rem .6rem;
 pre{background:#f4f4f4;padding:.8rem;overflow-x:auto}"""
 
 
-def openapi(model: Model | None) -> dict[str, Any]:
+def document(model: Model | None) -> dict[str, Any]:
     """Return the OpenAPI 3.1 description."""
     errors = {
         str(status): {

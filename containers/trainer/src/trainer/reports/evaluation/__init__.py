@@ -1,0 +1,1 @@
+"""The evaluation report: candidate against champion, as a page, a module for each section. Brings Matplotlib."""
