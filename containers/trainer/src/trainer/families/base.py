@@ -72,7 +72,7 @@ class ModelFamily(Protocol):
             Pruned, Stopped: by ``session.step``; let through.
             Diverged: the loss is no number any more.
             DeviceOutOfMemory: the device's memory does not hold the training.
-            Refused: the parameters contradict one another, or the data cannot be trained on.
+            NonRetryableError: the parameters contradict one another, or the data cannot be trained on.
         """
 
 
