@@ -19,7 +19,7 @@ from typing import Any
 
 import botocore.exceptions
 
-from cloud import docker, files, sbom
+from cloud import docker, document_versions, files, sbom
 from cloud.environments import PROJECT, Environment
 from cloud.errors import CloudError
 from cloud.terraform import ROOT
@@ -107,6 +107,8 @@ def build_and_push(environment: Environment, say: Say, *, allow_findings: bool =
                 signed_in = True
             sbom.write(path, reference, sbom.read(environment.root, reference, PLATFORM))
     write(environment, images, commit)
+    versions = document_versions.of_library(environment.root / "dags")
+    document_versions.write(document_versions.path_of(environment.root, environment.name), images, commit, versions)
     return images
 
 
@@ -129,6 +131,8 @@ def promote(environment: Environment, source: Environment) -> dict[str, str]:
     for name, reference in images.items():
         document = json.loads(sbom.path_of(source, name).read_text(encoding="utf-8"))
         sbom.write(sbom.path_of(environment, name), reference, document)
+    versions = document_versions.read(document_versions.path_of(source.root, source.name), images, source.name)[1]
+    document_versions.write(document_versions.path_of(environment.root, environment.name), images, commit, versions)
     write(environment, images, commit)
     return dict(images)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -14,6 +15,8 @@ from typing import Any
 
 import pytest
 
+from cloud import document_versions
+from cloud.bundle import PLATFORM
 from cloud.push_dags import Report, push
 from cloud.terraform import Terraform
 from local.emulators.localstack import LocalStack
@@ -54,7 +57,11 @@ class Applied:
         return self.localstack.client(service)
 
     def push(self, root: Path = ROOT, **options: Any) -> Report:
-        return push(self.bucket("dags"), client=self.client("s3"), root=root, environment="dev", **options)
+        s3 = self.client("s3")
+        facts = json.loads(s3.get_object(Bucket=self.bucket("dags"), Key=PLATFORM)["Body"].read())
+        documents = self.folder / document_versions.FILE
+        document_versions.write(documents, facts["images"], "0" * 40, document_versions.of_library(ROOT / "dags"))
+        return push(self.bucket("dags"), client=s3, root=root, environment="dev", documents=documents, **options)
 
     def environment(self, home: Path) -> dict[str, str]:
         """The environment of a process in the cloud: the machine's, AWS, nothing of the caller's own."""

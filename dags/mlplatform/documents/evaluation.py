@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
 from pydantic import Field
 
@@ -95,12 +95,20 @@ class EvaluateResult(StepResult):
         The latency is among it: an evaluation done again measures another one, so that it is another evaluation, and
         what was decided on the first does not hold for it.
 
+        Only fields that the document has count. A later release that knows more fields finds the same digest, but one
+        of an evaluation that was never written has to be made by `with_digest`.
+
         Args:
             registered_model: name that the versions are of.
             model_digest: of the candidate's files.
         """
         judged = {"candidate", "champion", "rows", "improvement", "slices", "test_digest"}
-        return digest(registered_model, model_digest, self.model_dump(mode="json", include=judged))
+        return digest(registered_model, model_digest, self.model_dump(mode="json", include=judged, exclude_unset=True))
+
+    def with_digest(self, registered_model: str, model_digest: str) -> Self:
+        """Return the evaluation with the digest that whoever reads it will find."""
+        written = self.read(self.model_dump_json(), "the evaluation")
+        return self.model_copy(update={"evaluation_digest": written.digest_of(registered_model, model_digest)})
 
 
 class Example(Strict):

@@ -218,8 +218,7 @@ def _result(
         examples_uri=join(context.output, "examples.json"),
         report_uri=join(context.output, REPORT),
     )
-    bound = result.digest_of(model.registered_model, config.candidate.model_digest)
-    return result.model_copy(update={"evaluation_digest": bound})
+    return result.with_digest(model.registered_model, config.candidate.model_digest)
 
 
 def _report(

@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from mlplatform.config.dataset import Drift, Table
 from mlplatform.documents.paths import RunPaths
-from mlplatform.documents.profiles import DataProfile
+from mlplatform.documents.profiles import DataProfile, read_profiles
 from mlplatform.documents.results import ValidateResult
 from mlplatform.documents.run import RunConfig
 from mlplatform.errors import StorageError
@@ -83,7 +83,7 @@ def find_reference(config: RunConfig) -> Reference:
     try:
         uri = RunPaths(prefix).step("validate", RESULT)
         result = read_document(uri, ValidateResult)
-        profiles = PROFILES.validate_json(read_bytes(result.profile_uri))
+        profiles = read_profiles(read_bytes(result.profile_uri), result.profile_uri)
     except (StorageError, ValidationError, ValueError) as error:
         reason = str(error).splitlines()[0]
         return Reference(champion.version, None, f"the profile of {who}'s training data cannot be read ({reason})")
