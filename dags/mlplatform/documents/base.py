@@ -89,7 +89,7 @@ class Document(Strict):
 
 
 def versions() -> dict[str, list[int]]:
-    """Return the oldest and the newest version that this release reads of each kind of document; it writes the newest."""
+    """Return the oldest and newest version that can be read of each kind of document; the newest is written."""
     for module in iter_modules([str(Path(__file__).parent)]):
         import_module(f"{__package__}.{module.name}")
     return {kind.__name__: [kind.oldest_readable, kind.current_version()] for kind in sorted(_kinds(), key=repr)}

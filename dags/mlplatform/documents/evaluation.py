@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal, Self
 
 from pydantic import Field
+from pydantic_core import from_json
 
 from mlplatform.config.base import Scalar, Strict
 from mlplatform.documents.base import Document
@@ -69,6 +70,9 @@ class SliceScore(Strict):
     """Standard error of the difference of both; None where there is none or it cannot be estimated."""
 
 
+_JUDGED = {"candidate", "champion", "rows", "improvement", "slices", "test_digest"}
+
+
 class EvaluateResult(StepResult):
     """Candidate and champion, scored by one process on the same rows."""
 
@@ -102,13 +106,13 @@ class EvaluateResult(StepResult):
             registered_model: name that the versions are of.
             model_digest: of the candidate's files.
         """
-        judged = {"candidate", "champion", "rows", "improvement", "slices", "test_digest"}
-        return digest(registered_model, model_digest, self.model_dump(mode="json", include=judged, exclude_unset=True))
+        judged = self.model_dump(mode="json", include=_JUDGED, exclude_unset=True)
+        return digest(registered_model, model_digest, judged)
 
     def with_digest(self, registered_model: str, model_digest: str) -> Self:
         """Return the evaluation with the digest that whoever reads it will find."""
-        written = self.read(self.model_dump_json(), "the evaluation")
-        return self.model_copy(update={"evaluation_digest": written.digest_of(registered_model, model_digest)})
+        judged = from_json(self.model_dump_json(include=_JUDGED))
+        return self.model_copy(update={"evaluation_digest": digest(registered_model, model_digest, judged)})
 
 
 class Example(Strict):

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from mlplatform.promotion import gate
-from tests.unit.mlplatform.mutants import REQUEST, mutants
+from mlplatform.promotion import gate, guards
+from tests.unit.mlplatform.promotion.mutants import REQUEST, mutants
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 FOLDER = Path(__file__).parent
 TESTS = [FOLDER / "test_gate.py", FOLDER / "test_gate_properties.py"]
 PROCESSES = 2
-SOURCE = Path(gate.__file__)
+MODULES = {module.__name__: Path(module.__file__) for module in (gate, guards)}
 
 AT_THE_ROUNDING = "only a number that is exactly 1e-12 from the limit is judged differently; the allowance is no limit"
 EQUIVALENT = {
@@ -39,13 +39,15 @@ class Outcome:
     survived: list[str]
 
 
-def attack(folder: Path, *arguments: str, tests: list[Path] = TESTS, containing: str = "") -> Outcome:
+def attack(
+    folder: Path, *arguments: str, module: str = guards.__name__, tests: list[Path] = TESTS, containing: str = ""
+) -> Outcome:
     """Try the tests on every mutant of the gate whose line contains a text."""
     workers = []
     for first in range(PROCESSES):
         answer = folder / f"{first}.json"
         request = {
-            "module": "mlplatform.promotion.gate",
+            "module": module,
             "answer": str(answer),
             "first": first,
             "step": PROCESSES,
@@ -55,7 +57,7 @@ def attack(folder: Path, *arguments: str, tests: list[Path] = TESTS, containing:
             *(sys.executable, "-m", "pytest", "-p", "mutants", "-p", "no:cacheprovider"),
             *("--assert=plain", "--tb=no", *map(str, tests), *arguments),
         ]
-        paths = os.pathsep.join([str(FOLDER), str(ROOT), str(SOURCE.parents[2])])
+        paths = os.pathsep.join([str(FOLDER), str(ROOT), str(ROOT / "dags")])
         environment = {**os.environ, REQUEST: json.dumps(request), "PYTHONPATH": paths, "PYTHONDONTWRITEBYTECODE": "1"}
         process = subprocess.Popen(
             command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -75,23 +77,23 @@ def attack(folder: Path, *arguments: str, tests: list[Path] = TESTS, containing:
 
 
 def test_every_mutant_of_the_gate_is_killed(tmp_path: Path) -> None:
-    outcome = attack(tmp_path)
-    assert outcome.tried > 150
-    assert sorted(outcome.survived) == sorted(EQUIVALENT), "a test is missing, or a reason why it makes no difference"
+    outcomes = [attack(tmp_path, module=module) for module in MODULES]
+    assert sum(outcome.tried for outcome in outcomes) > 280
+    assert sorted(name for outcome in outcomes for name in outcome.survived) == sorted(EQUIVALENT), (
+        "a test is missing, or a reason why it makes no difference"
+    )
 
 
 def test_each_guard_is_dropped_and_the_two_models_are_swapped() -> None:
-    changes = [mutant.name for mutant in mutants(SOURCE.read_text(encoding="utf-8"))]
-    dropped = [name for name in changes if "without element" in name and "_rows(evaluation" in name]
-    assert len(dropped) == 2
-    assert sum("without element" in name and "_calibration(evaluation" in name for name in changes) == 3
-    assert sum("without element" in name and "_comparison(evaluation" in name for name in changes) == 2
+    changes = [mutant.name for source in MODULES.values() for mutant in mutants(source.read_text(encoding="utf-8"))]
+    dropped = [name for name in changes if "without element" in name and name.startswith("GUARDS")]
+    assert len(dropped) == len(guards.GUARDS)
     assert sum(name.endswith(("# candidate to champion", "# champion to candidate")) for name in changes) > 10
 
 
 def test_weaker_tests_are_noticed(tmp_path: Path) -> None:
     """Without what is tested of latency, that guard can be broken."""
-    outcome = attack(tmp_path, "-k", "not measurement and not limit and not reasons", containing="latency.single_ms")
+    outcome = attack(tmp_path, "-k", "not measurement and not limit and not reasons", containing="measured.single_ms")
     assert outcome.tried >= 2
     assert outcome.survived
 

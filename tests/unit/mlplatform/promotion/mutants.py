@@ -102,8 +102,8 @@ def _walk(node: ast.AST) -> Iterator[ast.AST]:
         if name in ("annotation", "returns", "decorator_list", "bases"):
             continue
         for child in value if isinstance(value, list) else [value]:
-            if isinstance(child, ast.JoinedStr | ast.Assert | ast.Import | ast.ImportFrom):
-                continue  # what people read is for the tests of the sentences; an assertion is for mypy
+            if isinstance(child, ast.JoinedStr | ast.Assert | ast.Import | ast.ImportFrom | ast.TypeAlias):
+                continue  # what people read is for the tests of the sentences; assertions and aliases are for mypy
             if isinstance(child, ast.AST):
                 yield child
                 yield from _walk(child)

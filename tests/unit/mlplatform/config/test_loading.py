@@ -15,7 +15,7 @@ from mlplatform.config.loading import load_model, load_settings, model_names
 from mlplatform.config.schemas import render
 from mlplatform.errors import ConfigError
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 ENVIRONMENTS = ["local", "dev", "staging", "prod"]
 
 

@@ -17,7 +17,7 @@ from mlplatform.errors import NonRetryableError, StorageError
 from mlplatform.promotion.audit import entries
 from mlplatform.storage import list_objects, read_document, try_read_bytes, write_document
 from mlplatform.training import approvals
-from tests.unit.mlplatform.test_pipeline import Story
+from tests.unit.mlplatform.story import Story
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 PARAMS: dict[str, Any] = {

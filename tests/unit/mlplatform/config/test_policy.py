@@ -20,7 +20,7 @@ from mlplatform.promotion.gate import decide
 from mlplatform.training.request import check_request
 from tests.unit.mlplatform.evaluations import evaluation, validation
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 WRITTEN = "policy: {minimum_quality: 0.6, comparison: {margin: 0.01}}"
 PARAMS: dict[str, Any] = {
     "dataset": "parcels",

@@ -19,7 +19,7 @@ from mlplatform.monitoring import drift, retraining, windows
 from mlplatform.monitoring.verdict import chance_psi, judge, least_loss
 from mlplatform.promotion import audit
 from mlplatform.training.request import check_request
-from tests.unit.mlplatform.test_pipeline import PARAMS, Story
+from tests.unit.mlplatform.story import PARAMS, Story
 
 NOW = datetime(2026, 3, 1, 5, tzinfo=UTC)
 LIMITS = Monitoring()
