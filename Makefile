@@ -178,7 +178,7 @@ bench-suite: setup ## `make suite`, and its table in docs/testing.md (PARTS=a,b 
 	@$(DEV)/python -m benchmarks.suite --write $(if $(PARTS),--parts "$(PARTS)")
 
 ##@ Maintain
-.PHONY: format docs lock clean
+.PHONY: format docs moved-tests lock clean
 format: setup ## Rewrite the code in the project's format
 	@$(DEV)/ruff check --fix .
 	@$(DEV)/ruff format .
@@ -187,6 +187,9 @@ format: setup ## Rewrite the code in the project's format
 docs: setup ## Write the tables of the Terraform READMEs and of docs/cost.md from the code
 	@$(DEV)/python -m cloud.module_docs
 	@$(DEV)/python -m cloud.cost_docs
+
+moved-tests: setup ## Where each test of 0.1.0 is now; writes docs/testing/test-ids.tsv, or says what is gone
+	@PYTHONPATH=. $(DEV)/python tests/moved_ids.py
 
 lock: ## Compile every lock file from its sources
 	@$(PYTHON) local/bootstrap.py --lock
