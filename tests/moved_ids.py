@@ -26,7 +26,7 @@ OLD = FOLDER / "ids-0.1.0.txt"
 RENAMED = FOLDER / "renamed.tsv"
 TABLE = FOLDER / "test-ids.tsv"
 
-_ID = re.compile(r"^(tests/[^:]+)::([^\[]+)(\[.*)?$", re.MULTILINE)
+_ID = re.compile(r"^(tests/[^:\n]+)::([^\[\n]+)(\[.*)?$", re.MULTILINE)
 
 # What makes two tests one where their files differ, from sure to likely.
 _LIKENESSES: tuple[Callable[[str], tuple[str, ...]], ...] = (
@@ -67,8 +67,13 @@ def collect() -> list[str]:
         if each.startswith("test-"):
             command = ["make", "--no-print-directory", each, "PYTEST_ARGS=--collect-only"]
             done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
-            found += [test[0] for test in _ID.finditer(done.stdout)]
+            found += ids_in(done.stdout)
     return found
+
+
+def ids_in(output: str) -> list[str]:
+    """Return the ids that pytest tells of when it collects."""
+    return [found[0] for found in _ID.finditer(output)]
 
 
 def write_list(tests: Iterable[str]) -> str:

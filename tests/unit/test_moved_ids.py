@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from tests.moved_ids import Gone, match, read_list, read_renamed, write_list
+from tests.moved_ids import Gone, ids_in, match, read_list, read_renamed, write_list
 
 GATE = "tests/unit/mlplatform/test_gate.py::test_nan"
+
+
+def test_what_was_collected_is_read() -> None:
+    tests = ["tests/unit/a.py::test_one", "tests/unit/a.py::test_two[a [b]: c]", "tests/unit/b.py::TestIt::test_one"]
+
+    assert (
+        ids_in("\n".join([*tests, "", "=== warnings ===", "tests/unit/b.py:12", "3 tests collected in 0.1s"])) == tests
+    )
 
 
 def test_a_list_is_read_as_it_was_written() -> None:
