@@ -106,7 +106,7 @@ lint: setup ## Style and formatting
 	@$(DEV)/ruff format --check .
 
 types: setup ## Static types, each component against its own environment
-	@$(DEV)/mypy cloud local benchmarks tests/unit tests/images tests/kubernetes tests/terraform tests/policies tests/local tests/localstack tests/emulated tests/e2e
+	@$(DEV)/mypy cloud local benchmarks tests/unit tests/images tests/kubernetes tests/terraform tests/policies tests/local tests/localstack tests/emulated tests/e2e tests/golden
 	@MYPYPATH=dags $(DEV)/mypy --python-executable $(ENVS)/airflow/bin/python -m train_model -m deploy_model -m rollback_model -m monitor_model -p mlplatform
 	@MYPYPATH=$(TRAINER_PATH) $(DEV)/mypy --python-executable $(ENVS)/trainer/bin/python -p trainer
 	@MYPYPATH=$(SERVING_PATH) $(DEV)/mypy --python-executable $(ENVS)/serving/bin/python -p serving -p modelformat
@@ -166,7 +166,7 @@ bench-terraform: setup ## Seconds for plan, emulated apply and destroy of every 
 	@PYTHONPATH=.:dags $(DEV)/python -m benchmarks.terraform
 
 ##@ Maintain
-.PHONY: format docs lock clean
+.PHONY: format docs golden lock clean
 format: setup ## Rewrite the code in the project's format
 	@$(DEV)/ruff check --fix .
 	@$(DEV)/ruff format .
@@ -175,6 +175,9 @@ format: setup ## Rewrite the code in the project's format
 docs: setup ## Write the tables of the Terraform READMEs and of docs/cost.md from the code
 	@$(DEV)/python -m cloud.module_docs
 	@$(DEV)/python -m cloud.cost_docs
+
+golden: setup ## Write down what this release writes (VERSION=0.2.0), for later ones to read; tests/golden/README.md
+	@$(DEV)/python -m local.golden "$(VERSION)"
 
 lock: ## Compile every lock file from its sources
 	@$(PYTHON) local/bootstrap.py --lock
