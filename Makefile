@@ -112,7 +112,7 @@ lint: setup ## Style and formatting
 	@$(DEV)/ruff format --check .
 
 types: setup ## Static types, each component against its own environment
-	@$(DEV)/mypy cloud local benchmarks tests/unit tests/images tests/kubernetes tests/terraform tests/policies tests/local tests/localstack tests/emulated tests/e2e
+	@$(DEV)/mypy cloud local benchmarks tests/unit tests/images tests/kubernetes tests/terraform tests/policies tests/local tests/localstack tests/emulated tests/e2e tests/golden
 	@MYPYPATH=dags $(DEV)/mypy --python-executable $(ENVS)/airflow/bin/python -m train_model -m deploy_model -m rollback_model -m monitor_model -p mlplatform
 	@MYPYPATH=$(TRAINER_PATH) $(DEV)/mypy --python-executable $(ENVS)/trainer/bin/python -p trainer
 	@MYPYPATH=$(SERVING_PATH) $(DEV)/mypy --python-executable $(ENVS)/serving/bin/python -p serving -p modelformat
@@ -178,7 +178,7 @@ bench-suite: setup ## `make suite`, and its table in docs/testing.md (PARTS=a,b 
 	@$(DEV)/python -m benchmarks.suite --write $(if $(PARTS),--parts "$(PARTS)")
 
 ##@ Maintain
-.PHONY: format docs moved-tests lock clean
+.PHONY: format docs moved-tests golden lock clean
 format: setup ## Rewrite the code in the project's format
 	@$(DEV)/ruff check --fix .
 	@$(DEV)/ruff format .
@@ -190,6 +190,9 @@ docs: setup ## Write the tables of the Terraform READMEs and of docs/cost.md fro
 
 moved-tests: setup ## Where each test of 0.1.0 is now; writes docs/testing/test-ids.tsv, or says what is gone
 	@PYTHONPATH=. $(DEV)/python tests/moved_ids.py
+
+golden: setup ## Write down what this release writes (VERSION=0.2.0), for later ones to read; tests/golden/README.md
+	@$(DEV)/python -m local.golden "$(VERSION)"
 
 lock: ## Compile every lock file from its sources
 	@$(PYTHON) local/bootstrap.py --lock
