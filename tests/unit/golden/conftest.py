@@ -11,8 +11,11 @@ from typing import Any
 import pytest
 from moto import mock_aws
 
+from mlplatform import storage
+from mlplatform.config.environment import Settings
+from mlplatform.promotion import registry
 from tests.golden.sets import SETS, GoldenSet
-from tests.unit.golden.present import Settings, registry, storage, use_bundle
+from tests.unit.golden.present import use_bundle
 from tests.unit.golden.registry import Registry
 
 ROOT = Path(__file__).parents[3]

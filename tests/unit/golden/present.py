@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
-from pydantic import BaseModel, RootModel
+from pydantic import RootModel
 
 from mlplatform.config import loading
 from mlplatform.config.environment import Settings
@@ -14,37 +15,9 @@ from mlplatform.documents.deployment import DeploymentRequest, DeployResult, Loc
 from mlplatform.documents.evaluation import EvaluateResult, Examples
 from mlplatform.documents.inputs import InputManifest, QuarantineReason
 from mlplatform.documents.monitoring import MonitorResult, Retraining
-from mlplatform.documents.paths import DeploymentPaths, RunPaths
-from mlplatform.documents.profiles import DataProfile
+from mlplatform.documents.profiles import DataProfile, read_profiles
 from mlplatform.documents.results import PrepareResult, Selection, StepFailure, TrainResult, TrialResult, ValidateResult
 from mlplatform.documents.run import FailureNote, OwnerPointer, RunConfig, RunRecord
-from mlplatform.errors import NonRetryableError
-
-__all__ = [
-    "SCHEMAS",
-    "Decision",
-    "DeploymentPaths",
-    "EvaluateResult",
-    "InputManifest",
-    "MonitorResult",
-    "NonRetryableError",
-    "Recorded",
-    "Request",
-    "RunConfig",
-    "RunPaths",
-    "RunRecord",
-    "Settings",
-    "StepFailure",
-    "approval",
-    "audit",
-    "deployments",
-    "landing",
-    "monitoring",
-    "registry",
-    "runs",
-    "storage",
-    "use_bundle",
-]
 
 
 def use_bundle(bundle: Path, patch: pytest.MonkeyPatch) -> Settings:
@@ -58,12 +31,16 @@ def use_bundle(bundle: Path, patch: pytest.MonkeyPatch) -> Settings:
 class Profiles(RootModel[dict[str, DataProfile]]):
     """A profile of each landed table."""
 
+    @classmethod
+    def read(cls, content: bytes | str, source: str) -> Profiles:
+        return cls(read_profiles(content, source))
+
 
 _RUN = r"data/runs/[a-z-]+/[0-9a-f]{20}"
 _DEPLOYMENT = r"data/deployments/[a-z-]+/(v\d+|rollback)-[0-9a-f]{10}"
 _WINDOW = r"data/monitoring/[a-z-]+/\d{8}T\d{6}Z-[0-9a-f]{10}"
 
-SCHEMAS: dict[str, type[BaseModel] | None] = {
+SCHEMAS: dict[str, type[Any] | None] = {
     r"data/runs/_owners/[^/]+\.json": OwnerPointer,
     rf"{_RUN}/run\.json": RunRecord,
     rf"{_RUN}/inputs\.json": InputManifest,

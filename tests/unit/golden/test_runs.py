@@ -5,21 +5,15 @@ from __future__ import annotations
 import json
 from urllib.parse import unquote
 
+from mlplatform import storage
+from mlplatform.documents.decisions import Decision, RecordedAnswer
+from mlplatform.documents.evaluation import EvaluateResult
+from mlplatform.documents.inputs import InputManifest
+from mlplatform.documents.paths import RunPaths
+from mlplatform.documents.run import RunConfig, RunRecord
+from mlplatform.ingest import claims, landing
+from mlplatform.promotion import approval, audit
 from tests.unit.golden.conftest import World
-from tests.unit.golden.present import (
-    Decision,
-    EvaluateResult,
-    InputManifest,
-    Recorded,
-    RunConfig,
-    RunPaths,
-    RunRecord,
-    approval,
-    audit,
-    landing,
-    runs,
-    storage,
-)
 
 
 def prefixes(world: World, document: str) -> list[str]:
@@ -34,7 +28,7 @@ def test_a_finished_run_is_not_done_again(world: World) -> None:
         record = storage.read_document(paths.record, RunRecord)
         if record.state == "finished":
             wanted = record.model_copy(update={"owner": "another", "state": "running"})
-            claim = runs.claim(paths, world.settings.buckets.data, wanted, lambda owner: False)
+            claim = claims.claim(paths, world.settings.buckets.data, wanted, lambda owner: False)
             assert (claim.granted, claim.record) == (False, record)
             finished += 1
     assert finished >= 3
@@ -44,14 +38,14 @@ def test_a_callback_finds_the_run_of_its_dag_run(world: World) -> None:
     states = set()
     for uri in world.golden.matching("data/runs/_owners/*.json"):
         owner = unquote(uri.rsplit("/", 1)[-1].removesuffix(".json"))
-        paths = runs.paths_of_owner(world.settings.buckets.data, owner)
+        paths = claims.paths_of_owner(world.settings.buckets.data, owner)
         assert paths is not None
         states.add(storage.read_document(paths.record, RunRecord).state)
     assert states == {"finished", "failed"}
 
 
 def test_why_a_trial_failed_is_still_told(world: World) -> None:
-    notes = [note for prefix in prefixes(world, "run.json") for note in runs.failures(RunPaths(prefix))]
+    notes = [note for prefix in prefixes(world, "run.json") for note in claims.failures(RunPaths(prefix))]
     assert [note.task for note in notes] == ["training.train[2]"]
     assert "OOMKilled" in notes[0].message
 
@@ -78,7 +72,7 @@ def test_what_was_decided_is_still_about_its_evaluation(world: World) -> None:
 def test_the_answer_to_a_question_is_found_where_it_was_written(world: World) -> None:
     outcomes = set()
     for uri in world.golden.matching("data/runs/*/*/approval/*.json"):
-        held = storage.read_document(uri, Recorded)
+        held = storage.read_document(uri, RecordedAnswer)
         assert approval.recorded(held.question) == held
         outcomes.add((held.answer.outcome, held.answer.source))
     assert outcomes == {("approved", "policy"), ("approved", "airflow"), ("rejected", "airflow")}
