@@ -47,7 +47,7 @@ def test_a_callback_finds_the_run_of_its_dag_run(world: World) -> None:
 def test_why_a_trial_failed_is_still_told(world: World) -> None:
     notes = [note for prefix in prefixes(world, "run.json") for note in claims.failures(RunPaths(prefix))]
     assert [note.task for note in notes] == ["training.train[2]"]
-    assert "OOMKilled" in notes[0].message
+    assert "ran out of memory" in notes[0].message
 
 
 def test_what_was_decided_is_still_about_its_evaluation(world: World) -> None:
