@@ -184,9 +184,11 @@ format: setup ## Rewrite the code in the project's format
 	@$(DEV)/ruff format .
 	@terraform fmt -recursive terraform tests
 
-docs: setup ## Write the tables of the Terraform READMEs and of docs/cost.md from the code
+docs: setup ## Write from the code: tables of the Terraform READMEs and docs/cost.md, schemas, the documents' fields
 	@$(DEV)/python -m cloud.module_docs
 	@$(DEV)/python -m cloud.cost_docs
+	@PYTHONPATH=dags $(DEV)/python -m mlplatform.config.schemas config/schema
+	@PYTHONPATH=dags $(DEV)/python -m mlplatform.documents.fields tests/unit/mlplatform/documents/fields.txt
 
 moved-tests: setup ## Where each test of 0.1.0 is now; writes docs/testing/test-ids.tsv, or says what is gone
 	@PYTHONPATH=. $(DEV)/python tests/moved_ids.py

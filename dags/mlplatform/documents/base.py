@@ -88,17 +88,25 @@ class Document(Strict):
         return version
 
 
-def versions() -> dict[str, list[int]]:
-    """Return the oldest and newest version that can be read of each kind of document; the newest is written."""
+def kinds() -> list[type[Document]]:
+    """Return every kind of document that is kept, by name."""
     for module in iter_modules([str(Path(__file__).parent)]):
         import_module(f"{__package__}.{module.name}")
-    return {kind.__name__: [kind.oldest_readable, kind.current_version()] for kind in sorted(_kinds(), key=repr)}
+    return sorted(
+        (kind for kind in _below(Document) if kind.__module__.startswith(str(__package__))),
+        key=lambda kind: kind.__name__,
+    )
 
 
-def _kinds(base: type[Document] = Document) -> Iterator[type[Document]]:
+def versions() -> dict[str, list[int]]:
+    """Return the oldest and newest version that can be read of each kind of document; the newest is written."""
+    return {kind.__name__: [kind.oldest_readable, kind.current_version()] for kind in kinds()}
+
+
+def _below(base: type[Document]) -> Iterator[type[Document]]:
     for kind in base.__subclasses__():
         yield kind
-        yield from _kinds(kind)
+        yield from _below(kind)
 
 
 def _written_version(found: dict[str, Any]) -> Any:
