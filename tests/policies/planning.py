@@ -17,7 +17,6 @@ import hashlib
 import json
 import re
 import shutil
-import subprocess
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -26,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from cloud.errors import CloudError
-from cloud.terraform import Terraform, executable
+from cloud.terraform import Terraform
 from tests.policies.documents import undecided
 from tests.policies.resources import from_plan
 
@@ -168,8 +167,7 @@ class _Shapes:
     def __init__(self, terraform: Terraform) -> None:
         if _Shapes._schemas is None:
             # 14 MB, and the same for every root.
-            command = [executable(), f"-chdir={terraform.folder}", "providers", "schema", "-json"]
-            shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+            shown = terraform.run("providers", "schema", "-json").stdout
             _Shapes._schemas = json.loads(shown)["provider_schemas"][_PROVIDER]["resource_schemas"]
         self._resources: dict[str, Any] = _Shapes._schemas or {}
 
