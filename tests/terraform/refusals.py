@@ -59,9 +59,8 @@ def refusing_alone(folder: Path, environment: dict[str, str]) -> set[Validation]
     A test only says which variable has to refuse. So each is run without its expectation, when Terraform tells by which
     rule it was refused; and in a file of its own, as Terraform leaves a file at the first test that fails.
     """
-    shared, *runs = re.split(
-        r"^(?=run )", (folder / "tests" / REFUSALS).read_text(encoding="utf-8"), flags=re.MULTILINE
-    )
+    written = (folder / "tests" / REFUSALS).read_text(encoding="utf-8")
+    shared, *runs = re.split(r"^(?=run )", written, flags=re.MULTILINE)
     (folder / "alone").mkdir()
     for number, run in enumerate(runs):
         (folder / "alone" / f"{number}.tftest.hcl").write_text(shared + _EXPECTATION.sub("", run), encoding="utf-8")
