@@ -117,7 +117,9 @@ class Terraform:
 
     def command(self, *arguments: str, colour: bool = False) -> Sequence[str]:
         """Return the whole command line."""
-        plain = [] if colour or arguments[0] in ("fmt", "output", "show", "state", "import") else ["-no-color"]
+        plain = (
+            [] if colour or arguments[0] in ("fmt", "output", "providers", "show", "state", "import") else ["-no-color"]
+        )
         return [self._executable, f"-chdir={self.folder}", arguments[0], *plain, *arguments[1:]]
 
 

@@ -1,7 +1,7 @@
+# Each value here must be refused by its variable, before anything is asked or made.
+
 mock_provider "aws" {
-  mock_data "aws_iam_policy_document" {
-    defaults = { json = "{}" }
-  }
+  source = "../testing/mocks"
 }
 
 variables {
