@@ -220,7 +220,7 @@ def wanted_retraining(told: Told) -> None:
     """The monitoring asks for a retraining, as it does where the settings want one."""
     from mlplatform import storage
     from mlplatform.documents.monitoring import MonitorResult
-    from mlplatform.monitoring import retraining
+    from mlplatform.monitoring.retraining import parameters
     from mlplatform.steps import RESULT
 
     settings = _settings(told.platform)
@@ -229,7 +229,7 @@ def wanted_retraining(told: Told) -> None:
     keys = [key for key in told.platform.keys(f"monitoring/{DATASET}/") if key.endswith(f"/{RESULT}")]
     verdict = storage.read_document(f"s3://{told.platform.data}/{keys[0]}", MonitorResult).verdict
     _expect(verdict.outcome in ("drifted", "degraded"), f"the verdict is {verdict.outcome}")
-    refusal = retraining.claim(settings, DATASET, verdict, f"{story.MONITOR}/golden-watched", datetime.now(UTC))
+    refusal = parameters.claim(settings, DATASET, verdict, f"{story.MONITOR}/golden-watched", datetime.now(UTC))
     _expect(refusal is None, str(refusal))
 
 
