@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from local.cli import HomeOption, down, up
-from local.golden import collect, story
+from local.golden import collect, scenario
 from local.pipeline.attached import AttachedPlatform
 from local.platform import control
 from local.platform.home import ROOT, Home, use_dag_library
@@ -35,7 +35,7 @@ def main(
         platform = AttachedPlatform(Home.resolve(home))
         use_dag_library()
         os.environ |= control.client_environment(control.load_facts(platform.home, platform.state))
-        story.tell(platform, console)
+        scenario.tell(platform, console)
         collect.collect(platform, target, version)
     finally:
         if not keep:

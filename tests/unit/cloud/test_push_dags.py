@@ -18,7 +18,7 @@ from cloud.push_dags import Plan, Report, plan, push
 
 ROOT = Path(__file__).parents[3]
 BUCKET = "ml-platform-dev-dags"
-PLATFORM = {
+PLATFORM: dict[str, Any] = {
     "environment": "dev",
     "git_sha": "0" * 40,
     "aws": {"region": "eu-central-1", "account_id": "123456789012"},

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[4]
 FOLDER = Path(__file__).parent
 TESTS = [FOLDER / "test_gate.py", FOLDER / "test_gate_properties.py"]
 PROCESSES = 2
-MODULES = {module.__name__: Path(module.__file__) for module in (gate, guards)}
+MODULES = {module.__name__: Path(str(module.__file__)) for module in (gate, guards)}
 
 AT_THE_ROUNDING = "only a number that is exactly 1e-12 from the limit is judged differently; the allowance is no limit"
 EQUIVALENT = {

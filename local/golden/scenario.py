@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from rich.console import Console
 
 from local.datasets import load
-from local.pipeline import story
+from local.pipeline import driver
 from local.pipeline.attached import AttachedPlatform
 from local.platform.home import ROOT
 from local.platform.images import image
@@ -46,7 +46,7 @@ class Told:
 
     platform: AttachedPlatform
     console: Console
-    runs: dict[str, story.RunReport] = field(default_factory=dict)
+    runs: dict[str, driver.RunReport] = field(default_factory=dict)
     """By name of the scene."""
 
     def version(self, scene: str) -> str:
@@ -63,7 +63,7 @@ class Told:
 def tell(platform: AttachedPlatform, console: Console) -> Told:
     """Play all scenes in order."""
     told = Told(platform, console)
-    for scene in SCENES:
+    for scene in SCENARIO:
         told.say(scene.__doc__ or "")
         scene(told)
     return told
@@ -88,8 +88,8 @@ def approved_model(told: Told) -> None:
     """A model that a person approves."""
 
     def approve(run_id: str) -> None:
-        _expect(story.is_asked(told.platform, run_id), "nobody was asked")
-        story.answer(told.platform, run_id, "Approve", "as good, and it knows more passengers")
+        _expect(driver.is_asked(told.platform, run_id), "nobody was asked")
+        driver.answer(told.platform, run_id, "Approve", "as good, and it knows more passengers")
 
     wanted: dict[str, Any] = {"ask_a_person": True, "minimum_improvement": -0.2}
     _train(told, "approved", DATASET, family="lightgbm", meanwhile=approve, trials=2, **wanted)
@@ -116,16 +116,16 @@ def watched_model(told: Told) -> None:
         for number, row in enumerate(chosen)
     ]
     _land_labels(platform, labels)
-    platform.airflow.trigger(story.MONITOR, run_id := story.unique_run_id("golden-watched"), {"dataset": DATASET})
-    _expect(platform.airflow.wait(story.MONITOR, run_id, 300) == "success", "the monitoring failed")
+    platform.airflow.trigger(driver.MONITOR, run_id := driver.unique_run_id("golden-watched"), {"dataset": DATASET})
+    _expect(platform.airflow.wait(driver.MONITOR, run_id, 300) == "success", "the monitoring failed")
 
 
 def rejected_model(told: Told) -> None:
     """One that a person rejects."""
 
     def reject(run_id: str) -> None:
-        _expect(story.is_asked(told.platform, run_id), "nobody was asked")
-        story.answer(told.platform, run_id, "Reject", "not before the holidays")
+        _expect(driver.is_asked(told.platform, run_id), "nobody was asked")
+        driver.answer(told.platform, run_id, "Reject", "not before the holidays")
 
     wanted: dict[str, Any] = {"ask_a_person": True, "minimum_improvement": -0.2}
     _train(told, "rejected", DATASET, family="xgboost", meanwhile=reject, trials=1, seed=7, **wanted)
@@ -149,13 +149,13 @@ def refused_file(told: Told) -> None:
 def experiment(told: Told) -> None:
     """The live model and the one before, both on the endpoint."""
     versions = {"version": told.version("approved"), "challenger": told.version("first")}
-    _deploy(told, story.DEPLOY, "golden-experiment", {**versions, "challenger_weight": 0.2, "reason": "which one"})
+    _deploy(told, driver.DEPLOY, "golden-experiment", {**versions, "challenger_weight": 0.2, "reason": "which one"})
 
 
 def refused_deployment(told: Told) -> None:
     """The rejected version is not deployed."""
     params = {"version": told.version("rejected"), "reason": "try it anyway"}
-    _deploy(told, story.DEPLOY, "golden-unapproved", params, ends="failed")
+    _deploy(told, driver.DEPLOY, "golden-unapproved", params, ends="failed")
 
 
 def failed_deployment(told: Told) -> None:
@@ -163,12 +163,12 @@ def failed_deployment(told: Told) -> None:
     fault = {"kind": "update-fails", "endpoint": DATASET, "times": 1}
     httpx.post(f"{told.platform.addresses['aws']}/_local/faults", json=fault).raise_for_status()
     params = {"version": told.version("rejected"), "reason": "by force", "force": True}
-    _deploy(told, story.DEPLOY, "golden-failing", params, ends="failed")
+    _deploy(told, driver.DEPLOY, "golden-failing", params, ends="failed")
 
 
 def rollback(told: Told) -> None:
     """One step back."""
-    _deploy(told, story.ROLLBACK, "golden-back", {"reason": "complaints since Monday"})
+    _deploy(told, driver.ROLLBACK, "golden-back", {"reason": "complaints since Monday"})
 
 
 def other_datasets(told: Told) -> None:
@@ -213,14 +213,14 @@ def passed_deadline(told: Told) -> None:
     answer = Answer(
         outcome="expired", by=approval.DEADLINE, reason="no answer in time", at=datetime.now(UTC), source="deadline"
     )
-    approval.record(settings, question, answer, f"{story.DAG}/{run.run_id}")
+    approval.record(settings, question, answer, f"{driver.DAG}/{run.run_id}")
 
 
 def wanted_retraining(told: Told) -> None:
     """The monitoring asks for a retraining, as it does where the settings want one."""
     from mlplatform import storage
     from mlplatform.documents.monitoring import MonitorResult
-    from mlplatform.monitoring.retraining import parameters
+    from mlplatform.monitoring import retraining
     from mlplatform.steps import RESULT
 
     settings = _settings(told.platform)
@@ -229,11 +229,11 @@ def wanted_retraining(told: Told) -> None:
     keys = [key for key in told.platform.keys(f"monitoring/{DATASET}/") if key.endswith(f"/{RESULT}")]
     verdict = storage.read_document(f"s3://{told.platform.data}/{keys[0]}", MonitorResult).verdict
     _expect(verdict.outcome in ("drifted", "degraded"), f"the verdict is {verdict.outcome}")
-    refusal = parameters.claim(settings, DATASET, verdict, f"{story.MONITOR}/golden-watched", datetime.now(UTC))
+    refusal = retraining.claim(settings, DATASET, verdict, f"{driver.MONITOR}/golden-watched", datetime.now(UTC))
     _expect(refusal is None, str(refusal))
 
 
-SCENES: tuple[Callable[[Told], None], ...] = (
+SCENARIO: tuple[Callable[[Told], None], ...] = (
     first_model,
     no_better_model,
     approved_model,
@@ -261,22 +261,22 @@ def _train(
     meanwhile: Callable[[str], None] | None = None,
     ends: str = "success",
     **params: Any,
-) -> story.RunReport:
+) -> driver.RunReport:
     """Run the pipeline, on a batch that lands or on what has landed before."""
-    platform, run_id = told.platform, story.unique_run_id(f"golden-{name}")
+    platform, run_id = told.platform, driver.unique_run_id(f"golden-{name}")
     if land is not None:
         batch = land
 
         def lands() -> None:
             load(dataset).land(batch, platform.s3, platform.landing)
 
-    story.trigger(platform, run_id, dataset=dataset, wait_for_new_data=lands is not None, **params)
+    driver.trigger(platform, run_id, dataset=dataset, wait_for_new_data=lands is not None, **params)
     if lands is not None:
-        story.wait_until_waiting(platform, run_id, 300)
+        driver.wait_until_waiting(platform, run_id, 300)
         lands()
     if meanwhile is not None:
         meanwhile(run_id)
-    run = story.follow(platform, run_id)
+    run = driver.follow(platform, run_id)
     _expect(run.state == ends, f"{run_id} ended as {run.state}: {[task.label for task in run.failed_tasks]}")
     deployed = run.deployed
     _expect(deployed is None or deployed.state == "success", f"{run_id}: {deployed.failure if deployed else ''}")
@@ -286,9 +286,9 @@ def _train(
 
 
 def _deploy(told: Told, dag_id: str, label: str, params: dict[str, Any], ends: str = "success") -> None:
-    run_id = story.unique_run_id(label)
+    run_id = driver.unique_run_id(label)
     told.platform.airflow.trigger(dag_id, run_id, {"dataset": DATASET, **params})
-    report = story.follow_deployment(told.platform, dag_id, run_id)
+    report = driver.follow_deployment(told.platform, dag_id, run_id)
     _expect(report.state == ends, f"{run_id} ended as {report.state}: {report.failure}")
     told.say(f"  {run_id} ended as {report.state}, {report.failure or ''}")
 
