@@ -102,6 +102,11 @@ class S3:
     def document(self, uri: str) -> Any:
         return json.loads(self.objects[storage.split_uri(uri)][0])
 
+    def rewrite(self, uri: str, **changes: Any) -> None:
+        """Change fields of a document."""
+        bucket, key = storage.split_uri(uri)
+        self.put_object(bucket, key, json.dumps(self.document(uri) | changes).encode())
+
 
 class Mlflow:
     """The registry's client."""

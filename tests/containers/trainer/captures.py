@@ -20,7 +20,6 @@ from mlplatform.steps import main
 from mlplatform.storage import read_bytes, read_document, try_read_document, write_bytes, write_document
 from modelformat import Predictor
 from trainer import tracking
-from trainer.__main__ import STEPS
 
 END = datetime.now(UTC).replace(minute=30, second=0, microsecond=0)
 NUMBERS = itertools.count()
@@ -92,7 +91,7 @@ class Live:
         )
         write_document(f"{self.output}/config.json", config)
         arguments = ["--config", f"{self.output}/config.json", "--input", self.capture, "--output", self.output]
-        return main("trainer", STEPS, ["monitor", *arguments])
+        return main("trainer", ["monitor", *arguments])
 
     def monitor(self) -> MonitorResult:
         """Run the step, which must succeed, and return its result."""

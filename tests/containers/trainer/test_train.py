@@ -23,7 +23,7 @@ from mlplatform.documents.results import PrepareResult, TrainResult, TrialResult
 from mlplatform.documents.run import Trial
 from mlplatform.errors import NonRetryableError, UnavailableError
 from modelformat import Predictor
-from trainer import data, tracking, train
+from trainer import checkpoints, data, tracking, train
 from trainer.data import Dataset
 from trainer.families.base import Fitted, Task
 from trainer.families.xgboost import XGBoost
@@ -384,7 +384,7 @@ def test_states_that_cannot_be_saved_do_not_end_a_training(
     def full(*_: object) -> None:
         raise OSError(28, os.strerror(28))
 
-    monkeypatch.setattr(storage, "upload", full)
+    monkeypatch.setattr(checkpoints, "upload", full)
     prepared.checkpoint_seconds = 1e-9
     assert train_only(prepared).status == "succeeded"
     assert "could not be saved" in caplog.text
