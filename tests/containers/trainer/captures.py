@@ -16,6 +16,7 @@ from mlplatform.config.environment import Monitoring
 from mlplatform.documents.monitoring import MonitorResult
 from mlplatform.documents.results import StepFailure
 from mlplatform.documents.run import Candidate, Trial, Watch
+from mlplatform.promotion.registry import get_version
 from mlplatform.steps import main
 from mlplatform.storage import read_bytes, read_document, try_read_document, write_bytes, write_document
 from modelformat import Predictor
@@ -146,5 +147,5 @@ def release(run: Run, version: str, folder: Path, **params: Any) -> Predictor:
     run.candidate = Candidate(version=version, run_id=trial.run_id, model_digest=trial.model_digest)
     run.done("evaluate")
     client.set_model_version_tag(name, version, "run_prefix", run.prefix)
-    registered = tracking.get_version(client, name, version)
+    registered = get_version(run.tracking_uri, name, version)
     return Predictor.load(tracking.download_model(run.tracking_uri, registered, folder / version))

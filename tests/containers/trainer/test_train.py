@@ -22,6 +22,7 @@ from mlplatform.config.environment import Search
 from mlplatform.documents.results import PrepareResult, TrainResult, TrialResult
 from mlplatform.documents.run import Trial
 from mlplatform.errors import NonRetryableError, UnavailableError
+from mlplatform.promotion.registry import get_version
 from modelformat import Predictor
 from trainer import checkpoints, data, tracking, train
 from trainer.data import Dataset
@@ -144,7 +145,9 @@ print(json.dumps([model.predict(model.input_example).tolist(), model.predict(row
     assert shape == ([-1, 3] if task == "multiclass" else [-1])
 
     saved = tracking.download_model(
-        tracked.tracking_uri, tracking.get_version(registry, registered.name, registered.version), tmp_path / "saved"
+        tracked.tracking_uri,
+        get_version(tracked.tracking_uri, registered.name, registered.version),
+        tmp_path / "saved",
     )
     assert modelformat.digest(saved) == result.model_digest
     predictor = Predictor.load(saved)

@@ -15,7 +15,7 @@ from pathlib import Path
 from deployer.cleanup import clean_up
 from deployer.package import find_model, pack
 from deployer.plan import VARIANT, Plan, Variant, made_for, make_plan
-from deployer.registry import CHAMPION, DEPLOYMENT, PREVIOUS, Registry
+from deployer.registry import DEPLOYMENT, Registry
 from deployer.rollout import Api, Intent, Rollout, StuckError
 from deployer.sagemaker_api import EndpointState, SageMaker
 from deployer.smoke import check_answer, make_request
@@ -26,6 +26,7 @@ from mlplatform.documents.deployment import DeployResult, LiveVariant
 from mlplatform.documents.evaluation import Examples
 from mlplatform.documents.run import Deployment, RunConfig
 from mlplatform.errors import LockLostError, NewerReleaseError, NonRetryableError, StorageError
+from mlplatform.promotion.registry import CHAMPION, PREVIOUS
 from mlplatform.steps import StepContext
 from mlplatform.storage import (
     join,
