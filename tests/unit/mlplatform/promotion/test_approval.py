@@ -47,7 +47,7 @@ def registry(s3: Any, fake_registry: Any) -> Any:
     """Version 1 is champion, version 2 the challenger that was evaluated."""
     for number in ("1", "2"):
         fake_registry.versions.append(
-            SimpleNamespace(name="parcels", version=number, run_id=f"run-{number}", tags=dict(TAGS))
+            SimpleNamespace(name="parcels", version=number, run_id=f"run-{number}", source="s3://a", tags=dict(TAGS))
         )
     fake_registry.aliases.update(champion="1", challenger="2")
     return fake_registry
