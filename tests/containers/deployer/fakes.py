@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 import shutil
@@ -313,6 +314,12 @@ class Scenario:
         self.live_with(Death())
         for version in "123456789":
             self.register(version)
+
+    def twin(self) -> Scenario:
+        """The same once more: what happens there does not happen here."""
+        twin = copy.copy(self)
+        twin.s3, twin.mlflow, twin.sagemaker = copy.deepcopy((self.s3, self.mlflow, self.sagemaker))
+        return twin
 
     def live_with(self, death: Death) -> Death:
         """Let the next deployer die so."""

@@ -577,22 +577,17 @@ def again(scenario: Scenario) -> str:
 )
 @pytest.mark.parametrize("answer_lost", [False, True])
 def test_killed_at_any_call_and_run_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, begin: Callable[[Scenario], str], answer_lost: bool
+    scenario: Scenario, begin: Callable[[Scenario], str], answer_lost: bool
 ) -> None:
-    def fresh() -> tuple[Scenario, str]:
-        scenario = Scenario(tmp_path, monkeypatch)
-        scenario.sagemaker.alarms = dict.fromkeys(ALARMS, "OK")
-        return scenario, begin(scenario)
-
-    scenario, prefix = fresh()
-    whole = Death()
-    code = scenario.run(prefix, whole)
-    wanted = scenario.end()
+    prefix = begin(scenario)
+    undisturbed, whole = scenario.twin(), Death()
+    code = undisturbed.run(prefix, whole)
+    wanted = undisturbed.end()
     assert len(whole.calls) > 10
     for number in range(1, len(whole.calls) + 1):
-        scenario, prefix = fresh()
+        killed = scenario.twin()
         with pytest.raises(Killed):
-            scenario.run(prefix, Death(number, answer_lost))
+            killed.run(prefix, Death(number, answer_lost))
         where = f"call {number} of {len(whole.calls)}, {whole.calls[number - 1]}"
-        assert scenario.run(prefix) == code, where
-        assert scenario.end() == wanted, where
+        assert killed.run(prefix) == code, where
+        assert killed.end() == wanted, where
