@@ -139,7 +139,7 @@ class AirflowClient:
         timeout: float,
         until: Callable[[str, list[TaskInstance]], bool] | None = None,
         on_change: Callable[[str, list[TaskInstance]], None] | None = None,
-        poll_seconds: float = 0.5,
+        poll_seconds: float = 1.0,
     ) -> str:
         """Follow a run until it ends, or until a condition holds, and return its state.
 
@@ -150,13 +150,15 @@ class AirflowClient:
         seen: list[TaskInstance] | None = None
         while True:
             state = self.run(dag_id, run_id)["state"]
-            tasks = self.tasks(dag_id, run_id)
+            # The costlier question; nobody asks it who only waits for the end.
+            tasks = self.tasks(dag_id, run_id) if on_change or until else []
             if on_change and tasks != seen:
                 on_change(state, tasks)
             seen = tasks
             if (until and until(state, tasks)) or state not in RUNNING_STATES:
                 return str(state)
             if time.monotonic() > deadline:
+                tasks = self.tasks(dag_id, run_id)
                 open_tasks = ", ".join(f"{task.label} {task.state}" for task in tasks if task.ended_at is None)
                 raise TimeoutError(f"run {run_id} of {dag_id} is still {state} after {timeout:.0f} s: {open_tasks}")
             time.sleep(poll_seconds)
