@@ -14,14 +14,14 @@ from serving.predict import Answers
 
 
 def main(directory: Path, instances: list[dict[str, Any]]) -> dict[str, Any]:
-    """Ask for all rows at once, and for each one alone, which takes a shorter way through the code."""
+    """Ask for all rows at once, and for each one alone, which takes the fast path."""
     predictor = Predictor.load(directory)
     model = Model(predictor, "1", predictor.digest, predictor.one_row())
     answers = Answers(model, 2**20)
 
     def ask(rows: list[dict[str, Any]]) -> Any:
         body = json.dumps({"instances": rows}).encode()
-        return json.loads(answers.answer(payloads.JSON, payloads.JSON, body, short=len(rows) == 1)[1])
+        return json.loads(answers.answer(payloads.JSON, payloads.JSON, body, fast=len(rows) == 1)[1])
 
     together = ask(instances)
     return {

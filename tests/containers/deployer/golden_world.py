@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 from fakes import S3, FakeSageMaker, Mlflow
 
-from deployer import registry as registry_module
 from deployer import rollout as rollout_module
 from deployer.deploy import run
 from deployer.package import find_model, pack
@@ -22,7 +21,8 @@ from mlplatform import storage
 from mlplatform.documents.deployment import DeployResult
 from mlplatform.documents.results import StepFailure
 from mlplatform.documents.run import RunConfig
-from mlplatform.steps import StepDefinition, run_step
+from mlplatform.promotion import registry
+from mlplatform.steps import run_step
 from tests.golden.sets import GoldenSet
 
 
@@ -38,12 +38,12 @@ class World:
         self.versions = {version["version"]: version for version in self.model["versions"]}
         self.mlflow.aliases = dict(self.model["aliases"])
         self.mlflow.tags = {number: dict(version["tags"]) for number, version in self.versions.items()}
-        self._fill_sagemaker()
         monkeypatch.setattr(storage, "client", lambda: self.s3)
         monkeypatch.setattr("deployer.deploy.SageMaker", lambda region: self.sagemaker)
-        monkeypatch.setattr(registry_module, "MlflowClient", lambda uri: self.mlflow)
-        monkeypatch.setattr(registry_module.Registry, "download", lambda _, *wanted: self._download(*wanted))
+        monkeypatch.setattr(registry, "client", lambda uri: self.mlflow)
+        monkeypatch.setattr(registry, "download", self._download)
         monkeypatch.setattr(rollout_module.time, "sleep", lambda _: None)
+        self._fill_sagemaker()
 
     def _fill_sagemaker(self) -> None:
         known = self.golden.read("sagemaker.json")
@@ -68,7 +68,7 @@ class World:
     def configs(self) -> dict[str, RunConfig]:
         """Return the configuration of each deployment that came so far, by prefix."""
         return {
-            uri.removesuffix("/config.json"): RunConfig.model_validate(self.s3.document(uri))
+            uri.removesuffix("/config.json"): storage.read_document(uri, RunConfig)
             for uri in self.golden.matching("data/deployments/*/*/config.json")
         }
 
@@ -90,13 +90,12 @@ class World:
     def run(self, config: RunConfig, prefix: str) -> DeployResult:
         """Run the step, which must succeed."""
         storage.write_document(f"{prefix}/config.json", config)
-        definition = StepDefinition(run, DeployResult)
-        code = run_step("deploy", definition, f"{prefix}/config.json", f"{prefix}/evaluate", prefix)
-        assert code == 0, StepFailure.model_validate(self.s3.document(f"{prefix}/error.json")).message
-        return DeployResult.model_validate(self.s3.document(f"{prefix}/result.json"))
+        code = run_step("deploy", run, f"{prefix}/config.json", f"{prefix}/evaluate", prefix)
+        assert code == 0, storage.read_document(f"{prefix}/error.json", StepFailure).message
+        return storage.read_document(f"{prefix}/result.json", DeployResult)
 
-    def _download(self, version: str, directory: Path) -> Path:
-        shutil.copytree(self.saved_model(version), directory / "data", dirs_exist_ok=True)
+    def _download(self, tracking_uri: str, source: str, directory: Path) -> Path:
+        shutil.copytree(self.saved_model(source.rpartition("/")[2]), directory / "data", dirs_exist_ok=True)
         return directory
 
 

@@ -20,7 +20,7 @@ def test_names_in_sagemaker_are_still_the_same(world: World) -> None:
     known = world.golden.read("sagemaker.json")
     checked = 0
     for prefix, config in world.deployments().items():
-        intent = Intent.model_validate(world.document(f"{prefix}/intent.json"))
+        intent = storage.read_document(f"{prefix}/intent.json", Intent)
         plan = make_plan(config)
         assert (plan.config_name, plan.endpoint_name) == (intent.config_name, intent.endpoint_name)
         assert not list(differences(plan.config, known["configurations"][plan.config_name]))
@@ -45,16 +45,16 @@ def test_archives_are_still_the_same(world: World, tmp_path: Path) -> None:
 
 def test_a_finished_deployment_is_not_done_again(world: World) -> None:
     for prefix, config in world.configs().items():
-        before = world.document(f"{prefix}/result.json")
+        before = storage.try_read_document(f"{prefix}/result.json", DeployResult)
         if before is not None:
-            assert world.run(config, prefix) == DeployResult.model_validate(before)
+            assert world.run(config, prefix) == before
     assert world.sagemaker.changes == []
 
 
 def test_the_last_one_goes_on_where_it_was_interrupted(world: World) -> None:
     """All was done, but the result: the note of what was before is believed, and nothing changes."""
     ((prefix, config),) = world.deployments("rollback").items()
-    before = DeployResult.model_validate(world.document(f"{prefix}/result.json"))
+    before = storage.read_document(f"{prefix}/result.json", DeployResult)
     del world.s3.objects[storage.split_uri(f"{prefix}/result.json")]
     after = world.run(config, prefix)
     assert world.sagemaker.changes == []

@@ -9,9 +9,9 @@ from mlplatform.documents.evaluation import EvaluateResult
 from mlplatform.documents.monitoring import MonitorResult
 from mlplatform.documents.results import StepFailure
 from mlplatform.documents.run import RunConfig
+from mlplatform.promotion import registry
 from tests.golden.sets import GoldenSet
 from trainer import tracking
-from trainer.__main__ import STEPS
 from trainer.packaging import DATA
 from trainer.tracking import MODEL_PATH
 from trainer.validation import drift
@@ -49,9 +49,9 @@ class World:
     def champion(self, version: str | None) -> None:
         """Let a version be the champion."""
         if version is None:
-            self.client.delete_registered_model_alias(self.model["name"], tracking.CHAMPION)
+            self.client.delete_registered_model_alias(self.model["name"], registry.CHAMPION)
         else:
-            self.client.set_registered_model_alias(self.model["name"], tracking.CHAMPION, version)
+            self.client.set_registered_model_alias(self.model["name"], registry.CHAMPION, version)
 
     def config(self, uri: str) -> RunConfig:
         """Return a step's configuration; only the servers are others now."""
@@ -63,9 +63,9 @@ class World:
         output = f"s3://{self.golden.buckets['data']}/again/{step}/{config.run_key}"
         storage.write_document(f"{output}/config.json", config)
         where = ["--config", f"{output}/config.json", "--input", source, "--output", output]
-        code = steps.main("trainer", STEPS, [step, *where])
+        code = steps.main("trainer", [step, *where])
         assert code == 0, storage.try_read_document(f"{output}/error.json", StepFailure)
-        return storage.read_document(f"{output}/result.json", STEPS[step]().result)
+        return storage.read_document(f"{output}/result.json", steps.STEPS[step].result)
 
     def remove(self) -> None:
         """Make room for the next set, whose model may have the same name."""
