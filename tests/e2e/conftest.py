@@ -1,4 +1,4 @@
-"""One platform for the whole session: the one that the README's commands start and stop."""
+"""One home for the whole session: the README's commands start and stop the one platform in it."""
 
 from __future__ import annotations
 
@@ -20,37 +20,46 @@ from tests.e2e.support import Kubernetes, Shell, is_open, ports_of, processes_of
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let the first test, whichever it is, wait for the demo as long as the command itself may take."""
+    """Let the first test, whichever it is, wait for the demo as long as the command itself may take.
+
+    Other demos come last: each replaces the platform that the other tests use.
+    """
     for item in items:
         if item.path.parent == Path(__file__).parent:
             item.add_marker(pytest.mark.timeout(1500))
+    items.sort(key=lambda item: item.get_closest_marker("replaces_platform") is not None)
 
 
 @pytest.fixture(scope="session")
 def shell() -> Iterator[Shell]:
+    """A reader's shell; what the README's commands have started, its last one stops when all tests are done."""
     # Short, because a socket's path in it may not be longer than 107 characters.
     with tempfile.TemporaryDirectory(prefix="mlp-") as home:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS", "PYTHON"))}
-        yield Shell(kept | {"ML_PLATFORM_HOME": home})
+        shell = Shell(kept | {"ML_PLATFORM_HOME": home})
+        try:
+            yield shell
+        finally:
+            _stop(shell, Path(home))
+
+
+def _stop(shell: Shell, home: Path) -> None:
+    demos = [done for command, done in shell.ran.items() if command.startswith("make demo")]
+    ports = ports_of(home)
+    stopped = shell("make local-down")
+    left = processes_of(home)
+    assert stopped.returncode == 0, stopped.stdout
+    assert ports or all(demo.returncode != 0 for demo in demos[-1:]), (
+        "a running platform listens somewhere: this check would see nothing"
+    )
+    assert not left, f"local-down left processes: {left}"
+    assert not (open_ports := [port for port in ports if is_open(port)]), f"local-down left open: {open_ports}"
 
 
 @pytest.fixture(scope="session")
-def demo(shell: Shell) -> Iterator[subprocess.CompletedProcess[str]]:
-    """The README's first command; its platform stays up for all tests, then the README's last one stops it."""
-    try:
-        yield shell("make demo")
-    finally:
-        home = Path(shell.environment["ML_PLATFORM_HOME"])
-        ports = ports_of(home)
-        stopped = shell("make local-down")
-        left = processes_of(home)
-        assert stopped.returncode == 0, stopped.stdout
-        told = shell.ran.get("make demo")
-        assert ports or not told or told.returncode != 0, (
-            "a running platform listens somewhere: this check would see nothing"
-        )
-        assert not left, f"local-down left processes: {left}"
-        assert not (open_ports := [port for port in ports if is_open(port)]), f"local-down left open: {open_ports}"
+def demo(shell: Shell) -> subprocess.CompletedProcess[str]:
+    """The README's first command; its platform stays up for the tests."""
+    return shell("make demo")
 
 
 @pytest.fixture(scope="session")
