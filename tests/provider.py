@@ -44,8 +44,7 @@ def running(executable: Path, environment: Mapping[str, str] | None = None) -> I
         environment: what leads it to an account.
 
     Yields:
-        The environment with what Terraform needs besides to use the provider, and to collect garbage less often: that
-        takes a third of the processor's time and saves memory that there is.
+        The environment with what Terraform needs besides to use the provider.
     """
     environment = dict(environment or {})
     machine = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "TF_"))}
@@ -66,7 +65,7 @@ def running(executable: Path, environment: Mapping[str, str] | None = None) -> I
             assert said[-1], f"{executable} did not start: {''.join(said)}"
             said.append(process.stdout.readline())
         name, _, value = shlex.split(said[-1])[0].partition("=")
-        yield environment | {name: value, "GOGC": "400"}
+        yield environment | {name: value}
     finally:
         process.stdin.close()
         process.stdout.close()
