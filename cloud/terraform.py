@@ -122,6 +122,15 @@ class Terraform:
         shown: dict[str, Any] = json.loads(self.run("show", "-json", *plan).stdout)
         return shown
 
+    def has_state(self) -> bool:
+        """Whether anything is in the state; without the provider's schema, which `show` needs.
+
+        Raises:
+            TerraformError: the state cannot be read.
+        """
+        state = json.loads(self.run("state", "pull").stdout or "{}")
+        return bool(state.get("resources") or state.get("outputs"))
+
     def command(self, *arguments: str, colour: bool = False) -> Sequence[str]:
         """Return the whole command line."""
         plain = (

@@ -9,7 +9,7 @@ import pytest
 from cloud.module_docs import read_module
 from cloud.terraform import Terraform
 from tests.terraform.folders import ALL, ROOT, name_of
-from tests.terraform.refusals import REFUSING, copy_variables, refusing_alone, validations
+from tests.terraform.refusals import REFUSALS, REFUSING, copy_variables, refusing_alone, validations
 
 # There for their message: what they refuse, others of their variable refuse too.
 IMPLIED = {"system_node_group.max_size must be at least 1; EKS takes no smaller one."}
@@ -51,3 +51,52 @@ def test_others_refuse_nothing(folder: Path) -> None:
 def declared(folder: Path) -> int:
     """How many validations a folder's variables have."""
     return sum(variable.validations for variable in read_module(folder).variables)
+
+
+def test_a_validation_without_a_test_is_found(provider: dict[str, str], tmp_path: Path) -> None:
+    """Both refuse a long name with capitals, and only one of them a name with capitals."""
+    (tmp_path / "variables.tf").write_text(
+        """
+variable "name" {
+  type = string
+
+  validation {
+    condition     = length(var.name) <= 8
+    error_message = "too long"
+  }
+
+  validation {
+    condition     = lower(var.name) == var.name
+    error_message = "has capitals"
+  }
+}
+""",
+        encoding="utf-8",
+    )
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests" / REFUSALS).write_text(
+        """
+run "capitals" {
+  command = plan
+
+  variables {
+    name = "Capitals"
+  }
+
+  expect_failures = [var.name]
+}
+
+run "many_capitals" {
+  command = plan
+
+  variables {
+    name = "Many-Capitals"
+  }
+
+  expect_failures = [var.name]
+}
+""",
+        encoding="utf-8",
+    )
+
+    assert {one.message for one in refusing_alone(tmp_path, provider)} == {"has capitals"}
