@@ -155,6 +155,22 @@ def test_what_cannot_be_listed_is_not_promoted(root: Path, there: str) -> None:
     assert not sbom.path_of(staging, "trainer").exists()
 
 
+def test_images_of_which_nobody_knows_what_they_read_are_not_promoted(root: Path) -> None:
+    dev, staging = Environment("dev", root), Environment("staging", root)
+    named = named_images()
+    write_images(dev, named)
+    for name, reference in named.items():
+        sbom.write(sbom.path_of(dev, name), reference, SBOM)
+    described = document_versions.path_of(root, "dev")
+    document_versions.write(described, {**named, "trainer": "another"}, "c0ffee", VERSIONS)
+    with pytest.raises(CloudError, match=r"documents.json is not about .*\(trainer\): run `make images ENV=dev`$"):
+        images.promote(staging, dev)
+    described.unlink()
+    with pytest.raises(CloudError, match=r"documents.json: no such file.*run `make images ENV=dev`$"):
+        images.promote(staging, dev)
+    assert not any(path.is_file() for path in staging.folder.rglob("*")), "nothing is taken over half"
+
+
 @pytest.mark.parametrize("content", [None, "{", "{}"])
 def test_nothing_to_promote_is_said(root: Path, content: str | None) -> None:
     dev, staging = Environment("dev", root), Environment("staging", root)
@@ -253,6 +269,24 @@ def test_critical_findings_keep_an_image_out(root: Path, monkeypatch: pytest.Mon
     commit, versions = document_versions.read(document_versions.path_of(root, "dev"), named, "dev")
     assert commit == git(root, "rev-parse", "HEAD")
     assert versions == document_versions.of_library(PROJECT_ROOT / "dags")
+
+
+@pytest.mark.usefixtures("pushed")
+def test_a_library_that_does_not_import_is_told_before_anything_is_built(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dev = Environment("dev", root)
+    docker = Docker(monkeypatch)
+    monkeypatch.setattr(images, "_digest", lambda *_: None)
+    (root / "dags/mlplatform").unlink()
+    (root / "dags/mlplatform").mkdir()
+    (root / "dags/mlplatform/__init__.py").write_text("import nowhere_to_be_found\n", encoding="utf-8")
+    git(root, "add", "--all")
+    git(root, "commit", "-qm", "broken")
+    with pytest.raises(CloudError, match=r"(?s)does not say which documents it reads.*nowhere_to_be_found"):
+        images.build_and_push(dev, lambda _: None)
+    assert docker.asked == []
+    assert not (dev.folder / images.FILE).exists()
 
 
 @pytest.mark.usefixtures("pushed")

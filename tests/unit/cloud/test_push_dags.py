@@ -406,7 +406,8 @@ def recorded(root: Path, **kinds: list[int]) -> None:
         (
             {"RunConfig": [2, 99]},
             r"this bundle reads RunConfig up to version \d+ and the images of dev write version 99: the bundle is "
-            r"older than the images; check out c0ffeec0ffee, which they were built at, or newer",
+            r"older than the images; bring it up to c0ffeec0ffee, which they were built at, or have images of this "
+            r"checkout: run `make images ENV=dev` and `make apply ENV=dev` first",
         ),
         ({"ExplainResult": [1, 1]}, "this bundle does not know ExplainResult and the images of dev write version 1"),
     ],
@@ -439,11 +440,19 @@ def test_a_kind_that_only_the_bundle_knows_is_told_too(bucket: Bucket, root: Pat
         (Path.unlink, r"documents.json: no such file.*release 0.1.0 and older have none: run `make images ENV=dev`"),
         (lambda path: path.write_text("{"), r"not what `make images` writes"),
         (
+            lambda path: path.write_text(json.dumps({**json.loads(path.read_text()), "images": ["trainer"]})),
+            r"not what `make images` writes \(images: Input should be an object\): run `make images ENV=dev`",
+        ),
+        (
+            lambda path: path.write_text(json.dumps({**json.loads(path.read_text()), "documents": {"RunConfig": [2]}})),
+            r"not what `make images` writes \(documents.RunConfig: List should have at least 2 items.*\): run",
+        ),
+        (
             lambda path: path.write_text(path.read_text().replace('"trainer": "t"', '"trainer": "another"')),
             r"is not about the images that dev runs \(trainer\): `make apply ENV=dev`",
         ),
     ],
-    ids=["nothing", "damaged", "of-other-images"],
+    ids=["nothing", "damaged", "no-images", "no-versions", "of-other-images"],
 )
 def test_images_of_which_nothing_is_known_stop_the_push(
     bucket: Bucket, root: Path, change: Callable[[Path], Any], says: str

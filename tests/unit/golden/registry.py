@@ -21,7 +21,8 @@ class Registry:
         return SimpleNamespace(version=aliases[alias])
 
     def get_model_version(self, name: str, version: str) -> SimpleNamespace:
-        return SimpleNamespace(**next(one for one in self._models[name]["versions"] if one["version"] == version))
+        found = next(one for one in self._models[name]["versions"] if one["version"] == version)
+        return SimpleNamespace(name=name, **found)
 
     def set_model_version_tag(self, name: str, version: str, key: str, value: str) -> None:
         self.get_model_version(name, version).tags[key] = value
