@@ -38,5 +38,7 @@ def apply(text: str, diff: str, where: str) -> str:
     assert all(line[:1] in ("", " ", "+", "-") for line in lines), f"{where}: not a diff:\n{diff}"
     old = "".join(f"{line[1:]}\n" for line in lines if line[:1] != "+")
     new = "".join(f"{line[1:]}\n" for line in lines if line[:1] != "-")
-    assert text.count(old) == 1, f"{where}: {text.count(old)} places, and it should be one, are as in\n{old}"
+    assert text.count(old) == 1, (
+        f"{where}: {text.count(old)} places, and it should be one, are as in\n{old}bring the page up to date"
+    )
     return text.replace(old, new)

@@ -13,15 +13,16 @@ from mlplatform.documents.base import Document, kinds
 
 
 def render() -> str:
-    """Return a line for each field: document, version, path, type, and whether it may be missing."""
+    """Return a line for each document's version, and one for each field: path, type, and whether it may be missing."""
     lines = {line for kind in kinds() for line in _lines(kind)}
     return "".join(f"{line}\n" for line in sorted(lines))
 
 
 def _lines(kind: type[Document]) -> Iterator[str]:
+    yield f"{kind.__name__}: schema_version {kind.current_version()}"
     for path, annotation, required in _fields(kind, ()):
         if path != "schema_version":
-            yield f"{kind.__name__} {kind.current_version()}: {path} {annotation}{'' if required else ' (optional)'}"
+            yield f"{kind.__name__}: {path} {annotation}{'' if required else ' (optional)'}"
 
 
 def _fields(
@@ -45,5 +46,31 @@ def _models(annotation: Any) -> Iterator[type[BaseModel]]:
         yield from _models(part)
 
 
+def forgotten(known: str, present: str) -> str | None:
+    """Say what has to be done before the present fields can take the place of the known ones; None if nothing.
+
+    What a policy asks for decides which models go live, so that no change of it only informs.
+    """
+
+    def of(text: str, start: str) -> set[str]:
+        return {line for line in text.splitlines() if line.startswith(f"RunConfig: {start}")}
+
+    changed = sorted(of(known, "policy.") ^ of(present, "policy."))
+    if not changed or of(known, "schema_version") != of(present, "schema_version"):
+        return None
+    return (
+        "the policy has changed, and older images would judge without it: raise GUARDS_VERSION in "
+        "dags/mlplatform/config/policy.py first (docs/how-to/add-a-guard.md)\n  " + "\n  ".join(changed)
+    )
+
+
+def main(file: Path) -> None:
+    """Write the file, unless something was forgotten."""
+    present = render()
+    if file.exists() and (problem := forgotten(file.read_text(encoding="utf-8"), present)):
+        sys.exit(f"{file}: {problem}")
+    file.write_text(present, encoding="utf-8")
+
+
 if __name__ == "__main__":
-    Path(sys.argv[1]).write_text(render(), encoding="utf-8")
+    main(Path(sys.argv[1]))

@@ -52,10 +52,8 @@ def test_every_document_is_read_and_says_what_it_said(world: World) -> None:
         document = storage.read_document(golden.uri(name), schema)
         read = json.loads(document.model_dump_json(by_alias=True))
         written = json.loads((golden.folder / "s3" / name).read_bytes())
-        if isinstance(written.get("version"), int):
-            written["schema_version"] = written.pop("version")
-        for profile in written.values() if schema is Profiles else ():
-            profile["schema_version"] = profile.pop("version")
+        for one in written.values() if schema is Profiles else (written,):
+            one.pop("version" if isinstance(one.get("version"), int) else "schema_version", None)  # this release's now
         assert not lost(written, read), name
 
 

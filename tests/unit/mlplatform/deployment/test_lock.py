@@ -123,6 +123,19 @@ def test_an_answer_that_was_lost_is_no_loss(s3: Any) -> None:
         held.confirm()
 
 
+def test_it_is_given_back_although_the_last_renewal_s_answer_was_lost(s3: Any) -> None:
+    with lock("one", Clock()) as held:
+        written_by_us = held._record(released=False).model_dump_json(indent=2).encode()
+        s3.put_object(Bucket="data", Key="deployments/parcels/lock.json", Body=written_by_us)
+    assert written(s3)["released"], "the next one does not wait for the end of a lease"
+
+
+def test_what_another_one_has_taken_over_is_not_given_back(s3: Any) -> None:
+    with lock("one", Clock()), lock("two", Clock()):
+        pass
+    assert written(s3)["owner"] == "two"
+
+
 def test_it_beats_by_itself(s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     import threading
 

@@ -7,6 +7,7 @@ import pytest
 from pydantic import Field
 
 from mlplatform.config.base import Strict
+from mlplatform.config.policy import GUARDS_VERSION
 from mlplatform.documents.base import Document, versions
 from mlplatform.errors import NewerReleaseError, StorageError
 
@@ -84,6 +85,6 @@ def test_a_newer_version_is_refused_though_it_would_fit() -> None:
 
 def test_every_kind_says_its_versions_without_being_imported_first() -> None:
     found = versions()
-    assert found["RunConfig"] == [2, 2]
+    assert found["RunConfig"] == [2, 1 + GUARDS_VERSION]
     assert {"EvaluateResult", "DataProfile", "LockRecord", "AuditEntry"} <= found.keys()
     assert all(oldest <= newest for oldest, newest in found.values())

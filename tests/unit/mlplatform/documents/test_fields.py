@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mlplatform.documents.fields import render
+from mlplatform.documents.fields import forgotten, render
 
 FILE = Path(__file__).with_name("fields.txt")
 
@@ -22,11 +22,24 @@ def test_the_fields_of_every_document_are_those_that_were_reviewed() -> None:
         "documents have changed:\n  "
         + "\n  ".join(changed)
         + "\nDoes a step or a task do something else because of it "
-        "(a guard, a limit, another meaning)? Then raise the schema_version of each document above, and `upgrade` what "
-        "older releases wrote. Then, or if it only informs: `make docs`"
+        "(a limit, another meaning)? Then raise the schema_version of each document above, and `upgrade` what older "
+        "releases wrote; of a guard's limit raise GUARDS_VERSION (docs/how-to/add-a-guard.md). Then, or if it only "
+        "informs: `make docs`"
     )
 
 
 def test_a_guard_s_limit_is_among_them() -> None:
-    assert any(line.startswith("RunConfig 2: policy.calibration.maximum_error") for line in render().splitlines())
-    assert any(line.startswith("Decision 2: policy.calibration.maximum_error") for line in render().splitlines())
+    assert any(line.startswith("RunConfig: policy.calibration.maximum_error") for line in render().splitlines())
+    assert any(line.startswith("Decision: policy.calibration.maximum_error") for line in render().splitlines())
+
+
+def test_a_guard_cannot_be_added_without_raising_its_version() -> None:
+    known = "RunConfig: schema_version 2\nRunConfig: policy.slices X\nRunConfig: seed int\n"
+    assert forgotten(known, known) is None
+    assert forgotten(known, known + "RunConfig: lineage dict (optional)\n") is None
+    added = known + "RunConfig: policy.minimum_accuracy float (optional)\n"
+    told = forgotten(known, added)
+    assert told is not None
+    assert "raise GUARDS_VERSION in dags/mlplatform/config/policy.py" in told
+    assert "RunConfig: policy.minimum_accuracy" in told
+    assert forgotten(known, added.replace("schema_version 2", "schema_version 3")) is None
