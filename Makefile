@@ -43,7 +43,7 @@ check: setup ## While you work: style, types, import rules, unit tests, dev's pl
 	@$(DEV)/python -m benchmarks.suite --parts lint,types,test-unit,check-plans --at-a-time 2
 
 # In the order for several at a time: what is quick, what waits most beside what computes most, the rest.
-test: lint types test-unit test-dags test-kubernetes test-emulated test-containers test-e2e test-images test-local test-terraform test-localstack test-policies ## Everything that has to hold, about an hour and a quarter; 45 minutes with -j3
+test: lint types test-unit test-dags test-kubernetes test-emulated test-containers test-e2e test-images test-local test-terraform test-localstack test-policies ## Everything that has to hold, about an hour; `make suite` takes half of it
 
 suite: setup ## The same as CI runs it: three parts at a time, each with what it took
 	@$(DEV)/python -m benchmarks.suite
