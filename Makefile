@@ -17,7 +17,7 @@ SERVING_PATH := containers/serving/src
 DEPLOYER_PATH := dags:containers/deployer/src:containers/serving/src
 
 ##@ Start here
-.PHONY: help setup setup-platform demo test
+.PHONY: help setup setup-platform demo check test suite
 help: ## Explain every target
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} \
 	  /^[a-z][a-z0-9-]*:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST); \
@@ -39,8 +39,14 @@ python:
 demo: setup-platform ## The whole story on this machine; DATASET=iris MODEL=pytorch tell it of another dataset and family
 	@$(DEV)/python -m local demo $(if $(DATASET),--dataset "$(DATASET)") $(if $(MODEL),--model "$(MODEL)")
 
+check: setup ## While you work: style, types, import rules, unit tests, dev's plan against the policies; 3 minutes
+	@$(DEV)/python -m benchmarks.suite --parts lint,types,test-unit,check-plans --at-a-time 2
+
 # In the order for several at a time: what is quick, what waits most beside what computes most, the rest.
-test: lint types test-unit test-dags test-kubernetes test-emulated test-containers test-e2e test-images test-local test-terraform test-localstack test-policies ## Everything that has to hold, about an hour and a quarter; 45 minutes with -j3
+test: lint types test-unit test-dags test-kubernetes test-emulated test-containers test-e2e test-images test-local test-terraform test-localstack test-policies ## Everything that has to hold, about an hour; `make suite` takes half of it
+
+suite: setup ## The same as CI runs it: three parts at a time, each with what it took
+	@$(DEV)/python -m benchmarks.suite
 
 ##@ The platform on this machine
 .PHONY: local-up local-down local-status local-logs
@@ -100,13 +106,13 @@ emulators-down: setup ## Stop it; the account and all in it are gone
 	@$(DEV)/python -m local.emulators down
 
 ##@ Parts of the test suite
-.PHONY: lint types test-unit test-dags test-containers test-images test-kubernetes test-terraform test-policies test-local test-localstack test-emulated test-e2e
+.PHONY: lint types check-plans test-unit test-dags test-containers test-images test-kubernetes test-terraform test-policies test-local test-localstack test-emulated test-e2e
 lint: setup ## Style and formatting
 	@$(DEV)/ruff check .
 	@$(DEV)/ruff format --check .
 
 types: setup ## Static types, each component against its own environment
-	@$(DEV)/mypy cloud local benchmarks tests/unit tests/images tests/kubernetes tests/terraform tests/policies tests/local tests/localstack tests/emulated tests/e2e
+	@$(DEV)/mypy cloud local benchmarks tests/unit tests/images tests/kubernetes tests/terraform tests/policies tests/local tests/localstack tests/emulated tests/e2e tests/golden
 	@MYPYPATH=dags $(DEV)/mypy --python-executable $(ENVS)/airflow/bin/python -m train_model -m deploy_model -m rollback_model -m monitor_model -p mlplatform
 	@MYPYPATH=$(TRAINER_PATH) $(DEV)/mypy --python-executable $(ENVS)/trainer/bin/python -p trainer
 	@MYPYPATH=$(SERVING_PATH) $(DEV)/mypy --python-executable $(ENVS)/serving/bin/python -p serving -p modelformat
@@ -139,6 +145,9 @@ test-terraform: setup ## Format, validation and unit tests of every module; fres
 test-policies: setup ## Security policies over every environment's plan; linters of IAM and Terraform
 	@PYTHONPATH=.:dags $(DEV)/python -m pytest tests/policies $(PYTEST_ARGS)
 
+check-plans: setup # what a module breaks in one environment, it breaks in most
+	@PYTHONPATH=.:dags $(DEV)/python -m pytest tests/policies -k '[dev]' $(PYTEST_ARGS)
+
 test-local: setup ## The local Kubernetes and AWS APIs and the platform's life cycle
 	@PYTHONPATH=.:dags $(DEV)/python -m pytest tests/local $(PYTEST_ARGS)
 
@@ -152,7 +161,7 @@ test-e2e: setup ## The story and the unhappy ways on the real local platform
 	@PYTHONPATH=.:dags $(DEV)/python -m pytest tests/e2e $(PYTEST_ARGS)
 
 ##@ Measure
-.PHONY: bench bench-gpu bench-story bench-terraform
+.PHONY: bench bench-gpu bench-story bench-terraform bench-suite
 bench: setup ## Preparation, training and serving against libraries by hand; writes their tables in docs (BENCH=name for one)
 	@$(DEV)/python -m benchmarks.report $(BENCH)
 
@@ -165,16 +174,27 @@ bench-story: setup ## Per task: wall time, the pod's own compute, and what orche
 bench-terraform: setup ## Seconds for plan, emulated apply and destroy of every environment
 	@PYTHONPATH=.:dags $(DEV)/python -m benchmarks.terraform
 
+bench-suite: setup ## `make suite`, and its table in docs/testing.md (PARTS=a,b for some rows)
+	@$(DEV)/python -m benchmarks.suite --write $(if $(PARTS),--parts "$(PARTS)")
+
 ##@ Maintain
-.PHONY: format docs lock clean
+.PHONY: format docs moved-tests golden lock clean
 format: setup ## Rewrite the code in the project's format
 	@$(DEV)/ruff check --fix .
 	@$(DEV)/ruff format .
 	@terraform fmt -recursive terraform tests
 
-docs: setup ## Write the tables of the Terraform READMEs and of docs/cost.md from the code
+docs: setup ## Write from the code: tables of the Terraform READMEs and docs/cost.md, schemas, the documents' fields
 	@$(DEV)/python -m cloud.module_docs
 	@$(DEV)/python -m cloud.cost_docs
+	@PYTHONPATH=dags $(DEV)/python -m mlplatform.config.schemas config/schema
+	@PYTHONPATH=dags $(DEV)/python -m mlplatform.documents.fields tests/unit/mlplatform/documents/fields.txt
+
+moved-tests: setup ## Where each test of 0.1.0 is now; writes docs/testing/test-ids.tsv, or says what is gone
+	@PYTHONPATH=. $(DEV)/python tests/moved_ids.py
+
+golden: setup ## Write down what this release writes (VERSION=0.2.0), for later ones to read; tests/golden/README.md
+	@$(DEV)/python -m local.golden "$(VERSION)"
 
 lock: ## Compile every lock file from its sources
 	@$(PYTHON) local/bootstrap.py --lock

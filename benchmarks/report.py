@@ -44,16 +44,26 @@ def table_of(output: str) -> str:
     return "\n".join(line for line in lines[first:] if not line.startswith("#")).strip()
 
 
+def section(page: str, name: str) -> str:
+    """Return what a benchmark wrote into the page.
+
+    Raises:
+        ValueError: the page has no such section.
+    """
+    found = re.search(rf"(?<=<!-- BEGIN {name} -->\n).*?(?=<!-- END {name} -->)", page, re.DOTALL)
+    if not found:
+        raise ValueError(f"the page has no section {name!r}")
+    return found[0]
+
+
 def insert(page: str, name: str, content: str) -> str:
     """Return the page with a benchmark's section replaced.
 
     Raises:
         ValueError: the page has no such section.
     """
-    pattern = re.compile(rf"(<!-- BEGIN {name} -->\n).*?(<!-- END {name} -->)", re.DOTALL)
-    if not pattern.search(page):
-        raise ValueError(f"the page has no section {name!r}")
-    return pattern.sub(lambda found: f"{found[1]}{content}\n{found[2]}", page)
+    begin, end = f"<!-- BEGIN {name} -->\n", f"<!-- END {name} -->"
+    return page.replace(f"{begin}{section(page, name)}{end}", f"{begin}{content}\n{end}")
 
 
 def run(name: str) -> str:
@@ -87,13 +97,13 @@ def main() -> int:
         print(f"{name}: running ...", file=sys.stderr, flush=True)
         page = BENCHMARKS[name].page
         try:
-            section = run(name)
+            content = run(name)
         except subprocess.CalledProcessError as error:
             kept = f"docs/{page.name} keeps the last"
             print(f"{name}: failed with exit code {error.returncode}; {kept}", file=sys.stderr)
             return 1
-        page.write_text(insert(page.read_text(encoding="utf-8"), name, section), encoding="utf-8")
-        print(section, flush=True)
+        page.write_text(insert(page.read_text(encoding="utf-8"), name, content), encoding="utf-8")
+        print(content, flush=True)
     return 0
 
 

@@ -47,7 +47,7 @@ def destroy(environment: Environment, *, keep_data: bool, say: Say) -> list[str]
         _guards_off(environment, state, keep_data=False, say=say, targets=[STORAGE])
         # What an earlier destroy kept is in the state again, and goes with the rest.
         kept.clear()
-    if environment.terraform.show().get("values"):
+    if environment.terraform.has_state():
         say("terraform destroy")
         environment.terraform.stream("destroy", *_options(keep_data))
     say("what the deployer and the services made")

@@ -19,7 +19,7 @@ from typing import Any
 
 import botocore.exceptions
 
-from cloud import docker, files, sbom
+from cloud import docker, document_versions, files, sbom
 from cloud.environments import PROJECT, Environment
 from cloud.errors import CloudError
 from cloud.terraform import ROOT
@@ -66,10 +66,12 @@ def build_and_push(environment: Environment, say: Say, *, allow_findings: bool =
     An image whose tag is in the repository already is not built again: tags are immutable.
 
     Raises:
-        CloudError: uncommitted changes, no Docker, a build or push failed, or a scan found too much.
+        CloudError: uncommitted changes, a library that does not import, no Docker, a build or push failed, or a scan
+            found too much.
     """
     commit = checked_out_commit(environment.root)
     base_image(environment.root)
+    versions = document_versions.of_library(environment.root / "dags")
     ecr = environment.client("ecr")
     repositories = {name: repository_url(ecr, recipe.repository) for name, recipe in IMAGES.items()}
     missing = [name for name, recipe in IMAGES.items() if not _digest(ecr, recipe.repository, commit)]
@@ -107,6 +109,7 @@ def build_and_push(environment: Environment, say: Say, *, allow_findings: bool =
                 signed_in = True
             sbom.write(path, reference, sbom.read(environment.root, reference, PLATFORM))
     write(environment, images, commit)
+    document_versions.write(document_versions.path_of(environment.root, environment.name), images, commit, versions)
     return images
 
 
@@ -114,7 +117,7 @@ def promote(environment: Environment, source: Environment) -> dict[str, str]:
     """Let an environment use exactly the images that another one uses.
 
     Raises:
-        CloudError: the other one names none.
+        CloudError: the other one names none, or does not say what is in them or what they read; nothing is taken over.
     """
     path = source.folder / FILE
     try:
@@ -123,12 +126,15 @@ def promote(environment: Environment, source: Environment) -> dict[str, str]:
     except (OSError, ValueError, KeyError):
         raise CloudError(f"{path} names no images: run `make images ENV={source.name}` first") from None
     for name, reference in images.items():
-        described = sbom.path_of(source, name)
-        if not sbom.describes(described, reference):
-            raise CloudError(f"{described} does not describe {reference}: run `make images ENV={source.name}` first")
+        bill = sbom.path_of(source, name)
+        if not sbom.describes(bill, reference):
+            raise CloudError(f"{bill} does not describe {reference}: run `make images ENV={source.name}` first")
+    described = document_versions.path_of(source.root, source.name)
+    versions = document_versions.read(described, images, source.name, running=False)[1]
     for name, reference in images.items():
         document = json.loads(sbom.path_of(source, name).read_text(encoding="utf-8"))
         sbom.write(sbom.path_of(environment, name), reference, document)
+    document_versions.write(document_versions.path_of(environment.root, environment.name), images, commit, versions)
     write(environment, images, commit)
     return dict(images)
 

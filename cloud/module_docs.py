@@ -9,6 +9,7 @@ Each README keeps its tables between two marker lines; what stands around them i
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import sys
 from collections.abc import Iterable, Sequence
@@ -70,9 +71,14 @@ def read_hcl(path: Path) -> dict[str, Any]:
         CloudError: it is not valid.
     """
     try:
-        parsed: dict[str, Any] = hcl2.loads(path.read_text(encoding="utf-8"), serialization_options=_OPTIONS)
+        return _parse(path.read_text(encoding="utf-8"))
     except Exception as error:  # the parser's errors share no base class
         raise CloudError(f"{path}: cannot be read as Terraform: {error}") from error
+
+
+@functools.cache
+def _parse(text: str) -> dict[str, Any]:
+    parsed: dict[str, Any] = hcl2.loads(text, serialization_options=_OPTIONS)
     return parsed
 
 

@@ -21,7 +21,7 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from cloud import bundle
+from cloud import bundle, document_versions
 from cloud.errors import CloudError
 
 _PARALLEL = 8  # a boto3 client keeps ten connections
@@ -100,6 +100,7 @@ def push(
     environment: str | None = None,
     dry_run: bool = False,
     airflow: Path | None = None,
+    documents: Path | None = None,
 ) -> Report:
     """Check the DAG bundle, then make the bucket hold it.
 
@@ -111,6 +112,7 @@ def push(
         dry_run: check and compare only.
         airflow: interpreter that has Airflow, to import the DAG files if any of the bundle changed; the
             project's own environment by default, and without one the files are only compiled.
+        documents: the file that says which documents the images read and write; the environment's by default.
 
     Raises:
         CloudError: the bundle or the bucket is not fit for it; nothing was written then. Or AWS refused an
@@ -123,6 +125,7 @@ def push(
         platform = _platform(client, bucket, present, environment)
         _refuse(_outdated(client, bucket, root, present), bucket)
         _refuse(bundle.check_python(contents) or bundle.check_settings(contents, platform), bucket)
+        _refuse(_misunderstandings(root, platform, documents), bucket)
         mine = [key for key in keys if key in contents]
         sums = dict(zip(mine, pool.map(lambda key: _sha256_of(client, bucket, key), mine), strict=True))
         todo = plan({key: _sha256(content) for key, content in contents.items()}, {key: sums.get(key) for key in keys})
@@ -198,6 +201,18 @@ def _outdated(client: Any, bucket: str, root: Path, present: set[str]) -> list[s
                 f"{source} differs from s3://{bucket}/{key}: run `make apply` first, which updates the environment too"
             )
     return problems
+
+
+def _misunderstandings(root: Path, platform: bytes, documents: Path | None) -> list[str]:
+    """Return which documents bundle and images would not understand of each other."""
+    facts = json.loads(platform)
+    name, images = facts["environment"], facts["images"]
+    try:
+        path = documents or document_versions.path_of(root, name)
+        commit, theirs = document_versions.read(path, images, name)
+    except CloudError as error:
+        return [str(error)]
+    return document_versions.mismatches(theirs, document_versions.of_library(root / "dags"), name, commit)
 
 
 def _refuse(problems: list[str], bucket: str) -> None:

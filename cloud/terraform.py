@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import platform
@@ -36,11 +37,17 @@ def executable() -> str:
     wanted = ".".join(map(str, MINIMUM))
     if not found:
         raise CloudError(f"terraform was not found on PATH: install {wanted} or newer")
-    shown = subprocess.run([found, "version", "-json"], capture_output=True, text=True, env=_environment()).stdout
-    version = json.loads(shown or "{}").get("terraform_version", "0")
+    version = _version(found)
     if tuple(int(part) for part in re.findall(r"\d+", version)[:2]) < MINIMUM:
         raise CloudError(f"{found} is Terraform {version}: install {wanted} or newer")
     return found
+
+
+@functools.cache
+def _version(found: str) -> str:
+    shown = subprocess.run([found, "version", "-json"], capture_output=True, text=True, env=_environment()).stdout
+    version: str = json.loads(shown or "{}").get("terraform_version", "0")
+    return version
 
 
 def plugin_dir() -> Path | None:
@@ -115,15 +122,27 @@ class Terraform:
         shown: dict[str, Any] = json.loads(self.run("show", "-json", *plan).stdout)
         return shown
 
+    def has_state(self) -> bool:
+        """Whether anything is in the state; without the provider's schema, which `show` needs.
+
+        Raises:
+            TerraformError: the state cannot be read.
+        """
+        state = json.loads(self.run("state", "pull").stdout or "{}")
+        return bool(state.get("resources") or state.get("outputs"))
+
     def command(self, *arguments: str, colour: bool = False) -> Sequence[str]:
         """Return the whole command line."""
-        plain = [] if colour or arguments[0] in ("fmt", "output", "show", "state", "import") else ["-no-color"]
+        plain = (
+            [] if colour or arguments[0] in ("fmt", "output", "providers", "show", "state", "import") else ["-no-color"]
+        )
         return [self._executable, f"-chdir={self.folder}", arguments[0], *plain, *arguments[1:]]
 
 
 def _environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
     """The caller's environment and more, without a command line configuration that does not exist."""
-    environment = {**os.environ, "TF_IN_AUTOMATION": "1", "CHECKPOINT_DISABLE": "1", **(more or {})}
+    # Most of the garbage is of one schema, 14 MB: to collect it less often saves a quarter of the processor's time.
+    environment = {"GOGC": "400", **os.environ, "TF_IN_AUTOMATION": "1", "CHECKPOINT_DISABLE": "1", **(more or {})}
     config = environment.get("TF_CLI_CONFIG_FILE")
     if config and not Path(config).exists():
         del environment["TF_CLI_CONFIG_FILE"]

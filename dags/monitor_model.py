@@ -97,7 +97,7 @@ def monitor_model() -> None:
         outlet_events: Any = None,
     ) -> dict[str, Any]:
         dataset, name = params["dataset"], f"monitor_model/{run_id}"
-        found = MonitoringVerdict.model_validate(verdict)
+        found = MonitoringVerdict.model_validate(verdict, extra="ignore")
         refusal = retraining.claim(SETTINGS, dataset, found, name, dag_run.run_after)
         if refusal is not None:
             raise AirflowSkipException(f"no retraining: {refusal}")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from pydantic import BaseModel
 
-from mlplatform.errors import StorageError
+from mlplatform.errors import StorageError, UnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -171,10 +171,12 @@ def _put_if(uri: str, content: bytes, **condition: str) -> str | None:
             answer = client().put_object(Bucket=bucket, Key=key, Body=content, ContentType=_JSON, **condition)
         except ClientError as error:
             code = error.response["Error"]["Code"]
-            if code == "ConditionalRequestConflict" and pause is not None:
+            if code == "ConditionalRequestConflict":
+                if pause is None:
+                    raise UnavailableError(f"{uri}: another write was under way at each of several tries") from None
                 time.sleep(pause)
                 continue
-            if code not in ("PreconditionFailed", "ConditionalRequestConflict", *_NOT_FOUND):
+            if code not in ("PreconditionFailed", *_NOT_FOUND):
                 raise
             found = _get(uri)
             return found[1] if found is not None and found[0] == content else None

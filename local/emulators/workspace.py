@@ -15,6 +15,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from cloud import document_versions
 from cloud.terraform import Terraform, TerraformError
 from local.emulators.emulated import EmulatedAws
 from local.images import Image
@@ -71,6 +72,8 @@ class Workspace:
         """Write an environment's variables: the images, and further values."""
         root = self.root(name)
         (root / "images.auto.tfvars.json").write_text(json.dumps({"images": self.images}))
+        versions = document_versions.of_library(self.folder / "dags")
+        document_versions.write(root / document_versions.FILE, self.images, "0" * 40, versions)
         (root / "emulated.auto.tfvars.json").write_text(json.dumps(dict(values or {})))
 
     def terraform(self, name: str) -> Terraform:

@@ -75,8 +75,15 @@ class AirflowClient:
 
     def started_by(self, dag_id: str, run_id: str) -> list[tuple[str, str]]:
         """Return the DAG and the id of each run that the asset events of a run have started so far."""
-        events = self._get("assets/events", source_dag_id=dag_id, source_run_id=run_id)["asset_events"]
-        return [(made["dag_id"], made["run_id"]) for event in events for made in event["created_dagruns"]]
+        made = [made for event in self.asset_events(dag_id, run_id) for made in event["created_dagruns"]]
+        return [(one["dag_id"], one["run_id"]) for one in made]
+
+    def asset_events(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
+        """Return the asset events that a run has emitted, as Airflow describes them (uri, extra, …)."""
+        events: list[dict[str, Any]] = self._get("assets/events", source_dag_id=dag_id, source_run_id=run_id)[
+            "asset_events"
+        ]
+        return events
 
     def answer(self, dag_id: str, run_id: str, task_id: str, option: str, **form: Any) -> None:
         """Answer, as a person, the question that a task waits with.

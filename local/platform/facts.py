@@ -25,11 +25,6 @@ STUDIES_SECRET = "ml-platform-local-studies"
 QUEUE = "ml-platform-local-notifications"  # subscribed to the topic, so that what was said can be read
 TRAINING_NAMESPACE = "ml-training"
 DEPLOYMENT_NAMESPACE = "ml-deployment"
-SERVICE_ACCOUNTS = (
-    *(f"{TRAINING_NAMESPACE}/{step}" for step in ("validator", "preparer", "trainer", "evaluator", "monitor")),
-    f"{DEPLOYMENT_NAMESPACE}/deployer",
-)
-
 # What services inherit of the caller's environment. Nothing else: a stray AWS_PROFILE, KUBECONFIG, proxy or
 # AIRFLOW__ variable would change what the platform is.
 _INHERITED = ("HOME", "LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH", "LOGNAME", "PATH", "TMPDIR", "TZ", "USER")

@@ -6,11 +6,20 @@ import json
 import ssl
 import sys
 
-from local.platform.facts import DEPLOYMENT_NAMESPACE, SERVICE_ACCOUNTS, TRAINING_NAMESPACE, Facts
+import yaml
+
+from local.platform.facts import DEPLOYMENT_NAMESPACE, TRAINING_NAMESPACE, Facts
 from local.platform.home import ROOT
 from local.platform.probes import get
 from local.platform.processes import MARKER
 from local.platform.service import Command, NotReady, Service
+
+
+def service_accounts() -> list[str]:
+    """Return the service accounts of all steps as ``namespace/name``; in the cloud, config/kubernetes has them."""
+    steps = yaml.safe_load((ROOT / "config" / "base.yaml").read_text(encoding="utf-8"))["steps"]
+    namespaces = {"training": TRAINING_NAMESPACE, "deployment": DEPLOYMENT_NAMESPACE}
+    return [f"{namespaces[step.get('namespace', 'training')]}/{step['service_account']}" for step in steps.values()]
 
 
 def service(facts: Facts) -> Service:
@@ -31,7 +40,7 @@ def service(facts: Facts) -> Service:
             *("--state-dir", str(state)),
             *("--images", str(facts.home.images_file)),
             *("--namespace", TRAINING_NAMESPACE, "--namespace", DEPLOYMENT_NAMESPACE),
-            *(part for account in SERVICE_ACCOUNTS for part in ("--service-account", account)),
+            *(part for account in service_accounts() for part in ("--service-account", account)),
             *("--pod-env-file", str(pod_environment)),
         ]
         return Command(argv, facts.base_environment, ROOT)

@@ -51,7 +51,7 @@ resource "aws_iam_role" "ci" {
   max_session_duration = 7200
 }
 
-# A managed policy holds 6,144 characters, so the rights come in parts; policies.tf says what each is for.
+# A managed policy holds 6,144 characters, so the rights come in parts; ci_policies.tf says what each is for.
 resource "aws_iam_policy" "ci" {
   for_each = local.ci_policies
 

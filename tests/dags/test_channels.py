@@ -1,6 +1,6 @@
 """Messages on their way through the providers' own hooks, to servers on this machine that behave well or badly.
 
-The way through SNS needs no hook: tests/unit/mlplatform/test_notifications.py.
+The way through SNS needs no hook: tests/unit/mlplatform/people/test_channels.py.
 """
 
 from __future__ import annotations

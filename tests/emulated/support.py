@@ -54,7 +54,12 @@ class Story:
     @property
     def outputs(self) -> dict[str, Any]:
         """The root's outputs."""
-        return Terraform(self.workspace.root(self.name), self.workspace.environment).output()
+        return self.terraform.output()
+
+    @property
+    def terraform(self) -> Terraform:
+        """Terraform in the root, which the apply has initialised."""
+        return Terraform(self.workspace.root(self.name), self.workspace.environment)
 
     def apply(self) -> None:
         """Apply, plan again, push the DAGs twice."""
@@ -80,7 +85,7 @@ class Story:
 
     def plan(self) -> list[Difference]:
         """Return what Terraform would change now."""
-        terraform = self.workspace.terraform(self.name)
+        terraform = self.terraform
         saved = self.workspace.folder / f"{self.name}.plan"
         terraform.run("plan", "-input=false", "-parallelism=20", f"-out={saved}")
         return differences(terraform.show(str(saved)))

@@ -84,4 +84,4 @@ def test_the_ci_role_may_do_all_that_a_deployment_does(destroyed: Story, stories
         for call in calls - FOR_EVERYBODY
         if not any(fnmatch.fnmatchcase(call.lower(), pattern) for pattern in patterns)
     }
-    assert not refused, f"the CI role lacks {', '.join(sorted(refused))}: see terraform/bootstrap/policies.tf"
+    assert not refused, f"the CI role lacks {', '.join(sorted(refused))}: see terraform/bootstrap/ci_policies.tf"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -14,10 +15,13 @@ from typing import Any
 
 import pytest
 
+from cloud import document_versions
+from cloud.bundle import PLATFORM
 from cloud.push_dags import Report, push
 from cloud.terraform import Terraform
 from local.emulators.localstack import LocalStack
 from local.platform.images import image
+from tests.provider import install, running
 
 ROOT = Path(__file__).parents[2]
 SOURCE = Path(__file__).with_name("root")
@@ -54,7 +58,11 @@ class Applied:
         return self.localstack.client(service)
 
     def push(self, root: Path = ROOT, **options: Any) -> Report:
-        return push(self.bucket("dags"), client=self.client("s3"), root=root, environment="dev", **options)
+        s3 = self.client("s3")
+        facts = json.loads(s3.get_object(Bucket=self.bucket("dags"), Key=PLATFORM)["Body"].read())
+        documents = self.folder / document_versions.FILE
+        document_versions.write(documents, facts["images"], "0" * 40, document_versions.of_library(ROOT / "dags"))
+        return push(self.bucket("dags"), client=s3, root=root, environment="dev", documents=documents, **options)
 
     def environment(self, home: Path) -> dict[str, str]:
         """The environment of a process in the cloud: the machine's, AWS, nothing of the caller's own."""
@@ -115,15 +123,16 @@ def applying(
     folder = project / "tests" / "localstack" / "root"
     shutil.copytree(SOURCE, folder)
     (project / "terraform").symlink_to(ROOT / "terraform")
-    terraform = Terraform(folder, {**localstack.environment, "TF_VAR_project": str(ROOT)})
+    provider = running(install(tmp_path_factory.mktemp("provider")), localstack.environment)
 
-    def apply() -> Applied:
+    def apply(environment: dict[str, str]) -> Applied:
+        terraform = Terraform(folder, {**environment, "TF_VAR_project": str(ROOT)})
         terraform.init()
         terraform.run("apply", "-auto-approve", "-input=false", "-parallelism=30", timeout=400)
         return Applied(localstack, terraform, folder)
 
-    with ThreadPoolExecutor(1) as background:
-        yield background.submit(apply)
+    with provider as environment, ThreadPoolExecutor(1) as background:
+        yield background.submit(apply, environment)
 
 
 @pytest.fixture(scope="session")
@@ -135,7 +144,7 @@ def applied(applying: Future[Applied]) -> Applied:
 @pytest.fixture(scope="session")
 def bundle(applied: Applied, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The DAG folder as it is on a worker: what lies under dags/ in the bucket after a push."""
-    applied.push()
+    applied.push(airflow=Path("none"))  # that Airflow can import it is shown where it is pushed again
     folder = tmp_path_factory.mktemp("worker") / "dags"
     s3 = applied.client("s3")
     for page in s3.get_paginator("list_objects_v2").paginate(Bucket=applied.bucket("dags"), Prefix="dags/"):

@@ -69,7 +69,7 @@ def test_a_dag_that_airflow_cannot_import_changes_nothing(applied: Any, project:
 
 
 def test_the_pushed_bundle_reads_terraforms_facts(applied: Any, bundle: Path) -> None:
-    shown = "import json; from mlplatform.config import load_settings; print(load_settings().model_dump_json())"
+    shown = "import json; from mlplatform.config.loading import load_settings; print(load_settings().model_dump_json())"
     python = ROOT / ".local/envs/airflow/bin/python"
     done = subprocess.run([python, "-c", shown], cwd=bundle, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr

@@ -17,7 +17,6 @@ import hashlib
 import json
 import re
 import shutil
-import subprocess
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -26,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from cloud.errors import CloudError
-from cloud.terraform import Terraform, executable
+from cloud.terraform import Terraform
 from tests.policies.documents import undecided
 from tests.policies.resources import from_plan
 
@@ -34,6 +33,7 @@ ROOT = Path(__file__).resolve().parents[2]
 ACCOUNT = "111122223333"
 REGION = "us-east-1"
 MAXIMUM_ROUNDS = 4
+STATE = "terraform.tfstate"
 IMAGE = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/ml-platform/{{}}@sha256:{'0' * 64}"
 BOUNDARY = f"arn:aws:iam::{ACCOUNT}:policy/ml-platform-boundary"
 CERTIFICATE = f"arn:aws:acm:{REGION}:{ACCOUNT}:certificate/00000000-0000-0000-0000-000000000000"
@@ -84,8 +84,8 @@ _EC2_IDS = {
 class Planner:
     """Plans of one copy of `terraform/`."""
 
-    def __init__(self, workplace: Path, sts: str, repository: Path = ROOT) -> None:
-        """Copy the code to an empty folder; `sts` is the address of `answering_sts`."""
+    def __init__(self, workplace: Path, environment: Mapping[str, str], repository: Path = ROOT) -> None:
+        """Copy the code to an empty folder; `environment` is that of Terraform, see `account`."""
         self.terraform = workplace / "terraform"
         shutil.copytree(
             repository / "terraform", self.terraform, ignore=shutil.ignore_patterns(".terraform", "*.tfstate*")
@@ -94,25 +94,26 @@ class Planner:
             # Modules read the DAG bundle and the configuration beside terraform/.
             if entry.name != "terraform" and not entry.name.startswith("."):
                 (workplace / entry.name).symlink_to(entry)
-        self._environment = {
-            "AWS_ACCESS_KEY_ID": "none",
-            "AWS_SECRET_ACCESS_KEY": "none",
-            "AWS_EC2_METADATA_DISABLED": "true",
-            "AWS_ENDPOINT_URL": sts,
-            "AWS_REGION": REGION,
-            "AWS_MAX_ATTEMPTS": "1",
-        }
+        self._environment = environment
 
-    def plan(self, root: Path, variables: Mapping[str, Any], targets: Iterable[str] = ()) -> dict[str, Any]:
+    def plan(
+        self, root: Path, variables: Mapping[str, Any], targets: Iterable[str] = (), state: Path | None = None
+    ) -> dict[str, Any]:
         """Return the plan of a root folder as Terraform's JSON, with its documents known.
 
-        With targets, only those modules or resources are planned, and what they need.
+        Args:
+            root: the folder.
+            variables: what people give it.
+            targets: the modules or resources that are planned, with what they need; all if none is named.
+            state: one that was made up before; from nothing otherwise.
 
         Raises:
             CloudError: Terraform failed.
         """
         (root / "here_override.tf").write_text('terraform {\n  backend "local" {}\n}\n', encoding="utf-8")
         (root / "here.auto.tfvars.json").write_text(json.dumps(dict(variables)), encoding="utf-8")
+        if state:
+            shutil.copy(state, root / STATE)
         terraform = Terraform(root, self._environment)
         terraform.init()
         shapes = _Shapes(terraform)
@@ -124,9 +125,20 @@ class Planner:
             plan = terraform.show("round.tfplan")
             if not any(undecided(from_plan(plan))):
                 break
-            state = shapes.state(plan, values)
-            (root / "terraform.tfstate").write_text(json.dumps(state), encoding="utf-8")
+            (root / STATE).write_text(json.dumps(shapes.state(plan, values)), encoding="utf-8")
         return plan
+
+
+def account(sts: str) -> dict[str, str]:
+    """Return the environment of a provider that asks nobody but `sts`, the address of `answering_sts`."""
+    return {
+        "AWS_ACCESS_KEY_ID": "none",
+        "AWS_SECRET_ACCESS_KEY": "none",
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_ENDPOINT_URL": sts,
+        "AWS_REGION": REGION,
+        "AWS_MAX_ATTEMPTS": "1",
+    }
 
 
 @contextmanager
@@ -164,13 +176,14 @@ class _Shapes:
     """Likely values for what a plan leaves open, shaped as the provider's schema says."""
 
     _schemas: dict[str, Any] | None = None
+    _asking = threading.Lock()
 
     def __init__(self, terraform: Terraform) -> None:
-        if _Shapes._schemas is None:
-            # 14 MB, and the same for every root.
-            command = [executable(), f"-chdir={terraform.folder}", "providers", "schema", "-json"]
-            shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-            _Shapes._schemas = json.loads(shown)["provider_schemas"][_PROVIDER]["resource_schemas"]
+        with _Shapes._asking:
+            if _Shapes._schemas is None:
+                # 14 MB, and the same for every root.
+                shown = terraform.run("providers", "schema", "-json").stdout
+                _Shapes._schemas = json.loads(shown)["provider_schemas"][_PROVIDER]["resource_schemas"]
         self._resources: dict[str, Any] = _Shapes._schemas or {}
 
     def state(self, plan: dict[str, Any], values: dict[str, dict[str, Any]]) -> dict[str, Any]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
-from tests.policies.planning import ENVIRONMENTS, OWN_VARIABLES, VARIABLES, Planner
+from tests.policies.planning import ENVIRONMENTS, OWN_VARIABLES, STATE, VARIABLES, Planner, account
 from tests.policies.resources import Resource, from_plan
+from tests.provider import running
 
 ROOTS = ("bootstrap", *ENVIRONMENTS)
 Edit = Callable[[Path], None]
@@ -16,32 +18,46 @@ Edit = Callable[[Path], None]
 class Plans:
     """The resources of every root as they are planned, two plans at a time."""
 
-    def __init__(self, folder: Path, sts: str, pool: ThreadPoolExecutor) -> None:
-        self._folder, self._sts, self._pool = folder, sts, pool
+    def __init__(self, folder: Path, provider: Path, sts: str, pool: ThreadPoolExecutor) -> None:
+        self._folder, self._provider, self._sts, self._pool = folder, provider, sts, pool
         self._found: dict[str, Future[list[Resource]]] = {}
 
-    def start(self, name: str) -> Future[list[Resource]]:
+    def start(self, root: str) -> Future[list[Resource]]:
         """Begin the plan of a root, unless it was begun."""
-        if name not in self._found:
-            self._found[name] = self._pool.submit(self._plan, name, name)
-        return self._found[name]
+        if root not in self._found:
+            self._found[root] = self._pool.submit(self._plan, root)
+        return self._found[root]
 
-    def edited(self, name: str, root: str, edit: Edit, *targets: str) -> list[Resource]:
-        """Return the plan of parts of a root, after `edit` has changed the copy of terraform/ it is made from."""
-        if name not in self._found:
-            self._found[name] = self._pool.submit(self._plan, name, root, edit, targets)
-        return self._found[name].result()
+    def edited(self, environment: str, edit: Edit, *targets: str) -> list[Resource]:
+        """Return the plan of parts of an environment, after `edit` has changed the copy of terraform/ it is made from.
 
-    def __getitem__(self, name: str) -> list[Resource]:
-        return self.start(name).result()
+        It starts from what was made up for the whole environment.
+        """
+        self.start(environment).result()
+        state = self._folder / environment / "terraform" / "environments" / environment / STATE
+        with self._planner(f"{environment}-edited") as planner:
+            edit(planner.terraform)
+            return self._environment(planner, environment, targets, state)
 
-    def _plan(self, name: str, root: str, edit: Edit | None = None, targets: tuple[str, ...] = ()) -> list[Resource]:
+    def __getitem__(self, root: str) -> list[Resource]:
+        return self.start(root).result()
+
+    def _plan(self, root: str) -> list[Resource]:
+        with self._planner(root) as planner:
+            if root == "bootstrap":
+                return from_plan(planner.plan(planner.terraform / root, {"github_repository": "example/platform"}))
+            return self._environment(planner, root)
+
+    def _environment(
+        self, planner: Planner, name: str, targets: tuple[str, ...] = (), state: Path | None = None
+    ) -> list[Resource]:
+        variables = VARIABLES | OWN_VARIABLES.get(name, {})
+        return from_plan(planner.plan(planner.terraform / "environments" / name, variables, targets, state))
+
+    @contextmanager
+    def _planner(self, name: str) -> Iterator[Planner]:
+        """A copy of the code, with a provider of its own: the configuration of one is not another's."""
         workplace = self._folder / name
         workplace.mkdir()
-        planner = Planner(workplace, self._sts)
-        if edit:
-            edit(planner.terraform)
-        if root == "bootstrap":
-            return from_plan(planner.plan(planner.terraform / root, {"github_repository": "example/platform"}))
-        variables = VARIABLES | OWN_VARIABLES.get(root, {})
-        return from_plan(planner.plan(planner.terraform / "environments" / root, variables, targets))
+        with running(self._provider, account(self._sts)) as environment:
+            yield Planner(workplace, environment)

@@ -1,15 +1,14 @@
-"""What each module asks for and gives: described, typed, refused where it is wrong, and documented."""
+"""What each module asks for and gives: described, typed and documented. What it refuses: test_refusals.py."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from cloud.module_docs import Module, documented_modules, literal, main, read_hcl, read_module
-from tests.terraform.folders import ALL, ENVIRONMENTS, MODULES, ROOT, ROOTS, TESTED, name_of
+from cloud.module_docs import Module, documented_modules, main, read_hcl, read_module
+from tests.terraform.folders import ALL, ENVIRONMENTS, MODULES, ROOT, ROOTS, name_of
 
 
 @pytest.fixture(scope="module")
@@ -38,30 +37,6 @@ def test_variables_are_in_alphabetical_order(folder: Path) -> None:
     written = [name for block in read_hcl(folder / "variables.tf").get("variable", ()) for name in block]
 
     assert written == sorted(written)
-
-
-@pytest.mark.parametrize("folder", TESTED, ids=name_of)
-def test_every_validation_refuses_in_some_test(declared: dict[Path, Module], folder: Path) -> None:
-    """One refusal at least for each validation block; which one refused, Terraform does not say."""
-    refusals = [
-        target
-        for path in sorted(folder.glob("tests/*.tftest.hcl"))
-        for block in read_hcl(path).get("run", ())
-        for body in block.values()
-        for target in refused(body)
-    ]
-    missing = {
-        variable.name: f"{variable.validations} validations, {refusals.count(f'var.{variable.name}')} refused"
-        for variable in declared[folder].variables
-        if refusals.count(f"var.{variable.name}") < variable.validations
-    }
-
-    assert not missing, "name each in the expect_failures of a run"
-
-
-def refused(run: dict[str, Any]) -> list[str]:
-    """Return what a run of a test expects to fail, such as `var.name`."""
-    return [literal(target) for target in run.get("expect_failures", ())]
 
 
 @pytest.mark.parametrize("folder", MODULES, ids=name_of)

@@ -1,4 +1,4 @@
-"""Terraform's own judgement of the code: format, validity, and the tests each module brings.
+"""Terraform's own judgement of the code: format, validity, and the tests each module brings, but for refusals.
 
 One module alone: `make test-terraform PYTEST_ARGS="-k modules/network"`.
 """
@@ -26,8 +26,9 @@ def test_every_module_and_root_brings_tests() -> None:
     assert [name_of(folder) for folder in ALL if folder not in TESTED] == []
 
 
-def test_every_root_has_a_lock_file_and_no_module_has() -> None:
-    assert [name_of(root) for root in ROOTS if not (root / ".terraform.lock.hcl").exists()] == []
+def test_every_root_has_the_same_lock_file_and_no_module_has_one() -> None:
+    """The provider that all tests here run with is installed by one of them, read only."""
+    assert len({(root / ".terraform.lock.hcl").read_text(encoding="utf-8") for root in ROOTS}) == 1
     assert [name_of(module) for module in MODULES if (module / ".terraform.lock.hcl").exists()] == []
 
 

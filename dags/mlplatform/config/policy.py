@@ -10,6 +10,9 @@ from mlplatform.config.base import LOWER_IS_BETTER, Finite, Level, NotNegative, 
 
 ApprovalKind = Literal["automatic", "manual"]
 Tolerance = Literal["allow", "reject"]
+GUARDS_VERSION = 1
+"""Raised with every guard that is added or changes its meaning, and with it the version of the documents that carry the
+policy to the images: an older image would silently drop it."""
 MINIMUM_SLICE_ROWS = 50
 """The evaluation scores no category with fewer held-out rows."""
 

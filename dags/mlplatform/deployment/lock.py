@@ -69,7 +69,11 @@ class DeploymentLock:
         if self._lost:
             return
         try:
-            self._replace(self._etag, released=True)
+            if self._replace(self._etag, released=True):
+                return
+            self.renew()  # finds what an earlier renewal has written whose answer was lost
+            if not self._lost:
+                self._replace(self._etag, released=True)
         except Exception as error:  # its lease ends by itself, and there may be an error that matters more
             log.warning("%s could not be given back: %s", self._uri, error)
 

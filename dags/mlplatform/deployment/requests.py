@@ -33,7 +33,7 @@ def latest_approved(extras: Iterable[Mapping[str, Any]]) -> list[ApprovedModel]:
     models: dict[str, ApprovedModel] = {}
     for extra in extras:
         try:
-            model = ApprovedModel.model_validate(dict(extra))
+            model = ApprovedModel.model_validate(dict(extra), extra="ignore")
         except ValidationError as error:
             wrong = ", ".join(".".join(map(str, problem["loc"])) for problem in error.errors())
             raise NonRetryableError(

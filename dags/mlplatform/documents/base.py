@@ -8,6 +8,9 @@ what is done must raise the version: an older reader then refuses the document i
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from pkgutil import iter_modules
 from typing import Any, ClassVar, Self
 
 from pydantic import ValidationError
@@ -40,8 +43,14 @@ class Document(Strict):
             found = from_json(content)
         except ValueError as error:
             raise StorageError(f"{source}: not valid JSON: {error}") from None
-        if not isinstance(found, dict):
+        return cls.read_object(found, source)
+
+    @classmethod
+    def read_object(cls, content: Any, source: str) -> Self:
+        """Like `read`, of JSON that was parsed."""
+        if not isinstance(content, dict):
             raise StorageError(f"{source}: not a valid {cls.__name__}: it is no JSON object")
+        found = dict(content)
         written, present = _written_version(found), cls.current_version()
         if not isinstance(written, int) or isinstance(written, bool):
             raise StorageError(f"{source}: schema_version: {written!r} is not a whole number")
@@ -79,18 +88,25 @@ class Document(Strict):
         return version
 
 
+def kinds() -> list[type[Document]]:
+    """Return every kind of document that is kept, by name."""
+    for module in iter_modules([str(Path(__file__).parent)]):
+        import_module(f"{__package__}.{module.name}")
+    return sorted(
+        (kind for kind in _below(Document) if kind.__module__.startswith(str(__package__))),
+        key=lambda kind: kind.__name__,
+    )
+
+
 def versions() -> dict[str, list[int]]:
-    """Return the oldest and the newest version that this release reads of each kind of document; it writes the newest.
-
-    Only kinds whose modules were imported are known.
-    """
-    return {kind.__name__: [kind.oldest_readable, kind.current_version()] for kind in sorted(_kinds(), key=repr)}
+    """Return the oldest and newest version that can be read of each kind of document; the newest is written."""
+    return {kind.__name__: [kind.oldest_readable, kind.current_version()] for kind in kinds()}
 
 
-def _kinds(base: type[Document] = Document) -> Iterator[type[Document]]:
+def _below(base: type[Document]) -> Iterator[type[Document]]:
     for kind in base.__subclasses__():
         yield kind
-        yield from _kinds(kind)
+        yield from _below(kind)
 
 
 def _written_version(found: dict[str, Any]) -> Any:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
 from pydantic import Field
+from pydantic_core import from_json
 
 from mlplatform.config.base import Scalar, Strict
 from mlplatform.documents.base import Document
@@ -69,6 +70,9 @@ class SliceScore(Strict):
     """Standard error of the difference of both; None where there is none or it cannot be estimated."""
 
 
+_JUDGED = {"candidate", "champion", "rows", "improvement", "slices", "test_digest"}
+
+
 class EvaluateResult(StepResult):
     """Candidate and champion, scored by one process on the same rows."""
 
@@ -95,12 +99,20 @@ class EvaluateResult(StepResult):
         The latency is among it: an evaluation done again measures another one, so that it is another evaluation, and
         what was decided on the first does not hold for it.
 
+        Only fields that the document has count. A later release that knows more fields finds the same digest, but one
+        of an evaluation that was never written has to be made by `with_digest`.
+
         Args:
             registered_model: name that the versions are of.
             model_digest: of the candidate's files.
         """
-        judged = {"candidate", "champion", "rows", "improvement", "slices", "test_digest"}
-        return digest(registered_model, model_digest, self.model_dump(mode="json", include=judged))
+        judged = self.model_dump(mode="json", include=_JUDGED, exclude_unset=True)
+        return digest(registered_model, model_digest, judged)
+
+    def with_digest(self, registered_model: str, model_digest: str) -> Self:
+        """Return the evaluation with the digest that whoever reads it will find."""
+        judged = from_json(self.model_dump_json(include=_JUDGED))
+        return self.model_copy(update={"evaluation_digest": digest(registered_model, model_digest, judged)})
 
 
 class Example(Strict):

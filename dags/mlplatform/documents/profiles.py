@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from pydantic import Field
+from pydantic_core import from_json
 
 from mlplatform.config.base import Strict
 from mlplatform.documents.base import Document
+from mlplatform.errors import StorageError
 
 BINS = 20
 
@@ -46,3 +48,18 @@ class DataProfile(Document):
     columns: dict[str, ColumnProfile]
     classes: list[str] | None = None
     """Values of the target in the train split, sorted (`0` and `1` of a binary one); None for a regression."""
+
+
+def read_profiles(content: bytes | str, source: str) -> dict[str, DataProfile]:
+    """Read ``profile.json`` of a validation: the profile of each landed table.
+
+    Raises:
+        StorageError: see `Document.read`.
+    """
+    try:
+        found = from_json(content)
+    except ValueError as error:
+        raise StorageError(f"{source}: not valid JSON: {error}") from None
+    if not isinstance(found, dict):
+        raise StorageError(f"{source}: not profiles by table: it is no JSON object")
+    return {table: DataProfile.read_object(one, f"{source}: {table}") for table, one in found.items()}

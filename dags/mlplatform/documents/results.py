@@ -70,7 +70,7 @@ class PrepareResult(StepResult):
     """`mlplatform.documents.profiles.DataProfile` of the train split: what transformations are fitted from."""
 
 
-class TrialResult(Strict):
+class TrialResult(Document):
     """What became of one trial."""
 
     trial: int

@@ -21,7 +21,7 @@ from mlplatform.config.environment import (
     Vpc,
 )
 from mlplatform.config.family import FamilySpec
-from mlplatform.config.policy import Policy
+from mlplatform.config.policy import GUARDS_VERSION, Policy
 from mlplatform.documents.base import Document
 
 
@@ -137,7 +137,7 @@ class Watch(Strict):
 class RunConfig(Document):
     """``config.json``: the effective configuration a container step works with."""
 
-    schema_version: int = 2
+    schema_version: int = 1 + GUARDS_VERSION
     oldest_readable = 2
     run_key: str
     seed: int

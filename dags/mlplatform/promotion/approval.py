@@ -152,7 +152,7 @@ def standing(settings: Settings, name: str, version: str) -> Standing:
 
 
 def look_in_tags(settings: Settings, question: Question) -> Answer | None:
-    """Return an answer that was given in MLflow; one that does not count is told there, in the tag of `REFUSAL_TAG`."""
+    """Return an answer that was given in MLflow; one that does not count is told there, in `INVALID_ANSWER_TAG`."""
     uri, name = settings.mlflow.tracking_uri, question.registered_model
     tags = registry.get_version(uri, name, question.version).tags
     found = answer_in_tags(question, tags, settings.approval.approvers, datetime.now(UTC))

@@ -84,7 +84,7 @@ def record_approval(settings: Settings, prefix: str, answer: Mapping[str, Any], 
     decision = storage.read_document(paths_of_run(prefix).decision, Decision)
     if decision.outcome == "reject":
         raise NonRetryableError(f"the gate rejected version {decision.candidate_version}: nobody can approve it")
-    given = Answer.model_validate(answer)
+    given = Answer.model_validate(answer, extra="ignore")
     return approval.record(settings, question(settings, prefix), given, dag_run)
 
 
@@ -108,7 +108,7 @@ def conclude(
     asked = question(settings, prefix)
     links = _links(settings, prefix, asked)
     summary = storage.read_document(paths.selection, Selection).summary
-    said = Answer.model_validate(answer) if answer is not None else None
+    said = Answer.model_validate(answer, extra="ignore") if answer is not None else None
     reasons = decision.reasons
     if said is None and decision.outcome != "reject":
         raise NonRetryableError(

@@ -14,8 +14,10 @@ variables {
   github_repository = "example/platform"
 }
 
-run "state_bucket" {
+run "defaults" {
   command = plan
+
+  # --- The state bucket
 
   assert {
     condition     = aws_s3_bucket.state.bucket == "ml-platform-terraform-state-111122223333"
@@ -57,23 +59,8 @@ run "state_bucket" {
     condition     = aws_kms_key.this.enable_key_rotation
     error_message = "The key must rotate."
   }
-}
 
-run "access_logs" {
-  command = plan
-
-  variables {
-    access_log_bucket = "audit-logs-111122223333"
-  }
-
-  assert {
-    condition     = aws_s3_bucket_logging.state[0].target_bucket == "audit-logs-111122223333"
-    error_message = "Access logs must go to access_log_bucket."
-  }
-}
-
-run "images" {
-  command = plan
+  # --- Images
 
   assert {
     condition     = sort(keys(aws_ecr_repository.this)) == tolist(["deployer", "mlflow", "serving", "trainer", "trainer-cuda"])
@@ -100,10 +87,8 @@ run "images" {
     )] == [7, 50]
     error_message = "Images without a tag must go after 7 days, and the newest 50 must stay."
   }
-}
 
-run "github" {
-  command = plan
+  # --- GitHub
 
   assert {
     condition     = length(aws_iam_openid_connect_provider.github) == 1
@@ -128,6 +113,19 @@ run "github" {
   assert {
     condition     = aws_iam_role.ci.name == "ml-platform-ci" && endswith(local.ci_role_arn, ":role/ml-platform-ci")
     error_message = "The policies must name the CI role as it is called."
+  }
+}
+
+run "access_logs" {
+  command = plan
+
+  variables {
+    access_log_bucket = "audit-logs-111122223333"
+  }
+
+  assert {
+    condition     = aws_s3_bucket_logging.state[0].target_bucket == "audit-logs-111122223333"
+    error_message = "Access logs must go to access_log_bucket."
   }
 }
 

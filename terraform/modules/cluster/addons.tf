@@ -1,30 +1,4 @@
 locals {
-  on_system_nodes = { nodeSelector = { "ml-platform/node-pool" = "system" } }
-
-  addons_before_nodes = {
-    eks-pod-identity-agent = {}
-    kube-proxy             = {}
-    # NetworkPolicy objects have no effect unless this says so.
-    vpc-cni = { enableNetworkPolicy = "true" }
-  }
-
-  # What is not a daemon on each node stays on the system nodes: a CPU node with a DNS server on it never goes away.
-  addons_after_nodes = {
-    amazon-cloudwatch-observability = {
-      agent = {
-        config = {
-          logs = { metrics_collected = { kubernetes = { enhanced_container_insights = true } } }
-        }
-      }
-      containerLogs = { enabled = true }
-    }
-    aws-ebs-csi-driver = { controller = local.on_system_nodes }
-    coredns            = local.on_system_nodes
-    metrics-server     = local.on_system_nodes
-  }
-
-  addon_names = sort(concat(keys(local.addons_before_nodes), keys(local.addons_after_nodes)))
-
   # Add-ons that use AWS: their service account, and the policy AWS keeps for them. AWS's own, because what an add-on
   # calls changes with its versions.
   addon_identities = {

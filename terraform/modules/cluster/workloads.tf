@@ -2,15 +2,23 @@
 # workload_policies.tf.
 
 locals {
-  workloads = {
-    validator          = { namespace = "ml-training", policy = data.aws_iam_policy_document.step["validator"].json }
-    preparer           = { namespace = "ml-training", policy = data.aws_iam_policy_document.preparer.json }
-    trainer            = { namespace = "ml-training", policy = data.aws_iam_policy_document.trainer.json }
-    evaluator          = { namespace = "ml-training", policy = data.aws_iam_policy_document.step["evaluator"].json }
-    monitor            = { namespace = "ml-training", policy = data.aws_iam_policy_document.monitor.json }
-    deployer           = { namespace = "ml-deployment", policy = data.aws_iam_policy_document.deployer.json }
-    cluster-autoscaler = { namespace = "kube-system", policy = data.aws_iam_policy_document.cluster_autoscaler.json }
+  # Steps that may do more than read and write their documents.
+  further_policies = {
+    preparer = data.aws_iam_policy_document.preparer.json
+    trainer  = data.aws_iam_policy_document.trainer.json
+    monitor  = data.aws_iam_policy_document.monitor.json
+    deployer = data.aws_iam_policy_document.deployer.json
   }
+
+  workloads = merge(
+    {
+      for step, document in data.aws_iam_policy_document.step : step => {
+        namespace = step == "deployer" ? "ml-deployment" : "ml-training"
+        policy    = lookup(local.further_policies, step, document.json)
+      }
+    },
+    { cluster-autoscaler = { namespace = "kube-system", policy = data.aws_iam_policy_document.cluster_autoscaler.json } },
+  )
 
   # Every pod with rights in AWS, the add-ons' too.
   pod_identities = merge(

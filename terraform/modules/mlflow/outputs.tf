@@ -20,7 +20,7 @@ output "database_identifier" {
 
 output "database_secret_arn" {
   description = "ARN of the secret with the database's user and password, which RDS changes every seven days."
-  value       = aws_db_instance.this.master_user_secret[0].secret_arn
+  value       = local.database_secret_arn
 }
 
 output "final_snapshot_identifier" {

@@ -15,7 +15,7 @@ locals {
     MLFLOW_DB_HOST       = aws_db_instance.this.address
     MLFLOW_DB_NAME       = "mlflow"
     MLFLOW_DB_PORT       = "5432"
-    MLFLOW_DB_SECRET_ARN = aws_db_instance.this.master_user_secret[0].secret_arn # its address; the server reads it
+    MLFLOW_DB_SECRET_ARN = local.database_secret_arn # its address; the server reads it
   }
 
   server_environment = merge(local.database_environment, {

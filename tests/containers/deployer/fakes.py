@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 import shutil
@@ -18,7 +19,6 @@ from helpers import ARTIFACTS, DATA, ROWS, make_config, make_examples
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, RESOURCE_DOES_NOT_EXIST
 
-from deployer import registry as registry_module
 from deployer import rollout as rollout_module
 from deployer.deploy import run
 from deployer.plan import Plan, Variant
@@ -27,6 +27,7 @@ from mlplatform import storage
 from mlplatform.documents.deployment import DeployResult
 from mlplatform.documents.results import StepFailure
 from mlplatform.documents.run import Candidate
+from mlplatform.promotion import registry
 from mlplatform.steps import run_step
 from modelformat import digest
 
@@ -102,6 +103,11 @@ class S3:
     def document(self, uri: str) -> Any:
         return json.loads(self.objects[storage.split_uri(uri)][0])
 
+    def rewrite(self, uri: str, **changes: Any) -> None:
+        """Change fields of a document."""
+        bucket, key = storage.split_uri(uri)
+        self.put_object(bucket, key, json.dumps(self.document(uri) | changes).encode())
+
 
 class Mlflow:
     """The registry's client."""
@@ -113,13 +119,19 @@ class Mlflow:
 
     def get_model_version_by_alias(self, name: str, alias: str) -> Any:
         if alias not in self.aliases:
-            raise MlflowException(alias, INVALID_PARAMETER_VALUE)
+            raise MlflowException(f"Registered model alias {alias} not found.", INVALID_PARAMETER_VALUE)
         return SimpleNamespace(version=self.aliases[alias])
 
     def get_model_version(self, name: str, version: str) -> Any:
         if version not in self.tags:
             raise MlflowException(version, RESOURCE_DOES_NOT_EXIST)
-        return SimpleNamespace(version=version, tags=dict(self.tags[version]))
+        return SimpleNamespace(
+            name=name,
+            version=version,
+            run_id=f"run-{version}",
+            source=f"mlflow-artifacts:/{version}",
+            tags=self.tags[version],
+        )
 
     def set_model_version_tag(self, name: str, version: str, key: str, value: str) -> None:
         self.tags[version][key] = value
@@ -303,12 +315,18 @@ class Scenario:
         for version in "123456789":
             self.register(version)
 
+    def twin(self) -> Scenario:
+        """The same once more: what happens there does not happen here."""
+        twin = copy.copy(self)
+        twin.s3, twin.mlflow, twin.sagemaker = copy.deepcopy((self.s3, self.mlflow, self.sagemaker))
+        return twin
+
     def live_with(self, death: Death) -> Death:
         """Let the next deployer die so."""
         self._patch.setattr(storage, "client", lambda: Mortal(self.s3, death))
         self._patch.setattr("deployer.deploy.SageMaker", lambda region: Mortal(self.sagemaker, death))
-        self._patch.setattr(registry_module, "MlflowClient", lambda uri: Mortal(self.mlflow, death))
-        self._patch.setattr(registry_module.Registry, "download", lambda _, *wanted: self._download(*wanted))
+        self._patch.setattr(registry, "client", lambda uri: Mortal(self.mlflow, death))
+        self._patch.setattr(registry, "download", self._download)
         self._patch.setattr(rollout_module.time, "sleep", lambda _: None)
         return death
 
@@ -384,8 +402,8 @@ class Scenario:
             "released": documents["deployments/flights/lock.json"]["released"],
         }
 
-    def _download(self, version: str, directory: Path) -> Path:
-        shutil.copytree(self._folder / version, directory, dirs_exist_ok=True)
+    def _download(self, tracking_uri: str, source: str, directory: Path) -> Path:
+        shutil.copytree(self._folder / source.rpartition("/")[2], directory, dirs_exist_ok=True)
         return directory
 
 

@@ -31,6 +31,7 @@ REGION = "us-east-1"
 ACCOUNT = "123456789012"
 IMAGE = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/mlplatform/serving:000000000001"
 DATA, ARTIFACTS = "data", "artifacts"
+FAMILY = load_family("sklearn", ROOT)
 ROWS: list[dict[str, Any]] = [
     {"distance": 250.0, "carrier": "AA", "wind": 0.5},
     {"distance": None, "carrier": "Ünïted", "wind": None},
@@ -87,7 +88,7 @@ def make_config(
     return RunConfig(
         run_key=run_key,
         seed=0,
-        family=load_family("sklearn", ROOT),
+        family=FAMILY,
         model=ModelConfig.model_validate(model),
         policy=ModelConfig.model_validate(model).policy,
         tracking_uri=tracking_uri,

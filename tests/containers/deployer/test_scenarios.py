@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from fakes import Death, Killed, Scenario
 
+from deployer.rollout import Rollout
 from deployer.sagemaker_api import EndpointState, LiveVariant
 from mlplatform.deployment.lock import DeploymentLock
 from mlplatform.errors import LockLostError
@@ -385,6 +386,59 @@ def test_old_ones_go_but_never_what_is_live_or_before(scenario: Scenario) -> Non
     assert sorted(name.split("-")[1] for name in scenario.sagemaker.models_made) == ["v3", "v4"]
 
 
+# --- What another release began --------------------------------------------------------------------
+
+
+def begun(scenario: Scenario, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> str:
+    """Let a deployment of version 2 die once the endpoint is asked to change, and its note be of another release."""
+    scenario.deploy("1", **CANARY)
+    prefix = scenario.prepare("2", predictions=[0.9, 0.9, 0.9], **CANARY)
+    with monkeypatch.context() as dying:
+        dying.setattr(Rollout, "finish", lambda _: (_ for _ in ()).throw(Killed))
+        with pytest.raises(Killed):
+            scenario.run(prefix)
+    scenario.s3.rewrite(f"{prefix}/intent.json", **changes)
+    return prefix
+
+
+def test_what_a_later_release_notes_of_a_deployment_is_ignored(
+    scenario: Scenario, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prefix = begun(scenario, monkeypatch, ticket="OPS-1")
+    assert scenario.run(prefix) == 64  # its smoke test fails
+    assert "Now endpoint scenario runs" in scenario.error(prefix).message
+    assert scenario.alias() == ("1", None)
+    live = scenario.sagemaker.endpoint(scenario.NAME)
+    assert live is not None
+    assert "-v1-" in live.config_name
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        (
+            {"schema_version": 3},
+            "a newer release wrote it (Intent in schema version 3; this release reads up to 2): the image is older "
+            "than the attempt that this one goes on with; run `make images`",
+        ),
+        (
+            {"champion": 1},
+            "not a valid Intent: champion: Input should be a valid string; see what is live, and start another "
+            "deployment",
+        ),
+    ],
+)
+def test_a_note_that_cannot_be_read_is_refused_in_one_sentence(
+    scenario: Scenario, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], reason: str
+) -> None:
+    prefix = begun(scenario, monkeypatch, **changes)
+    asked = list(scenario.sagemaker.changes)
+    assert scenario.run(prefix) == 64
+    failure = scenario.error(prefix)
+    assert (failure.kind, failure.message) == ("bad-config", f"{prefix}/intent.json: {reason}")
+    assert scenario.sagemaker.changes == asked
+
+
 # --- Two at once ----------------------------------------------------------------------------------
 
 
@@ -523,22 +577,17 @@ def again(scenario: Scenario) -> str:
 )
 @pytest.mark.parametrize("answer_lost", [False, True])
 def test_killed_at_any_call_and_run_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, begin: Callable[[Scenario], str], answer_lost: bool
+    scenario: Scenario, begin: Callable[[Scenario], str], answer_lost: bool
 ) -> None:
-    def fresh() -> tuple[Scenario, str]:
-        scenario = Scenario(tmp_path, monkeypatch)
-        scenario.sagemaker.alarms = dict.fromkeys(ALARMS, "OK")
-        return scenario, begin(scenario)
-
-    scenario, prefix = fresh()
-    whole = Death()
-    code = scenario.run(prefix, whole)
-    wanted = scenario.end()
+    prefix = begin(scenario)
+    undisturbed, whole = scenario.twin(), Death()
+    code = undisturbed.run(prefix, whole)
+    wanted = undisturbed.end()
     assert len(whole.calls) > 10
     for number in range(1, len(whole.calls) + 1):
-        scenario, prefix = fresh()
+        killed = scenario.twin()
         with pytest.raises(Killed):
-            scenario.run(prefix, Death(number, answer_lost))
+            killed.run(prefix, Death(number, answer_lost))
         where = f"call {number} of {len(whole.calls)}, {whole.calls[number - 1]}"
-        assert scenario.run(prefix) == code, where
-        assert scenario.end() == wanted, where
+        assert killed.run(prefix) == code, where
+        assert killed.end() == wanted, where

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers import FEATURES, some_columns
+from pydantic import ValidationError
 
 from modelformat import (
     CategoryFeature,
@@ -210,10 +211,18 @@ def test_the_manifest_is_the_same_after_a_round_trip(xgboost_model: Path, tmp_pa
     assert (tmp_path / "manifest.json").read_bytes() == (xgboost_model / "manifest.json").read_bytes()
 
 
+def changed_manifest(model: Path, folder: Path, change: dict[str, Any]) -> None:
+    shutil.copytree(model, folder, dirs_exist_ok=True)
+    content = json.loads((folder / "manifest.json").read_text()) | change
+    (folder / "manifest.json").write_text(json.dumps(content))
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format_version": 1}, "format_version"),
+        ({"format_version": 1}, r"manifest\.json: .*format version 1, which is not read any more.*: train it again$"),
+        ({"format_version": "2"}, "format_version"),
+        ({"format_version": True}, "format_version"),
         ({"engine": "pickle"}, "engine"),
         ({"task": "ranking"}, "task"),
         ({"classes": None}, "classes: needed for a classification"),
@@ -227,15 +236,34 @@ def test_the_manifest_is_the_same_after_a_round_trip(xgboost_model: Path, tmp_pa
         ({"features": [{"kind": "number", "name": "a", "scale": 0.0}]}, "scale"),
         ({"model_file": "../model.ubj"}, "model_file"),
         ({"model_file": "other.ubj"}, "'other.ubj' is not in"),
-        ({"extra": 1}, "extra"),
     ],
 )
 def test_a_wrong_manifest_is_refused(change: dict[str, Any], message: str, xgboost_model: Path, tmp_path: Path) -> None:
-    shutil.copytree(xgboost_model, tmp_path, dirs_exist_ok=True)
-    content = json.loads((tmp_path / "manifest.json").read_text()) | change
-    (tmp_path / "manifest.json").write_text(json.dumps(content))
+    changed_manifest(xgboost_model, tmp_path, change)
     with pytest.raises(ModelFormatError, match=message):
         Predictor.load(tmp_path)
+
+
+def test_what_a_later_release_notes_beside_is_ignored(xgboost_model: Path, tmp_path: Path) -> None:
+    features = [{**feature.model_dump(), "unit": "km"} for feature in FEATURES]
+    changed_manifest(xgboost_model, tmp_path, {"features": features, "trained_by": "somebody"})
+    assert read_manifest(tmp_path) == read_manifest(xgboost_model)
+    columns = some_columns(50)
+    np.testing.assert_array_equal(
+        Predictor.load(tmp_path).predict(columns), Predictor.load(xgboost_model).predict(columns)
+    )
+    with pytest.raises(ValidationError, match="trained_by"):  # what is made is as strict as ever
+        Manifest(**{**dict(read_manifest(tmp_path)), "trained_by": "somebody"})
+
+
+def test_a_model_of_a_newer_format_is_refused_in_one_sentence(xgboost_model: Path, tmp_path: Path) -> None:
+    changed_manifest(xgboost_model, tmp_path, {"format_version": 3, "task": "ranking"})
+    with pytest.raises(ModelFormatError) as refused:
+        Predictor.load(tmp_path)
+    assert str(refused.value) == (
+        f"{tmp_path}/manifest.json: the images are older than the model, which is in format version 3 (they read 2): "
+        "run `make images`"
+    )
 
 
 @pytest.mark.parametrize("content", [b"", b"not a model", b"{}", b"\xff\xfe"])

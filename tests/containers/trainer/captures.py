@@ -16,11 +16,11 @@ from mlplatform.config.environment import Monitoring
 from mlplatform.documents.monitoring import MonitorResult
 from mlplatform.documents.results import StepFailure
 from mlplatform.documents.run import Candidate, Trial, Watch
+from mlplatform.promotion.registry import get_version
 from mlplatform.steps import main
 from mlplatform.storage import read_bytes, read_document, try_read_document, write_bytes, write_document
 from modelformat import Predictor
 from trainer import tracking
-from trainer.__main__ import STEPS
 
 END = datetime.now(UTC).replace(minute=30, second=0, microsecond=0)
 NUMBERS = itertools.count()
@@ -92,7 +92,7 @@ class Live:
         )
         write_document(f"{self.output}/config.json", config)
         arguments = ["--config", f"{self.output}/config.json", "--input", self.capture, "--output", self.output]
-        return main("trainer", STEPS, ["monitor", *arguments])
+        return main("trainer", ["monitor", *arguments])
 
     def monitor(self) -> MonitorResult:
         """Run the step, which must succeed, and return its result."""
@@ -147,5 +147,5 @@ def release(run: Run, version: str, folder: Path, **params: Any) -> Predictor:
     run.candidate = Candidate(version=version, run_id=trial.run_id, model_digest=trial.model_digest)
     run.done("evaluate")
     client.set_model_version_tag(name, version, "run_prefix", run.prefix)
-    registered = tracking.get_version(client, name, version)
+    registered = get_version(run.tracking_uri, name, version)
     return Predictor.load(tracking.download_model(run.tracking_uri, registered, folder / version))

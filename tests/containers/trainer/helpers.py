@@ -23,9 +23,8 @@ from mlplatform.documents.inputs import InputManifest, InputObject
 from mlplatform.documents.profiles import BINS, CategoryProfile, DataProfile, NumberProfile
 from mlplatform.documents.results import StepFailure
 from mlplatform.documents.run import Candidate, RunConfig, Trial
-from mlplatform.steps import EXIT_NON_RETRYABLE, main
+from mlplatform.steps import EXIT_NON_RETRYABLE, STEPS, main
 from mlplatform.storage import client, read_document, try_read_bytes, try_read_document, write_document
-from trainer.__main__ import STEPS
 from trainer.data import Dataset, Kind
 
 ROOT = Path(__file__).parents[3]
@@ -245,12 +244,12 @@ class Run:
     def step(self, step: str, output: str | None = None) -> int:
         """Run a step in this process and return its exit code."""
         self.write()
-        return main("trainer", STEPS, self.arguments(step, output))
+        return main("trainer", self.arguments(step, output))
 
     def done(self, step: str, output: str | None = None) -> Any:
         """Run a step that must succeed and return its result."""
         assert self.step(step, output) == 0, self.failure(output or step)
-        return read_document(f"{self.prefix}/{output or step}/result.json", STEPS[step]().result)
+        return read_document(f"{self.prefix}/{output or step}/result.json", STEPS[step].result)
 
     def failure(self, output: str) -> StepFailure | None:
         return try_read_document(f"{self.prefix}/{output}/error.json", StepFailure)

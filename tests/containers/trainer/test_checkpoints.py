@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mlplatform import storage
+from trainer import checkpoints as module
 from trainer.checkpoints import Checkpoints
 from trainer.trials import CheckpointSchedule
 
@@ -82,7 +85,7 @@ def test_without_any_usable_state_a_trial_begins_anew(checkpoints: Checkpoints, 
     assert restored(checkpoints, tmp_path) == (None, None)
 
 
-@pytest.mark.parametrize("pointer", [b"", b"{}", b'{"version": 1, "names": "x"}', None])
+@pytest.mark.parametrize("pointer", [b"", b"{}", b'{"schema_version": 1, "names": "x"}', None])
 def test_a_damaged_or_lost_pointer_costs_nothing(
     checkpoints: Checkpoints, tmp_path: Path, pointer: bytes | None
 ) -> None:
@@ -96,6 +99,33 @@ def test_a_damaged_or_lost_pointer_costs_nothing(
     assert restored(checkpoints, tmp_path) == (10, "ten")
     checkpoints.save(11, writes("eleven"))
     assert len(names(checkpoints)) == 3
+
+
+def pointer_of_another_release(checkpoints: Checkpoints, **changes: Any) -> None:
+    uri = f"{checkpoints.prefix}/latest.json"
+    storage.write_bytes(uri, json.dumps(json.loads(storage.read_bytes(uri)) | changes).encode())
+
+
+def test_what_a_later_release_notes_in_the_pointer_is_ignored(checkpoints: Checkpoints, tmp_path: Path) -> None:
+    checkpoints.save(9, writes("nine"))
+    pointer_of_another_release(checkpoints, host="gpu-1")
+    spoil(checkpoints, f"{'9' * 8}-abc123-{'0' * 64}.tar")  # which would be newest, were the pointer not believed
+    assert restored(checkpoints, tmp_path) == (9, "nine")
+
+
+def test_states_of_a_newer_release_are_passed_over_in_one_sentence(
+    checkpoints: Checkpoints, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    checkpoints.save(9, writes("nine"))
+    pointer_of_another_release(checkpoints, schema_version=2)
+    assert restored(checkpoints, tmp_path) == (None, None)
+    (said,) = caplog.messages
+    assert said == (
+        f"{checkpoints.prefix}/latest.json: a newer release wrote it (Pointer in schema version 2; this release reads "
+        "up to 1); its states are passed over"
+    )
+    checkpoints.save(1, writes("one"))
+    assert restored(checkpoints, tmp_path) == (1, "one")
 
 
 def test_a_save_that_is_cut_off_leaves_the_last_state(
@@ -112,7 +142,7 @@ def test_a_save_that_is_cut_off_leaves_the_last_state(
 
     for point in ("upload", "write_document"):  # before and after the state itself is there
         with monkeypatch.context() as broken:
-            broken.setattr(storage, point, gone)
+            broken.setattr(module, point, gone)
             with pytest.raises(ConnectionError):
                 checkpoints.save(2, writes("two"))
     with pytest.raises(OSError, match="No space left"):

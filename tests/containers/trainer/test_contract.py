@@ -12,7 +12,9 @@ import pytest
 from helpers import Run
 
 from mlplatform import steps, storage
-from trainer.__main__ import STEPS
+from trainer import prepare
+
+STEPS = [name for name, step in steps.STEPS.items() if step.package == "trainer"]
 
 
 def trainer(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -55,7 +57,7 @@ def test_a_refused_step_exits_64_with_the_reason_last_on_stderr(run: Run) -> Non
     ],
 )
 def test_bad_arguments_are_not_tried_again(arguments: list[str]) -> None:
-    assert steps.main("trainer", STEPS, arguments) == 64
+    assert steps.main("trainer", arguments) == 64
 
 
 def test_help_is_no_failure() -> None:
@@ -66,7 +68,7 @@ def test_help_is_no_failure() -> None:
 
 @pytest.mark.parametrize("step", STEPS)
 def test_a_missing_configuration_is_refused(run: Run, step: str) -> None:
-    assert steps.main("trainer", STEPS, run.arguments(step)) == 64
+    assert steps.main("trainer", run.arguments(step)) == 64
     failure = run.failure(step)
     assert failure is not None
     assert (failure.kind, failure.step) == ("bad-config", step)
@@ -77,14 +79,14 @@ def test_a_missing_configuration_is_refused(run: Run, step: str) -> None:
 def test_a_malformed_configuration_is_refused(run: Run, step: str) -> None:
     run.write()
     storage.write_bytes(f"{run.prefix}/config.json", b'{"run_key": 3}')
-    assert steps.main("trainer", STEPS, run.arguments(step)) == 64
+    assert steps.main("trainer", run.arguments(step)) == 64
 
 
 @pytest.mark.parametrize("step", ["validate", "prepare"])
 def test_missing_inputs_are_refused(run: Run, step: str) -> None:
     run.write()
     storage.client().delete_object(Bucket="data", Key=f"runs/{run.name}/inputs.json")
-    assert steps.main("trainer", STEPS, run.arguments(step)) == 64
+    assert steps.main("trainer", run.arguments(step)) == 64
     failure = run.failure(step)
     assert failure is not None
     assert "inputs.json" in failure.message
@@ -100,7 +102,7 @@ def test_an_interrupted_step_leaves_no_result_and_is_done_again(run: Run, monkey
         return upload(path, uri)  # type: ignore[arg-type]
 
     with monkeypatch.context() as broken:
-        broken.setattr(storage, "upload", interrupted)
+        broken.setattr(prepare, "upload", interrupted)
         with pytest.raises(ConnectionError):
             run.step("prepare")
     assert storage.try_read_bytes(f"{run.prefix}/prepare/train.parquet") is not None

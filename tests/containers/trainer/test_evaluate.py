@@ -12,6 +12,7 @@ from mlplatform.config.base import LOWER_IS_BETTER, METRICS
 from mlplatform.documents.evaluation import EvaluateResult, Examples
 from mlplatform.documents.results import PrepareResult
 from mlplatform.documents.run import Candidate, Trial
+from mlplatform.promotion.registry import get_version
 from modelformat import Predictor
 from trainer import tracking
 
@@ -41,8 +42,7 @@ def prepare_again(run: Run) -> None:
 
 
 def saved_model(run: Run, candidate: Candidate, folder: Path) -> Predictor:
-    client = tracking.connect(run.tracking_uri)
-    version = tracking.get_version(client, run.model["registered_model"], candidate.version)
+    version = get_version(run.tracking_uri, run.model["registered_model"], candidate.version)
     return Predictor.load(tracking.download_model(run.tracking_uri, version, folder))
 
 
@@ -311,4 +311,4 @@ def test_no_candidate_and_an_unknown_version_are_refused(prepared: Run) -> None:
     assert "candidate: not set" in prepared.refused("evaluate").message
     register(prepared, 0, max_depth=3)
     prepared.candidate = Candidate(version="99", run_id="x", model_digest="x")
-    assert "has no version 99" in prepared.refused("evaluate").message
+    assert "/99: no such version" in prepared.refused("evaluate").message

@@ -18,6 +18,7 @@ import pytest
 from helpers import ENVS, ROOT, Run, free_port
 
 from mlplatform.config.environment import Search, StudyDatabase
+from mlplatform.config.loading import search_space
 from mlplatform.documents.run import RunConfig, Trial
 from mlplatform.errors import NonRetryableError, UnavailableError
 from trainer import study as studies
@@ -56,7 +57,7 @@ def test_a_search_space_becomes_optunas() -> None:
 
     given = Run("space", family="pytorch")
     given.model["families"]["pytorch"] = {}
-    space = studies.families.search_space(given.config().model, given.config().family)
+    space = search_space(given.config().model, given.config().family)
     assert distributions(space, {"dropout": 0.1, "epochs": 3, "weight_decay": 0.1, "width": 64}) == {
         "optimizer": CategoricalDistribution(["adamw", "adam", "sgd"]),
         "learning_rate": FloatDistribution(0.0003, 0.03, log=True),
@@ -70,7 +71,7 @@ def test_the_study_draws_what_is_not_set_and_gives_a_retry_the_same() -> None:
     study = memory(given)
     first = study.trial(0, {"max_depth": 5})
     assert first.params["max_depth"] == 5
-    assert set(first.params) == {"max_depth", *studies.families.search_space(given.model, given.family)}
+    assert set(first.params) == {"max_depth", *search_space(given.model, given.family)}
     assert 0.03 <= float(first.params["learning_rate"]) <= 0.3
     other = study.trial(1, {"max_depth": 5})
     assert other.params != first.params  # pods that start together do not try the same

@@ -22,8 +22,9 @@ from mlplatform.config.environment import Search
 from mlplatform.documents.results import PrepareResult, TrainResult, TrialResult
 from mlplatform.documents.run import Trial
 from mlplatform.errors import NonRetryableError, UnavailableError
+from mlplatform.promotion.registry import get_version
 from modelformat import Predictor
-from trainer import data, tracking, train
+from trainer import checkpoints, data, tracking, train
 from trainer.data import Dataset
 from trainer.families.base import Fitted, Task
 from trainer.families.xgboost import XGBoost
@@ -144,7 +145,9 @@ print(json.dumps([model.predict(model.input_example).tolist(), model.predict(row
     assert shape == ([-1, 3] if task == "multiclass" else [-1])
 
     saved = tracking.download_model(
-        tracked.tracking_uri, tracking.get_version(registry, registered.name, registered.version), tmp_path / "saved"
+        tracked.tracking_uri,
+        get_version(tracked.tracking_uri, registered.name, registered.version),
+        tmp_path / "saved",
     )
     assert modelformat.digest(saved) == result.model_digest
     predictor = Predictor.load(saved)
@@ -384,7 +387,7 @@ def test_states_that_cannot_be_saved_do_not_end_a_training(
     def full(*_: object) -> None:
         raise OSError(28, os.strerror(28))
 
-    monkeypatch.setattr(storage, "upload", full)
+    monkeypatch.setattr(checkpoints, "upload", full)
     prepared.checkpoint_seconds = 1e-9
     assert train_only(prepared).status == "succeeded"
     assert "could not be saved" in caplog.text

@@ -9,7 +9,7 @@ import pytest
 from mlplatform import storage
 from mlplatform.documents.results import TrainResult, TrialResult
 from trainer import budget
-from trainer.budget import Budget, gpus_held
+from trainer.budget import Budget, EndedTrial, gpus_held
 from trainer.trials import Clock
 
 NUMBERS = itertools.count()
@@ -24,6 +24,10 @@ def trial(gpu_seconds: float) -> TrialResult:
     return TrialResult(trial=0, status="succeeded", family="xgboost", params={}, gpu_seconds=gpu_seconds)
 
 
+def ended(uri: str, gpu_seconds: float) -> None:
+    storage.write_document(uri, EndedTrial(result=trial(gpu_seconds)))
+
+
 def finished(run: str, pod: str, *gpu_seconds: float) -> None:
     now = datetime.now(UTC)
     trials = [trial(seconds) for seconds in gpu_seconds]
@@ -33,8 +37,8 @@ def finished(run: str, pod: str, *gpu_seconds: float) -> None:
 
 def test_what_all_pods_have_used_counts(run: str) -> None:
     finished(run, "000", 600, 600)
-    storage.write_document(f"{run}/train/001/trials/004.json", trial(1200))  # of a pod that has more to do
-    storage.write_document(f"{run}/train/001/checkpoints/005/latest.json", trial(9e9))
+    ended(f"{run}/train/001/trials/004.json", 1200)  # of a pod that has more to do
+    ended(f"{run}/train/001/checkpoints/005/latest.json", 9e9)
     finished(run, "002", 9e9)  # this pod's own, which it counts itself
     finished(run, "other/000", 9e9)
     own = Budget(1.0, f"{run}/train/002/")
@@ -45,7 +49,7 @@ def test_what_all_pods_have_used_counts(run: str) -> None:
 
 
 def test_a_finished_pod_counts_once(run: str) -> None:
-    storage.write_document(f"{run}/train/000/trials/000.json", trial(1800))
+    ended(f"{run}/train/000/trials/000.json", 1800)
     now = [0.0]
     own = Budget(1.0, f"{run}/train/001", clock=lambda: now[0])
     assert own.exceeded(1799) is None
@@ -58,7 +62,7 @@ def test_a_finished_pod_counts_once(run: str) -> None:
 
 
 def test_without_a_limit_nobody_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(storage, "list_objects", lambda uri: pytest.fail("asked"))
+    monkeypatch.setattr(budget, "list_objects", lambda uri: pytest.fail("asked"))
     assert Budget(None, "s3://data/r/train/000").exceeded(1e9) is None
 
 

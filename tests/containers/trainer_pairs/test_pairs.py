@@ -14,6 +14,7 @@ from mlplatform.config.base import METRICS, Scalar
 from mlplatform.config.loading import load_model, model_names
 from mlplatform.documents.evaluation import EvaluateResult, Examples
 from mlplatform.documents.run import Candidate, Trial
+from mlplatform.promotion.registry import get_version
 from mlplatform.storage import read_bytes, read_document
 from modelformat import Predictor
 from trainer import tracking
@@ -89,7 +90,7 @@ def test_a_pair_is_trained_registered_and_evaluated(
     assert read_bytes(evaluated.report_uri).startswith(b"<!doctype html>")
 
     # What is served answers as what was evaluated.
-    registered = tracking.get_version(client, name, run.candidate.version)
+    registered = get_version(run.tracking_uri, name, run.candidate.version)
     predictor = Predictor.load(tracking.download_model(run.tracking_uri, registered, tmp_path / "model"))
     examples = read_document(evaluated.examples_uri, Examples).examples
     columns = {feature: [example.features[feature] for example in examples] for feature in predictor.encoder.names}

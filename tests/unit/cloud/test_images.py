@@ -12,7 +12,7 @@ import boto3
 import pytest
 from moto import mock_aws
 
-from cloud import docker, images, sbom
+from cloud import docker, document_versions, images, sbom
 from cloud.environments import Environment
 from cloud.errors import CloudError
 
@@ -35,6 +35,8 @@ def root(tmp_path: Path) -> Path:
     for recipe in images.IMAGES.values():
         (tmp_path / recipe.dockerfile).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / recipe.dockerfile).write_text(f"ARG PYTHON_IMAGE={PINNED}\n", encoding="utf-8")
+    (tmp_path / "dags").mkdir()
+    (tmp_path / "dags/mlplatform").symlink_to(PROJECT_ROOT / "dags/mlplatform")
     git(tmp_path, "init", "-q")
     git(tmp_path, "add", ".")
     git(tmp_path, "commit", "-qm", "all")
@@ -106,6 +108,15 @@ def test_a_folder_without_git_is_refused(tmp_path: Path) -> None:
         images.checked_out_commit(tmp_path)
 
 
+VERSIONS = {"RunConfig": [2, 7]}
+
+
+def write_images(environment: Environment, named: dict[str, str]) -> None:
+    images.write(environment, named, "c0ffee")
+    path = document_versions.path_of(environment.root, environment.name)
+    document_versions.write(path, named, "c0ffee", VERSIONS)
+
+
 def named_images() -> dict[str, str]:
     return {name: f"1.dkr.ecr/ml-platform/{recipe.repository}@{DIGEST}" for name, recipe in images.IMAGES.items()}
 
@@ -113,20 +124,22 @@ def named_images() -> dict[str, str]:
 def test_promotion_takes_over_the_very_digests_and_what_is_in_them(root: Path) -> None:
     dev, staging = Environment("dev", root), Environment("staging", root)
     named = named_images()
-    images.write(dev, named, "c0ffee")
+    write_images(dev, named)
     for name, reference in named.items():
         sbom.write(sbom.path_of(dev, name), reference, SBOM)
     assert images.promote(staging, dev) == named
     assert (staging.folder / images.FILE).read_bytes() == (dev.folder / images.FILE).read_bytes()
     for name in named:
         assert sbom.path_of(staging, name).read_bytes() == sbom.path_of(dev, name).read_bytes()
+    described = document_versions.read(document_versions.path_of(root, "staging"), named, "staging")
+    assert described == ("c0ffee", VERSIONS)
 
 
 @pytest.mark.parametrize("there", ["nothing", "another image's", "damaged"])
 def test_what_cannot_be_listed_is_not_promoted(root: Path, there: str) -> None:
     dev, staging = Environment("dev", root), Environment("staging", root)
     named = named_images()
-    images.write(dev, named, "c0ffee")
+    write_images(dev, named)
     for name, reference in named.items():
         sbom.write(sbom.path_of(dev, name), reference, SBOM)
     path = sbom.path_of(dev, "mlflow")
@@ -140,6 +153,22 @@ def test_what_cannot_be_listed_is_not_promoted(root: Path, there: str) -> None:
         images.promote(staging, dev)
     assert not (staging.folder / images.FILE).exists()
     assert not sbom.path_of(staging, "trainer").exists()
+
+
+def test_images_of_which_nobody_knows_what_they_read_are_not_promoted(root: Path) -> None:
+    dev, staging = Environment("dev", root), Environment("staging", root)
+    named = named_images()
+    write_images(dev, named)
+    for name, reference in named.items():
+        sbom.write(sbom.path_of(dev, name), reference, SBOM)
+    described = document_versions.path_of(root, "dev")
+    document_versions.write(described, {**named, "trainer": "another"}, "c0ffee", VERSIONS)
+    with pytest.raises(CloudError, match=r"documents.json is not about .*\(trainer\): run `make images ENV=dev`$"):
+        images.promote(staging, dev)
+    described.unlink()
+    with pytest.raises(CloudError, match=r"documents.json: no such file.*run `make images ENV=dev`$"):
+        images.promote(staging, dev)
+    assert not any(path.is_file() for path in staging.folder.rglob("*")), "nothing is taken over half"
 
 
 @pytest.mark.parametrize("content", [None, "{", "{}"])
@@ -237,6 +266,27 @@ def test_critical_findings_keep_an_image_out(root: Path, monkeypatch: pytest.Mon
     assert json.loads((dev.folder / images.FILE).read_text(encoding="utf-8"))["images"] == named
     assert named["trainer"] == f"repo/trainer@{DIGEST}"
     assert named["trainer_cuda"] == f"repo/trainer-cuda@{DIGEST}"
+    commit, versions = document_versions.read(document_versions.path_of(root, "dev"), named, "dev")
+    assert commit == git(root, "rev-parse", "HEAD")
+    assert versions == document_versions.of_library(PROJECT_ROOT / "dags")
+
+
+@pytest.mark.usefixtures("pushed")
+def test_a_library_that_does_not_import_is_told_before_anything_is_built(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dev = Environment("dev", root)
+    docker = Docker(monkeypatch)
+    monkeypatch.setattr(images, "_digest", lambda *_: None)
+    (root / "dags/mlplatform").unlink()
+    (root / "dags/mlplatform").mkdir()
+    (root / "dags/mlplatform/__init__.py").write_text("import nowhere_to_be_found\n", encoding="utf-8")
+    git(root, "add", "--all")
+    git(root, "commit", "-qm", "broken")
+    with pytest.raises(CloudError, match=r"(?s)does not say which documents it reads.*nowhere_to_be_found"):
+        images.build_and_push(dev, lambda _: None)
+    assert docker.asked == []
+    assert not (dev.folder / images.FILE).exists()
 
 
 @pytest.mark.usefixtures("pushed")

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +12,13 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 from moto import mock_aws
 
-from cloud import bundle
+from cloud import bundle, document_versions
 from cloud.errors import CloudError
 from cloud.push_dags import Plan, Report, plan, push
 
 ROOT = Path(__file__).parents[3]
 BUCKET = "ml-platform-dev-dags"
-PLATFORM = {
+PLATFORM: dict[str, Any] = {
     "environment": "dev",
     "git_sha": "0" * 40,
     "aws": {"region": "eu-central-1", "account_id": "123456789012"},
@@ -74,6 +74,9 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("project")
     for name in ("dags", "config"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", ".*.swp"))
+    path = document_versions.path_of(folder, "dev")
+    path.parent.mkdir(parents=True)
+    document_versions.write(path, PLATFORM["images"], "c0ffee" * 6, document_versions.of_library(folder / "dags"))
     return folder
 
 
@@ -95,6 +98,8 @@ def bucket(root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
 def unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out the check that starts a process, where a test is about something else."""
     monkeypatch.setattr(bundle, "check_settings", lambda contents, platform: [])
+    monkeypatch.setattr(document_versions, "of_library", lambda folder: {})
+    monkeypatch.setattr(document_versions, "mismatches", lambda *_: [])
 
 
 def pushed(bucket: Bucket, root: Path, **options: Any) -> Report:
@@ -118,7 +123,7 @@ def test_the_bundle_is_what_airflow_needs_and_nothing_else(root: Path) -> None:
     (root / "config/kubernetes/base/kustomization.yaml").write_text("x: 1")
     keys = set(bundle.contents(root))
     expected = {f"dags/{path.name}" for path in (ROOT / "dags").glob("*.py")}
-    expected |= {f"dags/mlplatform/{path.name}" for path in (ROOT / "dags/mlplatform").glob("*.py")}
+    expected |= {f"dags/{path.relative_to(ROOT / 'dags')}" for path in (ROOT / "dags/mlplatform").rglob("*.py")}
     expected |= {f"dags/config/{path.name}" for path in (ROOT / "config").glob("*.yaml")}
     expected |= {f"dags/config/models/{path.name}" for path in (ROOT / "config/models").glob("*.yaml")}
     expected |= {f"dags/config/families/{path.name}" for path in (ROOT / "config/families").glob("*.yaml")}
@@ -377,3 +382,82 @@ def test_airflow_that_does_not_start_is_told_apart_from_a_broken_dag(bucket: Buc
     refused(
         bucket, root, r"(?s)the DAG files could not be checked, nothing was pushed:\nno such module", airflow=airflow
     )
+
+
+# --- Documents ----------------------------------------------------------------------------------
+
+
+def recorded(root: Path, **kinds: list[int]) -> None:
+    """Let the environment's images read and write other versions than the library does."""
+    path = document_versions.path_of(root, "dev")
+    content = json.loads(path.read_text())
+    content["documents"] |= kinds
+    path.write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize(
+    ("images", "says"),
+    [
+        (
+            {"RunConfig": [2, 1]},
+            r"the images of dev read RunConfig up to version 1 and this bundle writes version \d+: the images are "
+            r"older than the bundle; run `make images ENV=dev` and `make apply ENV=dev` first",
+        ),
+        (
+            {"RunConfig": [2, 99]},
+            r"this bundle reads RunConfig up to version \d+ and the images of dev write version 99: the bundle is "
+            r"older than the images; bring it up to c0ffeec0ffee, which they were built at, or have images of this "
+            r"checkout: run `make images ENV=dev` and `make apply ENV=dev` first",
+        ),
+        ({"ExplainResult": [1, 1]}, "this bundle does not know ExplainResult and the images of dev write version 1"),
+    ],
+    ids=["older-images", "newer-images", "a-kind-that-only-they-know"],
+)
+def test_images_that_would_not_understand_the_bundle_are_told_before_anything_is_uploaded(
+    bucket: Bucket, root: Path, images: dict[str, list[int]], says: str
+) -> None:
+    recorded(root, **images)
+    with pytest.raises(CloudError, match=says):
+        pushed(bucket, root)
+    assert bucket.written() == []
+
+
+def test_a_kind_that_only_the_bundle_knows_is_told_too(bucket: Bucket, root: Path) -> None:
+    path = document_versions.path_of(root, "dev")
+    content = json.loads(path.read_text())
+    del content["documents"]["MonitorResult"]
+    path.write_text(json.dumps(content))
+    with pytest.raises(
+        CloudError, match="the images of dev do not know MonitorResult and this bundle writes version 1"
+    ):
+        pushed(bucket, root)
+    assert bucket.written() == []
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (Path.unlink, r"documents.json: no such file.*release 0.1.0 and older have none: run `make images ENV=dev`"),
+        (lambda path: path.write_text("{"), r"not what `make images` writes"),
+        (
+            lambda path: path.write_text(json.dumps({**json.loads(path.read_text()), "images": ["trainer"]})),
+            r"not what `make images` writes \(images: Input should be an object\): run `make images ENV=dev`",
+        ),
+        (
+            lambda path: path.write_text(json.dumps({**json.loads(path.read_text()), "documents": {"RunConfig": [2]}})),
+            r"not what `make images` writes \(documents.RunConfig: List should have at least 2 items.*\): run",
+        ),
+        (
+            lambda path: path.write_text(path.read_text().replace('"trainer": "t"', '"trainer": "another"')),
+            r"is not about the images that dev runs \(trainer\): `make apply ENV=dev`",
+        ),
+    ],
+    ids=["nothing", "damaged", "no-images", "no-versions", "of-other-images"],
+)
+def test_images_of_which_nothing_is_known_stop_the_push(
+    bucket: Bucket, root: Path, change: Callable[[Path], Any], says: str
+) -> None:
+    change(document_versions.path_of(root, "dev"))
+    with pytest.raises(CloudError, match=says):
+        pushed(bucket, root)
+    assert bucket.written() == []

@@ -18,6 +18,7 @@ from mlplatform.config.environment import Settings
 from mlplatform.documents.results import TrialResult
 from mlplatform.promotion import registry
 from mlplatform.training import tracking
+from tests.unit.mlplatform.story import Story
 
 MODEL = """
 name: parcels
@@ -273,3 +274,8 @@ def trained(trial: int, **metrics: float | None) -> TrialResult:
 def make_trained() -> Any:
     """Return the function that makes results of trials."""
     return trained
+
+
+@pytest.fixture
+def story(settings: Settings, s3: Any, fake_registry: Any, make_trained: Any) -> Story:
+    return Story(settings, s3, fake_registry, make_trained)

@@ -74,7 +74,7 @@ def evaluation(
         examples_uri="s3://data/examples.json",
         report_uri="s3://data/evaluation.html",
     )
-    return result.model_copy(update={"evaluation_digest": result.digest_of(registered_model, model_digest)})
+    return result.with_digest(registered_model, model_digest)
 
 
 def category(

@@ -15,7 +15,7 @@ from pathlib import Path
 from deployer.cleanup import clean_up
 from deployer.package import find_model, pack
 from deployer.plan import VARIANT, Plan, Variant, made_for, make_plan
-from deployer.registry import CHAMPION, DEPLOYMENT, PREVIOUS, Registry
+from deployer.registry import DEPLOYMENT, Registry
 from deployer.rollout import Api, Intent, Rollout, StuckError
 from deployer.sagemaker_api import EndpointState, SageMaker
 from deployer.smoke import check_answer, make_request
@@ -25,7 +25,8 @@ from mlplatform.deployment.lock import DeploymentLock
 from mlplatform.documents.deployment import DeployResult, LiveVariant
 from mlplatform.documents.evaluation import Examples
 from mlplatform.documents.run import Deployment, RunConfig
-from mlplatform.errors import LockLostError, NonRetryableError, StorageError
+from mlplatform.errors import LockLostError, NewerReleaseError, NonRetryableError, StorageError
+from mlplatform.promotion.registry import CHAMPION, PREVIOUS
 from mlplatform.steps import StepContext
 from mlplatform.storage import (
     join,
@@ -126,12 +127,12 @@ class _Deployment:
         """Return what is about to be done, what was there before, and how; an earlier attempt's note is believed.
 
         Raises:
-            NonRetryableError: what shall be rolled back to is not the previous version.
+            NonRetryableError: what shall be rolled back to is not the previous version, or the note cannot be read.
         """
         champion, previous = (self._registry.version_of(alias) for alias in (CHAMPION, PREVIOUS))
         failed = state is not None and state.status == "Failed"
         live = None if state is None or failed else state.config_name
-        noted = try_read_document(self._intent_uri, Intent)
+        noted = _read_note(self._intent_uri)
         if noted is not None and not noted.is_of(plan, champion, previous, live):
             noted = None
         if self._deployment.purpose == "rollback" and noted is None and previous != plan.version:
@@ -278,6 +279,18 @@ class _Deployment:
         message = f"{problem}. Now {now}; {who}"
         write_document(self._intent_uri, intent.model_copy(update={"ended": True}))
         return NonRetryableError(message, kind="bad-config" if stuck else "rolled-back")
+
+
+def _read_note(uri: str) -> Intent | None:
+    try:
+        return try_read_document(uri, Intent)
+    except NewerReleaseError as error:
+        raise NonRetryableError(
+            f"{error}: the image is older than the attempt that this one goes on with; run `make images`",
+            kind="bad-config",
+        ) from None
+    except StorageError as error:
+        raise NonRetryableError(f"{error}; see what is live, and start another deployment", kind="bad-config") from None
 
 
 def _read_examples(uri: str | None) -> Examples | None:

@@ -16,7 +16,7 @@ from deployer.plan import VARIANT, Plan, Variant
 from deployer.sagemaker_api import AlarmState, EndpointState, Made
 from deployer.strategy import Strategy
 from deployer.verify import check_live, weights_to_change
-from mlplatform.config.base import Strict
+from mlplatform.documents.base import Document
 from mlplatform.errors import NonRetryableError
 
 log = logging.getLogger(__name__)
@@ -27,10 +27,11 @@ PROVISIONING_SECONDS = 1800
 STUCK = "UpdateRollbackFailed"
 
 
-class Intent(Strict):
+class Intent(Document):
     """``intent.json``: what is to be live, and what was before. Written before the first change of a deployment."""
 
-    version: int = 2
+    schema_version: int = 2
+    oldest_readable = 2
     started_at: datetime
     endpoint_name: str
     model_version: str

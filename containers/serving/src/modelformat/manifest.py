@@ -1,13 +1,19 @@
-"""``manifest.json``: which family a saved model is of, and how its inputs are encoded."""
+"""``manifest.json``: which family a saved model is of, and how its inputs are encoded.
+
+A saved model outlives the release that wrote it. Within one format version a reader ignores fields that it does not
+know; so what changes how the model is run must raise the version, which an older reader then refuses.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
+from pydantic_core import from_json
 
 MANIFEST = "manifest.json"
+FORMAT_VERSION = 2
 
 
 class ModelFormatError(ValueError):
@@ -88,11 +94,13 @@ def read_manifest(directory: Path) -> Manifest:
     """Read ``manifest.json`` of a saved model.
 
     Raises:
-        ModelFormatError: it is missing or not valid, or the file it names is missing.
+        ModelFormatError: it is missing, of another format version or not valid, or the file it names is missing.
     """
     path = directory / MANIFEST
     try:
-        manifest = Manifest.model_validate_json(path.read_bytes())
+        content = path.read_bytes()
+        _check_version(path, content)
+        manifest = Manifest.model_validate_json(content, extra="ignore")
     except FileNotFoundError:
         raise ModelFormatError(f"{path}: no such file; a saved model needs one") from None
     except ValidationError as error:
@@ -102,3 +110,23 @@ def read_manifest(directory: Path) -> Manifest:
     if not (directory / manifest.model_file).is_file():
         raise ModelFormatError(f"{path}: model_file: {manifest.model_file!r} is not in {directory}")
     return manifest
+
+
+def _check_version(path: Path, content: bytes) -> None:
+    """Tell a model of another format version, whose fields need not be those of this one."""
+    try:
+        found: Any = from_json(content)
+    except ValueError:
+        return  # no manifest at all, which the validation tells
+    version = found.get("format_version") if isinstance(found, dict) else None
+    if not isinstance(version, int) or isinstance(version, bool) or version == FORMAT_VERSION:
+        return
+    if version > FORMAT_VERSION:
+        raise ModelFormatError(
+            f"{path}: the images are older than the model, which is in format version {version} (they read "
+            f"{FORMAT_VERSION}): run `make images`"
+        )
+    raise ModelFormatError(
+        f"{path}: the model is in format version {version}, which is not read any more (only {FORMAT_VERSION}): train "
+        "it again"
+    )

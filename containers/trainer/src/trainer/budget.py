@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 
+from mlplatform.documents.base import Document
 from mlplatform.documents.results import TrainResult, TrialResult
 from mlplatform.steps import RESULT
 from mlplatform.storage import join, list_objects, read_document, split_uri
@@ -17,6 +18,12 @@ CHECK_SECONDS = 60.0
 
 _POD = re.compile(r"(?P<pods>.*/train)/(?P<pod>\d+)")
 _DOCUMENT = re.compile(r"(?P<pod>\d+)/(?:(?P<result>result)|trials/\d+)\.json")
+
+
+class EndedTrial(Document):
+    """``trials/<number>.json`` of a pod: a trial that came to its end, while others of the pod may still train."""
+
+    result: TrialResult
 
 
 def gpus_held() -> int:
@@ -110,5 +117,5 @@ class Budget:
             result = read_document(join(folder, pod, RESULT), TrainResult)
             self._finished[pod] = sum(trial.gpu_seconds for trial in result.trials)
         running = (uri for pod, uris in trials.items() if pod not in results for uri in uris)
-        documents = (read_document(uri, TrialResult) for uri in running)
-        return sum(self._finished.values()) + sum(document.gpu_seconds for document in documents)
+        ended = (read_document(uri, EndedTrial).result for uri in running)
+        return sum(self._finished.values()) + sum(trial.gpu_seconds for trial in ended)

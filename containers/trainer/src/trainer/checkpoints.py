@@ -19,10 +19,9 @@ import tarfile
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
 
-from mlplatform.config.base import Strict
-from mlplatform.errors import StorageError
+from mlplatform.documents.base import Document
+from mlplatform.errors import NewerReleaseError, StorageError
 from mlplatform.storage import (
     client,
     download,
@@ -42,10 +41,9 @@ _NAME = re.compile(r"(?P<step>\d{8,})-(?P<fingerprint>[0-9a-f]+)-(?P<digest>[0-9
 log = logging.getLogger(__name__)
 
 
-class Pointer(Strict):
+class Pointer(Document):
     """``latest.json``."""
 
-    version: Literal[1] = 1
     names: list[str]
     """Of the states that are kept, newest first."""
 
@@ -132,6 +130,9 @@ class Checkpoints:
         """Names of states, newest first: those the pointer names, and without one those that are there."""
         try:
             pointer = try_read_document(self._uri(POINTER), Pointer)
+        except NewerReleaseError as error:
+            log.warning("%s; its states are passed over", error)
+            return []
         except StorageError as error:
             log.warning("%s; the states that are there are taken as they are", error)
             pointer = None

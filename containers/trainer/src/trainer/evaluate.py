@@ -19,6 +19,7 @@ from mlplatform.documents.evaluation import EvaluateResult, Improvement, Score
 from mlplatform.documents.results import PrepareResult
 from mlplatform.documents.run import RunConfig
 from mlplatform.errors import NonRetryableError
+from mlplatform.promotion.registry import CHAMPION, Version, get_version, get_version_with_alias
 from mlplatform.steps import REPORT as REPORT
 from mlplatform.steps import StepContext
 from mlplatform.storage import join, write_bytes, write_document
@@ -32,7 +33,6 @@ from trainer.evaluation.examples import pick_examples
 from trainer.evaluation.slices import slice_scores
 from trainer.metrics import score_all
 from trainer.resources import threads
-from trainer.tracking import RegisteredVersion
 
 log = logging.getLogger(__name__)
 
@@ -59,8 +59,8 @@ def run(context: StepContext) -> EvaluateResult:
     prepared = data.read_prepared(context.input)
     client = tracking.connect(config.tracking_uri)
     name = config.model.registered_model
-    contender = tracking.get_version(client, name, config.candidate.version)
-    champion = tracking.get_champion(client, name)
+    contender = get_version(config.tracking_uri, name, config.candidate.version)
+    champion = get_version_with_alias(config.tracking_uri, name, CHAMPION)
     with shutdown.scratch_folder() as folder:
         test = data.fetch(prepared.test, folder)
         candidate = _judge_candidate(config, contender, test, folder / "candidate")
@@ -99,7 +99,7 @@ class Judged:
     score: Score
 
 
-def _judge_candidate(config: RunConfig, version: RegisteredVersion, test: Sequence[Path], folder: Path) -> Judged:
+def _judge_candidate(config: RunConfig, version: Version, test: Sequence[Path], folder: Path) -> Judged:
     model, candidate = config.model, config.candidate
     assert candidate is not None
     predictor = _load(config.tracking_uri, version, folder)
@@ -121,7 +121,7 @@ def _judge_candidate(config: RunConfig, version: RegisteredVersion, test: Sequen
 
 
 def _judge_champion(
-    config: RunConfig, version: RegisteredVersion, candidate: Judged, test: Sequence[Path], folder: Path
+    config: RunConfig, version: Version, candidate: Judged, test: Sequence[Path], folder: Path
 ) -> Judged:
     """Score the champion on the same files, with the columns it was trained on."""
     predictor = _load(config.tracking_uri, version, folder)
@@ -168,7 +168,7 @@ def _names(names: Sequence[str]) -> str:
     return f"{shown} and {len(names) - 5} more" if len(names) > 5 else shown or "none"
 
 
-def _judge(version: RegisteredVersion, predictor: Predictor, dataset: Dataset, folder: Path) -> Judged:
+def _judge(version: Version, predictor: Predictor, dataset: Dataset, folder: Path) -> Judged:
     task = predictor.manifest.task
     predictions = predictor.predict(dataset.columns)
     score = Score(
@@ -218,8 +218,7 @@ def _result(
         examples_uri=join(context.output, "examples.json"),
         report_uri=join(context.output, REPORT),
     )
-    bound = result.digest_of(model.registered_model, config.candidate.model_digest)
-    return result.model_copy(update={"evaluation_digest": bound})
+    return result.with_digest(model.registered_model, config.candidate.model_digest)
 
 
 def _report(
@@ -260,7 +259,7 @@ def _report(
     )
 
 
-def _load(tracking_uri: str, version: RegisteredVersion, folder: Path) -> Predictor:
+def _load(tracking_uri: str, version: Version, folder: Path) -> Predictor:
     try:
         return Predictor.load(tracking.download_model(tracking_uri, version, folder), threads=threads())
     except ModelFormatError as error:

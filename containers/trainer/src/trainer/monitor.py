@@ -50,7 +50,7 @@ def run(context: StepContext) -> MonitorResult:
     client = tracking.connect(config.tracking_uri)
     cloudwatch = telemetry.client(config.region)
     with shutdown.scratch_folder() as folder:
-        window = _Window(client, config, watch, folder)
+        window = _Window(config, watch, folder)
         window.read(context.input)
         joined = labels.join(
             window.answers.path,
@@ -89,8 +89,8 @@ def run(context: StepContext) -> MonitorResult:
 class _Window:
     """What was captured, read once from beginning to end."""
 
-    def __init__(self, client: Any, config: RunConfig, watch: Watch, folder: Path) -> None:
-        self._client, self._config, self._watch, self._folder = client, config, watch, folder
+    def __init__(self, config: RunConfig, watch: Watch, folder: Path) -> None:
+        self._config, self._watch, self._folder = config, watch, folder
         self.answers = labels.Answers(folder / "answers.jsonl")
         self.tallies: dict[str, Tally] = {}
         self.notes: dict[str, str] = {}
@@ -156,7 +156,7 @@ class _Window:
                 self.unattributed += 1
                 return None
             try:
-                known = reference.load(self._client, self._config, version, self._folder / f"version-{version}")
+                known = reference.load(self._config, version, self._folder / f"version-{version}")
             except NonRetryableError as refused:
                 log.warning("version %s: %s", version, refused)
                 self.notes[version] = str(refused)

@@ -1,4 +1,4 @@
-"""MLflow: a run per trial, and the registered models that evaluation compares."""
+"""MLflow: a run per trial, and the saved models of registered versions."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from typing import Any, Literal
 
 from mlplatform.config.base import Scalar
 from mlplatform.documents.run import RunConfig
-from mlplatform.errors import NonRetryableError
-from mlplatform.promotion.registry import CHAMPION, TAG_LIMIT
+from mlplatform.promotion import registry
+from mlplatform.promotion.registry import TAG_LIMIT, Version
 from mlplatform.training.tracking import ensure_experiment
 from trainer import shutdown
 from trainer.session import Stopped
@@ -52,12 +52,12 @@ def import_mlflow() -> Any:
 
 
 def connect(tracking_uri: str) -> Any:
-    """Return a client of the tracking server and its model registry."""
+    """Return the process's client of the tracking server and its model registry; MLflow is imported from here on."""
     # Progress bars have no place in a pod's log.
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
-    mlflow = import_mlflow()
-    return mlflow.MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
+    import_mlflow()
+    return registry.client(tracking_uri)
 
 
 class MetricLog:
@@ -279,56 +279,8 @@ def _leave(tracked: TrialRun, status: Literal["FAILED", "KILLED"], tags: Mapping
         log.exception("MLflow run %s could not be closed", tracked.run_id)
 
 
-@dataclass(frozen=True)
-class RegisteredVersion:
-    """A version of a registered model."""
-
-    name: str
-    version: str
-    run_id: str
-    source: str
-
-
-def get_version(client: Any, name: str, version: str) -> RegisteredVersion:
-    """Look up a model version.
-
-    Raises:
-        NonRetryableError: there is none.
-    """
-    from mlflow.exceptions import MlflowException
-
-    try:
-        found = client.get_model_version(name, version)
-    except MlflowException as error:
-        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-            raise NonRetryableError(f"registered model {name} has no version {version}", kind="bad-config") from None
-        raise
-    return RegisteredVersion(name, str(found.version), found.run_id, found.source)
-
-
-def get_champion(client: Any, name: str) -> RegisteredVersion | None:
-    """Return the version that alias `champion` names now, or None where the alias is not set."""
-    from mlflow.exceptions import MlflowException
-
-    try:
-        found = client.get_model_version_by_alias(name, CHAMPION)
-    except MlflowException as error:
-        # The server answers an alias that is not set with the one or the other, depending on its store.
-        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-            return None
-        if error.error_code == "INVALID_PARAMETER_VALUE" and "alias" in str(error).lower():
-            return None
-        raise
-    return RegisteredVersion(name, str(found.version), found.run_id, found.source)
-
-
-def download_model(tracking_uri: str, version: RegisteredVersion, folder: Path) -> Path:
+def download_model(tracking_uri: str, version: Version, folder: Path) -> Path:
     """Download a version's saved model (not the MLflow packaging around it) and return its directory."""
     from trainer.packaging import DATA
 
-    mlflow = import_mlflow()
-    folder.mkdir(parents=True)
-    path = mlflow.artifacts.download_artifacts(
-        artifact_uri=f"{version.source}/{DATA}", dst_path=str(folder), tracking_uri=tracking_uri
-    )
-    return Path(path)
+    return registry.download(tracking_uri, f"{version.source}/{DATA}", folder)

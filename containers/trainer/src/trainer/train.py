@@ -29,7 +29,7 @@ from mlplatform.errors import ConfigError, NonRetryableError
 from mlplatform.steps import EXIT_DONE, StepContext
 from mlplatform.storage import client, join, split_uri, try_read_document, write_document
 from trainer import data, launch, packaging, shutdown, system_metrics, tracking
-from trainer.budget import Budget, gpus_held
+from trainer.budget import Budget, EndedTrial, gpus_held
 from trainer.checkpoints import Checkpoints
 from trainer.data import Dataset, plain
 from trainer.families import load_family
@@ -226,9 +226,9 @@ class Pod:
         """
         ended: dict[int, Outcome] = {}
         for trial in trials:
-            earlier = try_read_document(self._document(trial), TrialResult)
+            earlier = try_read_document(self._document(trial), EndedTrial)
             if earlier is not None:
-                ended[trial.index] = self._take_over(trial, earlier)
+                ended[trial.index] = self._take_over(trial, earlier.result)
         left = [trial for trial in trials if trial.index not in ended]
         if len(left) > 1 and hasattr(self.family, "fit_together"):
             try:
@@ -391,7 +391,7 @@ class Pod:
         if not isinstance(
             outcome, NonRetryableError
         ):  # what was refused is cheap to refuse again, and then says so again
-            write_document(self._document(attempt.trial), result)
+            write_document(self._document(attempt.trial), EndedTrial(result=result))
         if attempt.record is not None:
             attempt.record.finish(status, metrics.get(self.config.model.metric))
         attempt.checkpoints.remove()

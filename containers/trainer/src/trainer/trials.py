@@ -12,6 +12,8 @@ from typing import Literal
 from pydantic import Field
 
 from mlplatform.config.base import Strict
+from mlplatform.documents.base import Document
+from mlplatform.errors import StorageError
 from trainer import shutdown
 from trainer.budget import Budget
 from trainer.checkpoints import Checkpoints
@@ -20,6 +22,8 @@ from trainer.study import StudyTrial
 from trainer.tracking import TrialRun
 
 log = logging.getLogger(__name__)
+
+NOTES = "notes.json"
 
 
 class OutOfBudget(Pruned):
@@ -34,8 +38,8 @@ class StepMetrics(Strict):
     """As the family reported them; None for what was no finite number."""
 
 
-class TrialProgress(Strict):
-    """What a trial has behind it; travels with its state."""
+class TrialProgress(Document):
+    """``notes.json``: what a trial has behind it; travels with its state."""
 
     fit_seconds: float = 0.0
     """Of all attempts, as far as it was not lost."""
@@ -147,7 +151,11 @@ class TrialSession:
         step = self._checkpoints.restore(self._folder / "resumed")
         if step is None:
             return None
-        progress = TrialProgress.model_validate_json((self._folder / "resumed" / "notes.json").read_bytes())
+        try:
+            progress = TrialProgress.read((self._folder / "resumed" / NOTES).read_bytes(), f"{self._label}'s state")
+        except StorageError as error:
+            log.warning("%s; it is trained from the beginning", error)
+            return None
         log.info("%s goes on after step %d, where an earlier attempt was stopped", self._label, step)
         self._clock.add_earlier(progress.fit_seconds)
         # An attempt that was killed may have saved its state and not sent its metrics.
@@ -188,7 +196,7 @@ class TrialSession:
     def _save(self, number: int, save: Callable[[Path], None]) -> None:
         def write(folder: Path) -> None:
             progress = TrialProgress(fit_seconds=self._clock.seconds, history=self.history)
-            (folder / "notes.json").write_text(progress.model_dump_json(), encoding="utf-8")
+            (folder / NOTES).write_text(progress.model_dump_json(), encoding="utf-8")
             (folder / "state").mkdir()
             save(folder / "state")
 

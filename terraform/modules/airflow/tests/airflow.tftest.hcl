@@ -51,6 +51,8 @@ variables {
 run "defaults" {
   command = plan
 
+  # --- The environment
+
   assert {
     condition     = aws_mwaa_environment.this.airflow_version == "3.2.1" && aws_mwaa_environment.this.environment_class == "mw1.small"
     error_message = "The default is Airflow 3.2.1 on mw1.small."
@@ -117,10 +119,8 @@ run "defaults" {
     condition     = aws_mwaa_environment.this.airflow_configuration_options["core.default_task_retries"] == "2"
     error_message = "The module's own options are set."
   }
-}
 
-run "bundle" {
-  command = plan
+  # --- What Terraform adds to the bundle
 
   assert {
     condition = (

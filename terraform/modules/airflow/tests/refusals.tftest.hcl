@@ -1,19 +1,7 @@
+# Each value here must be refused by its variable, before anything is asked or made.
+
 mock_provider "aws" {
-  mock_data "aws_caller_identity" {
-    defaults = { account_id = "123456789012" }
-  }
-  mock_data "aws_partition" {
-    defaults = { partition = "aws" }
-  }
-  mock_data "aws_region" {
-    defaults = { name = "eu-west-1" }
-  }
-  mock_data "aws_iam_policy_document" {
-    defaults = { json = "{}" }
-  }
-  mock_resource "aws_iam_role" {
-    defaults = { arn = "arn:aws:iam::123456789012:role/ml-platform-test-airflow" }
-  }
+  source = "../../testing/mocks"
 }
 
 variables {
@@ -338,4 +326,3 @@ run "context_of_another_cluster" {
   }
   expect_failures = [var.platform]
 }
-

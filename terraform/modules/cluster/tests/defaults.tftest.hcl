@@ -19,8 +19,10 @@ variables {
   }
 }
 
-run "cluster" {
+run "defaults" {
   command = plan
+
+  # --- The cluster
 
   assert {
     condition     = aws_eks_cluster.this.name == "ml-platform-test" && aws_eks_cluster.this.version == "1.36"
@@ -79,10 +81,8 @@ run "cluster" {
     condition     = length(aws_vpc_security_group_ingress_rule.control_plane) == 0
     error_message = "Nobody besides the nodes may reach the Kubernetes API unless named."
   }
-}
 
-run "node_groups" {
-  command = plan
+  # --- Node groups
 
   assert {
     condition = { for key, group in aws_eks_node_group.this : key => group.node_group_name } == {
@@ -141,10 +141,8 @@ run "node_groups" {
     condition     = alltrue([for group in aws_eks_node_group.this : length(group.instance_types) >= 3])
     error_message = "Each group must have several instance types to choose from."
   }
-}
 
-run "launch_templates" {
-  command = plan
+  # --- Launch templates
 
   assert {
     condition = alltrue([
@@ -180,10 +178,8 @@ run "launch_templates" {
     ])
     error_message = "Nodes must have no public address, and detailed monitoring."
   }
-}
 
-run "autoscaler_tags" {
-  command = plan
+  # --- The autoscaler's tags
 
   assert {
     condition = {
@@ -213,10 +209,8 @@ run "autoscaler_tags" {
     condition     = !anytrue([for tag in aws_autoscaling_group_tag.autoscaler : tag.tag[0].propagate_at_launch])
     error_message = "The autoscaler's tags are the group's, not the instances'."
   }
-}
 
-run "addons" {
-  command = plan
+  # --- Add-ons
 
   assert {
     condition = toset(concat(keys(aws_eks_addon.before_nodes), keys(aws_eks_addon.after_nodes))) == toset([
@@ -242,10 +236,8 @@ run "addons" {
     }
     error_message = "Add-ons must have their rights by Pod Identity, not from the node."
   }
-}
 
-run "access" {
-  command = plan
+  # --- Access
 
   assert {
     condition = (
@@ -263,10 +255,8 @@ run "access" {
     )
     error_message = "The named administrator, and nobody else, must administer the cluster."
   }
-}
 
-run "workloads" {
-  command = plan
+  # --- Workloads
 
   assert {
     condition = {

@@ -1,7 +1,7 @@
-# Each value here must be refused at plan, before anything is made.
+# Each value here must be refused by its variable, before anything is asked or made.
 
 mock_provider "aws" {
-  source = "./tests/mocks"
+  source = "../../testing/mocks"
 }
 
 variables {

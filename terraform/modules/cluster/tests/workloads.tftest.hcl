@@ -20,8 +20,10 @@ variables {
   }
 }
 
-run "what_every_step_may_do_with_data" {
+run "what_every_step_may_do" {
   command = plan
+
+  # --- With data
 
   assert {
     condition = {
@@ -75,10 +77,8 @@ run "what_every_step_may_do_with_data" {
     } == { validator = toset(["arn:aws:s3:::landing/quarantine/*", "arn:aws:s3:::landing/labels/*"]) }
     error_message = "The step that reads what landed must leave refused files and labels alone."
   }
-}
 
-run "monitor" {
-  command = plan
+  # --- The monitor
 
   assert {
     condition = {
@@ -104,10 +104,8 @@ run "monitor" {
     }
     error_message = "Labels are all it may list there, and its own namespace all it may put metrics into."
   }
-}
 
-run "deployer" {
-  command = plan
+  # --- The deployer
 
   # What containers/deployer calls (sagemaker_api.py), with the permissions that SageMaker asks of who calls it.
   assert {
@@ -169,10 +167,8 @@ run "deployer" {
     }
     error_message = "A key is lent, and a role handed on, to SageMaker only."
   }
-}
 
-run "learning_and_clearing_away" {
-  command = plan
+  # --- Learning and clearing away
 
   assert {
     condition = {

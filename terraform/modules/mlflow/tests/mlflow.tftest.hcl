@@ -45,8 +45,10 @@ variables {
   certificate_arn           = "arn:aws:acm:eu-west-1:123456789012:certificate/1"
 }
 
-run "database" {
+run "defaults" {
   command = plan
+
+  # --- The database
 
   assert {
     condition = (
@@ -96,6 +98,88 @@ run "database" {
       group.retention_in_days == 90 && group.kms_key_id == var.kms_key_arn
     ])
     error_message = "Every log group has retention and the key."
+  }
+
+  # --- The load balancer
+
+  assert {
+    condition     = output.tracking_uri == "https://mlflow.ml-platform-test.internal"
+    error_message = "With a certificate the address is HTTPS."
+  }
+  assert {
+    condition = (
+      aws_lb_listener.https[0].port == 443 && aws_lb_listener.https[0].certificate_arn == var.certificate_arn &&
+      aws_lb_listener.https[0].ssl_policy == "ELBSecurityPolicy-TLS13-1-2-2021-06"
+    )
+    error_message = "HTTPS with TLS 1.2 and 1.3 only."
+  }
+  assert {
+    condition = (
+      length(aws_lb_listener.http.default_action) == 1 && aws_lb_listener.http.default_action[0].type == "redirect" &&
+      aws_lb_listener.http.default_action[0].redirect[0].protocol == "HTTPS"
+    )
+    error_message = "Plain HTTP is redirected."
+  }
+  assert {
+    condition     = aws_lb.this.internal && aws_lb.this.drop_invalid_header_fields && aws_lb.this.enable_deletion_protection
+    error_message = "The load balancer is internal, strict and guarded."
+  }
+  assert {
+    condition     = aws_lb.this.access_logs[0].enabled && aws_lb.this.access_logs[0].bucket == "logs" && aws_lb.this.access_logs[0].prefix == "load-balancers/mlflow"
+    error_message = "Access logs go to the logs bucket."
+  }
+  assert {
+    condition = (
+      keys(aws_vpc_security_group_ingress_rule.load_balancer_https) == ["airflow", "cluster"] &&
+      alltrue([for rule in aws_vpc_security_group_ingress_rule.load_balancer_https : rule.cidr_ipv4 == null && rule.to_port == 443])
+    )
+    error_message = "Only the clients' groups come in, no address range."
+  }
+  assert {
+    condition     = [for vpc in aws_route53_zone.this.vpc : vpc.vpc_id] == ["vpc-1"] && aws_route53_record.this.name == "mlflow.ml-platform-test.internal"
+    error_message = "The name is known inside the VPC only."
+  }
+
+  # --- The service
+
+  assert {
+    condition = (
+      aws_ecs_service.this.desired_count == 2 && aws_ecs_service.this.deployment_circuit_breaker[0].enable &&
+      aws_ecs_service.this.deployment_circuit_breaker[0].rollback && !aws_ecs_service.this.enable_execute_command &&
+      !aws_ecs_service.this.network_configuration[0].assign_public_ip
+    )
+    error_message = "Two tasks, private, and a bad version is taken back."
+  }
+  assert {
+    condition     = contains([for setting in aws_ecs_cluster.this.setting : "${setting.name}=${setting.value}"], "containerInsights=enabled")
+    error_message = "Container Insights is on."
+  }
+  assert {
+    condition     = aws_cloudwatch_log_group.container_insights.name == "/aws/ecs/containerinsights/ml-platform-test-mlflow/performance"
+    error_message = "The log group of Container Insights must be called as ECS calls it."
+  }
+  assert {
+    condition = (
+      aws_appautoscaling_target.this[0].min_capacity == 2 && aws_appautoscaling_target.this[0].max_capacity == 4 &&
+      length(aws_appautoscaling_policy.cpu) == 1 && length(aws_appautoscaling_policy.requests) == 1
+    )
+    error_message = "The service scales on CPU and on requests."
+  }
+  assert {
+    condition     = aws_lb_target_group.this.target_type == "ip" && aws_lb_target_group.this.health_check[0].path == "/health"
+    error_message = "Fargate's targets are addresses, checked where any Host header is answered."
+  }
+  assert {
+    condition     = aws_vpc_security_group_ingress_rule.service.to_port == 5000 && aws_vpc_security_group_ingress_rule.database.to_port == 5432
+    error_message = "The ports are MLflow's and PostgreSQL's."
+  }
+  assert {
+    condition     = alltrue([for role in [aws_iam_role.execution, aws_iam_role.task, aws_iam_role.migration, aws_iam_role.monitoring[0]] : role.permissions_boundary == null])
+    error_message = "No boundary unless given."
+  }
+  assert {
+    condition     = local.repository_arn == "arn:aws:ecr:eu-west-1:123456789012:repository/ml-platform/mlflow"
+    error_message = "The execution role pulls the one image."
   }
 }
 
@@ -154,48 +238,6 @@ run "restored_database" {
   }
 }
 
-run "https" {
-  command = plan
-
-  assert {
-    condition     = output.tracking_uri == "https://mlflow.ml-platform-test.internal"
-    error_message = "With a certificate the address is HTTPS."
-  }
-  assert {
-    condition = (
-      aws_lb_listener.https[0].port == 443 && aws_lb_listener.https[0].certificate_arn == var.certificate_arn &&
-      aws_lb_listener.https[0].ssl_policy == "ELBSecurityPolicy-TLS13-1-2-2021-06"
-    )
-    error_message = "HTTPS with TLS 1.2 and 1.3 only."
-  }
-  assert {
-    condition = (
-      length(aws_lb_listener.http.default_action) == 1 && aws_lb_listener.http.default_action[0].type == "redirect" &&
-      aws_lb_listener.http.default_action[0].redirect[0].protocol == "HTTPS"
-    )
-    error_message = "Plain HTTP is redirected."
-  }
-  assert {
-    condition     = aws_lb.this.internal && aws_lb.this.drop_invalid_header_fields && aws_lb.this.enable_deletion_protection
-    error_message = "The load balancer is internal, strict and guarded."
-  }
-  assert {
-    condition     = aws_lb.this.access_logs[0].enabled && aws_lb.this.access_logs[0].bucket == "logs" && aws_lb.this.access_logs[0].prefix == "load-balancers/mlflow"
-    error_message = "Access logs go to the logs bucket."
-  }
-  assert {
-    condition = (
-      keys(aws_vpc_security_group_ingress_rule.load_balancer_https) == ["airflow", "cluster"] &&
-      alltrue([for rule in aws_vpc_security_group_ingress_rule.load_balancer_https : rule.cidr_ipv4 == null && rule.to_port == 443])
-    )
-    error_message = "Only the clients' groups come in, no address range."
-  }
-  assert {
-    condition     = [for vpc in aws_route53_zone.this.vpc : vpc.vpc_id] == ["vpc-1"] && aws_route53_record.this.name == "mlflow.ml-platform-test.internal"
-    error_message = "The name is known inside the VPC only."
-  }
-}
-
 run "http" {
   command = plan
   variables {
@@ -224,50 +266,6 @@ run "http" {
   assert {
     condition     = !aws_lb.this.enable_deletion_protection && aws_lb.this.access_logs[0].prefix == "alb"
     error_message = "What is asked must be set."
-  }
-}
-
-run "service" {
-  command = plan
-
-  assert {
-    condition = (
-      aws_ecs_service.this.desired_count == 2 && aws_ecs_service.this.deployment_circuit_breaker[0].enable &&
-      aws_ecs_service.this.deployment_circuit_breaker[0].rollback && !aws_ecs_service.this.enable_execute_command &&
-      !aws_ecs_service.this.network_configuration[0].assign_public_ip
-    )
-    error_message = "Two tasks, private, and a bad version is taken back."
-  }
-  assert {
-    condition     = contains([for setting in aws_ecs_cluster.this.setting : "${setting.name}=${setting.value}"], "containerInsights=enabled")
-    error_message = "Container Insights is on."
-  }
-  assert {
-    condition     = aws_cloudwatch_log_group.container_insights.name == "/aws/ecs/containerinsights/ml-platform-test-mlflow/performance"
-    error_message = "The log group of Container Insights must be called as ECS calls it."
-  }
-  assert {
-    condition = (
-      aws_appautoscaling_target.this[0].min_capacity == 2 && aws_appautoscaling_target.this[0].max_capacity == 4 &&
-      length(aws_appautoscaling_policy.cpu) == 1 && length(aws_appautoscaling_policy.requests) == 1
-    )
-    error_message = "The service scales on CPU and on requests."
-  }
-  assert {
-    condition     = aws_lb_target_group.this.target_type == "ip" && aws_lb_target_group.this.health_check[0].path == "/health"
-    error_message = "Fargate's targets are addresses, checked where any Host header is answered."
-  }
-  assert {
-    condition     = aws_vpc_security_group_ingress_rule.service.to_port == 5000 && aws_vpc_security_group_ingress_rule.database.to_port == 5432
-    error_message = "The ports are MLflow's and PostgreSQL's."
-  }
-  assert {
-    condition     = alltrue([for role in [aws_iam_role.execution, aws_iam_role.task, aws_iam_role.migration, aws_iam_role.monitoring[0]] : role.permissions_boundary == null])
-    error_message = "No boundary unless given."
-  }
-  assert {
-    condition     = local.repository_arn == "arn:aws:ecr:eu-west-1:123456789012:repository/ml-platform/mlflow"
-    error_message = "The execution role pulls the one image."
   }
 }
 

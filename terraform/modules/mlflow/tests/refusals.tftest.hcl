@@ -1,35 +1,7 @@
+# Each value here must be refused by its variable, before anything is asked or made.
+
 mock_provider "aws" {
-  mock_data "aws_caller_identity" {
-    defaults = { account_id = "123456789012" }
-  }
-  mock_data "aws_partition" {
-    defaults = { partition = "aws" }
-  }
-  mock_data "aws_region" {
-    defaults = { name = "eu-west-1" }
-  }
-  mock_data "aws_iam_policy_document" {
-    defaults = { json = "{}" }
-  }
-  mock_resource "aws_iam_role" {
-    defaults = { arn = "arn:aws:iam::123456789012:role/mock" }
-  }
-  mock_resource "aws_lb" {
-    defaults = { arn = "arn:aws:elasticloadbalancing:eu-west-1:123456789012:loadbalancer/app/mock/1", arn_suffix = "app/mock/1" }
-  }
-  mock_resource "aws_lb_target_group" {
-    defaults = { arn = "arn:aws:elasticloadbalancing:eu-west-1:123456789012:targetgroup/mock/2", arn_suffix = "targetgroup/mock/2" }
-  }
-  mock_resource "aws_db_instance" {
-    defaults = {
-      address = "mock.rds.example"
-      master_user_secret = [{
-        kms_key_id    = "mock"
-        secret_arn    = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:rds!db-mock"
-        secret_status = "active"
-      }]
-    }
-  }
+  source = "../../testing/mocks"
 }
 
 variables {

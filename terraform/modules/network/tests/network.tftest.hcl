@@ -301,3 +301,13 @@ run "networks_that_do_not_overlap" {
     error_message = "Neighbours, however near, are allowed."
   }
 }
+
+run "zones_of_another_region" {
+  command = plan
+
+  variables {
+    availability_zones = ["us-east-1a", "us-east-1b"]
+  }
+
+  expect_failures = [aws_vpc.this]
+}

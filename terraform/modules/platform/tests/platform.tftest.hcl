@@ -65,16 +65,6 @@ run "everything_carries_the_environments_name" {
   }
 }
 
-run "production_without_protection_is_refused" {
-  command = plan
-
-  variables {
-    environment = "prod"
-  }
-
-  expect_failures = [var.deletion_protection]
-}
-
 run "production_may_be_unprotected_by_name_only" {
   command = plan
 
@@ -82,52 +72,6 @@ run "production_may_be_unprotected_by_name_only" {
     environment                  = "prod"
     allow_unprotected_production = true
   }
-}
-
-run "an_unknown_environment_is_refused" {
-  command = plan
-
-  variables {
-    environment = "production"
-  }
-
-  expect_failures = [var.environment]
-}
-
-run "an_image_by_tag_is_refused" {
-  command = plan
-
-  variables {
-    images = {
-      deployer     = "123456789012.dkr.ecr.us-east-1.amazonaws.com/ml-platform/deployer:latest"
-      mlflow       = "123456789012.dkr.ecr.us-east-1.amazonaws.com/ml-platform/mlflow@sha256:0000000000000000000000000000000000000000000000000000000000000000"
-      serving      = "123456789012.dkr.ecr.us-east-1.amazonaws.com/ml-platform/serving@sha256:0000000000000000000000000000000000000000000000000000000000000000"
-      trainer      = "123456789012.dkr.ecr.us-east-1.amazonaws.com/ml-platform/trainer@sha256:0000000000000000000000000000000000000000000000000000000000000000"
-      trainer_cuda = "123456789012.dkr.ecr.us-east-1.amazonaws.com/ml-platform/trainer-cuda@sha256:0000000000000000000000000000000000000000000000000000000000000000"
-    }
-  }
-
-  expect_failures = [var.images]
-}
-
-run "an_endpoint_that_is_no_dataset_is_refused" {
-  command = plan
-
-  variables {
-    endpoints = { "Flights_1" = { instance_type = "ml.t2.medium", instance_count = 1, max_instance_count = 1 } }
-  }
-
-  expect_failures = [var.endpoints]
-}
-
-run "an_address_that_is_none_is_refused" {
-  command = plan
-
-  variables {
-    alert_email_addresses = ["on-call"]
-  }
-
-  expect_failures = [var.alert_email_addresses]
 }
 
 run "spark_is_there_only_where_it_is_asked_for" {

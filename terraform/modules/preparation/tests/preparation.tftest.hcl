@@ -17,7 +17,7 @@ variables {
   data_bucket        = { name = "data", arn = "arn:aws:s3:::data" }
 }
 
-run "costs_nothing_at_rest_and_has_a_ceiling" {
+run "a_ceiling_and_nothing_at_rest" {
   command = apply
 
   assert {
@@ -32,10 +32,6 @@ run "costs_nothing_at_rest_and_has_a_ceiling" {
     condition     = aws_emrserverless_application.this.type == "SPARK" && output.execution_role_arn == aws_iam_role.job.arn
     error_message = "It runs Spark, and its jobs have a role of their own."
   }
-}
-
-run "only_workers_reach_workers" {
-  command = apply
 
   assert {
     condition = (
@@ -44,44 +40,4 @@ run "only_workers_reach_workers" {
     )
     error_message = "Nobody else may reach them."
   }
-}
-
-run "a_job_needs_a_core_for_its_driver" {
-  command = plan
-
-  variables {
-    maximum_vcpu = 1
-  }
-
-  expect_failures = [var.maximum_vcpu]
-}
-
-run "a_job_needs_memory" {
-  command = plan
-
-  variables {
-    maximum_memory_gib = 4
-  }
-
-  expect_failures = [var.maximum_memory_gib]
-}
-
-run "it_needs_a_subnet" {
-  command = plan
-
-  variables {
-    private_subnet_ids = []
-  }
-
-  expect_failures = [var.private_subnet_ids]
-}
-
-run "an_unknown_release_is_refused" {
-  command = plan
-
-  variables {
-    release_label = "latest"
-  }
-
-  expect_failures = [var.release_label]
 }

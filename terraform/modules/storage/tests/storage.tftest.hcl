@@ -229,6 +229,11 @@ run "defaults" {
     condition     = output.kms_key_arn == aws_kms_key.this.arn && output.kms_key_id == aws_kms_key.this.key_id
     error_message = "The key is an output."
   }
+
+  assert {
+    condition     = !contains(data.aws_iam_policy_document.key.statement[*].sid, "Administrators")
+    error_message = "There is no statement without anyone in it."
+  }
 }
 
 run "names_and_arns_are_known_before_anything_is_made" {
@@ -349,14 +354,5 @@ run "administrators_of_the_key" {
       ] if statement.sid == "Administrators"
     ]))
     error_message = "Administrators cannot use the key."
-  }
-}
-
-run "no_administrators_of_the_key" {
-  command = plan
-
-  assert {
-    condition     = !contains(data.aws_iam_policy_document.key.statement[*].sid, "Administrators")
-    error_message = "There is no statement without anyone in it."
   }
 }

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +15,7 @@ from mlplatform.documents.profiles import BINS, CategoryProfile, ColumnProfile, 
 from mlplatform.documents.run import RunConfig
 from mlplatform.errors import NonRetryableError, StorageError
 from mlplatform.monitoring.drift import Bins, CategoryBins, bins_of, comparable
+from mlplatform.promotion.registry import get_version
 from mlplatform.steps import RESULT
 from mlplatform.storage import read_document
 from modelformat import Manifest, ModelFormatError, Predictor
@@ -46,14 +46,14 @@ class Reference:
     score: Score
 
 
-def load(client: Any, config: RunConfig, version: str, folder: Path) -> Reference:
+def load(config: RunConfig, version: str, folder: Path) -> Reference:
     """Read what is known of a version, and have it predict its test split again: its predictions were not kept.
 
     Raises:
         NonRetryableError: there is no such version, or what it came from is gone.
     """
-    registered = tracking.get_version(client, config.model.registered_model, version)
-    prefix = client.get_model_version(registered.name, version).tags.get("run_prefix")
+    registered = get_version(config.tracking_uri, config.model.registered_model, version)
+    prefix = registered.tags.get("run_prefix")
     if not prefix:
         raise NonRetryableError(f"version {version} does not say which run made it (tag run_prefix)")
     paths = RunPaths(prefix)

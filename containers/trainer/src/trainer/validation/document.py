@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import Field
 
 from mlplatform.config.base import Severity, Strict
+from mlplatform.documents.base import Document
 from mlplatform.documents.results import FileReport
 
 Expectation = Literal[
@@ -121,10 +122,9 @@ class TableFacts(Strict):
     columns: dict[str, ColumnFacts]
 
 
-class ValidationDocument(Strict):
+class ValidationDocument(Document):
     """``validate.json``: all that a validation found, whether it passed or not."""
 
-    version: Literal[1] = 1
     dataset: str
     description: str
     run_key: str

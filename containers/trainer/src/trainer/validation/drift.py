@@ -14,11 +14,12 @@ from pydantic import TypeAdapter, ValidationError
 
 from mlplatform.config.dataset import Drift, Table
 from mlplatform.documents.paths import RunPaths
-from mlplatform.documents.profiles import DataProfile
+from mlplatform.documents.profiles import DataProfile, read_profiles
 from mlplatform.documents.results import ValidateResult
 from mlplatform.documents.run import RunConfig
 from mlplatform.errors import StorageError
 from mlplatform.monitoring.drift import CategoryBins, bins_of, comparable, compare
+from mlplatform.promotion.registry import CHAMPION, get_version_with_alias
 from mlplatform.steps import RESULT
 from mlplatform.storage import read_bytes, read_document
 from trainer import tracking
@@ -61,14 +62,11 @@ def find_reference(config: RunConfig) -> Reference:
     """
     # Drift is one check of many: the client's own patience, minutes, would make each of them wait.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-    client = tracking.connect(config.tracking_uri)
+    tracking.import_mlflow()
     from mlflow.exceptions import MlflowException
 
     try:
-        champion = tracking.get_champion(client, config.model.registered_model)
-        if champion is None:
-            return Reference(None, None, "there is no champion yet to compare with")
-        tags = client.get_model_version(champion.name, champion.version).tags
+        champion = get_version_with_alias(config.tracking_uri, config.model.registered_model, CHAMPION)
     except MlflowException as error:
         assert config.model.checks.drift is not None
         if config.model.checks.drift.severity == "fail":
@@ -76,14 +74,16 @@ def find_reference(config: RunConfig) -> Reference:
         reason = textwrap.shorten(str(error), 160, placeholder=" …")
         note = f"the tracking server at {config.tracking_uri} did not tell who the champion is ({reason})"
         return Reference(None, None, note, failed=True)
+    if champion is None:
+        return Reference(None, None, "there is no champion yet to compare with")
     who = f"champion version {champion.version}"
-    prefix = tags.get(RUN_PREFIX)
+    prefix = champion.tags.get(RUN_PREFIX)
     if not prefix:
         return Reference(champion.version, None, f"{who} does not say which run made it (tag {RUN_PREFIX})")
     try:
         uri = RunPaths(prefix).step("validate", RESULT)
         result = read_document(uri, ValidateResult)
-        profiles = PROFILES.validate_json(read_bytes(result.profile_uri))
+        profiles = read_profiles(read_bytes(result.profile_uri), result.profile_uri)
     except (StorageError, ValidationError, ValueError) as error:
         reason = str(error).splitlines()[0]
         return Reference(champion.version, None, f"the profile of {who}'s training data cannot be read ({reason})")

@@ -1,0 +1,144 @@
+"""The project's own configuration files, in every environment."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from mlplatform.config import loading
+from mlplatform.config.loading import load_model, load_settings, model_names
+from mlplatform.config.schemas import render
+from mlplatform.errors import ConfigError
+
+ROOT = Path(__file__).parents[4]
+ENVIRONMENTS = ["local", "dev", "staging", "prod"]
+
+
+@pytest.fixture
+def real(tmp_path: Path, platform: dict[str, Any]) -> Path:
+    shutil.copytree(ROOT / "config", tmp_path / "config")
+    (tmp_path / "platform.json").write_text(json.dumps(platform))
+    return tmp_path
+
+
+@pytest.fixture
+def platform() -> dict[str, Any]:
+    return {
+        "environment": "local",
+        "aws": {"region": "us-east-1", "account_id": "123456789012"},
+        "buckets": {"landing": "l", "data": "d", "artifacts": "a"},
+        "kubernetes": {"kubeconfig": "kubeconfig"},
+        "images": {"trainer": "t", "trainer_cuda": "c", "deployer": "d", "serving": "s"},
+        "mlflow": {"tracking_uri": "http://mlflow"},
+        "serving": {"execution_role_arn": "arn:aws:iam::123456789012:role/serving"},
+    }
+
+
+def write(bundle: Path, platform: dict[str, Any]) -> None:
+    (bundle / "platform.json").write_text(json.dumps(platform))
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
+def test_every_environment_is_valid(real: Path, platform: dict[str, Any], environment: str) -> None:
+    write(real, {**platform, "environment": environment})
+    settings = load_settings(real)
+    assert settings.environment == environment
+    assert settings.training.dataset in model_names(real)
+    assert settings.training.family in load_model(settings.training.dataset, real).families
+    assert settings.steps["train"].gpus == 1
+    pool = settings.kubernetes.node_pools[settings.steps["train"].node_pool]
+    assert [toleration.key for toleration in pool.tolerations] == ["nvidia.com/gpu"], "GPU nodes are tainted"
+    training = settings.training
+    assert training.trials <= training.search.maximum_trials
+    assert settings.steps["train"].cpu_node_pool == "cpu"
+    assert settings.steps["train"].termination_grace_seconds == 120, "what a spot node gives"
+    accounts = [step.service_account for step in settings.steps.values()]
+    assert len(set(accounts)) == len(accounts), "each step has rights of its own"
+
+
+def test_every_model_is_valid(real: Path) -> None:
+    for name in model_names(real):
+        model = load_model(name, real)
+        assert model.tables[model.trigger_table].trigger
+
+
+def test_every_family_is_valid(real: Path) -> None:
+    names = loading.family_names(real)
+    assert {"xgboost", "lightgbm", "sklearn", "pytorch"} <= set(names)
+    for name in names:
+        family = loading.load_family(name, real)
+        assert "cpu" in family.devices, "the local platform has nothing else"
+        assert "cuda" in family.devices or not family.distributed
+
+
+@pytest.mark.parametrize("environment", ["dev", "staging", "prod"])
+def test_every_priority_class_is_in_the_cluster(real: Path, platform: dict[str, Any], environment: str) -> None:
+    write(real, {**platform, "environment": environment})
+    text = (ROOT / "config" / "kubernetes" / "base" / "priority-classes.yaml").read_text()
+    known = {manifest["metadata"]["name"] for manifest in yaml.safe_load_all(text)}
+    steps = load_settings(real).steps
+    named = {step.priority_class for step in steps.values()} - {None}
+    assert named == {"ml-platform-deployment"}
+    assert named <= known, "Kubernetes refuses a pod with an unknown class"
+
+
+def test_overlays_only_say_what_differs() -> None:
+    base = yaml.safe_load((ROOT / "config" / "base.yaml").read_text())
+    for environment in ENVIRONMENTS:
+        overlay = yaml.safe_load((ROOT / "config" / f"{environment}.yaml").read_text())
+        assert loading.merge(base, overlay).keys() == base.keys(), environment
+
+
+def test_the_committed_schemas_are_those_of_the_code() -> None:
+    for name, text in render().items():
+        committed = (ROOT / "config" / "schema" / name).read_text()
+        assert committed == text, f"make docs (changed: {name})"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"environment": "live"}, r"config/live\.yaml: no such file"),
+        ({"aws": {"region": "us-east-1", "account_id": "12"}}, r"platform\.json: aws\.account_id: .*\(got '12'\)"),
+        ({"training": {"trials": 0}}, r"training\.trials: .*greater than or equal to 1 \(got 0\)"),
+        ({"steps": {"train": {"node_pool": "tpu"}}}, r"steps\.train\.node_pool: 'tpu' is not one of cpu, gpu"),
+        ({"steps": {"train": {"cpu_node_pool": "arm"}}}, r"steps\.train\.cpu_node_pool: 'arm' is not one of cpu, gpu"),
+        ({"training": {"trials": 300}}, r"training: trials: 300 are more than search\.maximum_trials \(256\)"),
+        (
+            {"training": {"search": {"method": "annealing"}}},
+            r"training\.search\.method: .*'bayesian' \(got 'annealing'\)",
+        ),
+        ({"steps": {"train": {"gpu": 1}}}, r"steps\.train\.gpu: Extra inputs are not permitted"),
+    ],
+)
+def test_a_mistake_is_refused_by_key(real: Path, platform: dict[str, Any], change: Any, message: str) -> None:
+    write(real, {**platform, **change})
+    with pytest.raises(ConfigError, match=message):
+        load_settings(real)
+
+
+def test_a_bundle_without_platform_says_who_writes_it(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"platform\.json: no such file; it is written by"):
+        load_settings(tmp_path)
+
+
+def test_a_bundle_with_half_a_platform_names_the_file(real: Path) -> None:
+    (real / "platform.json").write_text("{")
+    with pytest.raises(ConfigError, match=r"platform\.json: not valid JSON"):
+        load_settings(real)
+
+
+def test_broken_yaml_names_the_file(real: Path) -> None:
+    (real / "config" / "local.yaml").write_text("a: [")
+    with pytest.raises(ConfigError, match=r"local\.yaml: not valid YAML"):
+        load_settings(real)
+
+
+def test_an_unknown_dataset_is_refused_with_those_there_are(bundle: Path) -> None:
+    with pytest.raises(ConfigError, match="dataset 'iris' is not configured: config/models has parcels"):
+        load_model("iris", bundle)
