@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import fcntl
 import logging
+import re
 import signal
 import sys
 from pathlib import Path
@@ -15,8 +16,9 @@ import typer
 from aiohttp import web
 
 from local.images import ImageRegistry
-from local.kubernetes import scheduler, tls
+from local.kubernetes import admission, manifests, rbac, scheduler, tls
 from local.kubernetes.app import Api
+from local.kubernetes.errors import JSON
 from local.kubernetes.faults import Faults
 from local.kubernetes.kubelet import Kubelet
 from local.kubernetes.node import read_pod_env
@@ -38,21 +40,31 @@ def _lock(state_dir: Path) -> IO[str]:
     return file
 
 
-def _fill(api: Api, namespaces: list[str], accounts: list[str], gpus: int) -> None:
-    names = dict.fromkeys(["default", *namespaces, *(account.partition("/")[0] for account in accounts)])
-    for name in names:
-        labels = {"kubernetes.io/metadata.name": name}
-        api.store.create("namespaces", {"metadata": {"name": name, "labels": labels}, "status": {"phase": "Active"}})
-        api.resources.add_default_account(name)
-    for account in dict.fromkeys(accounts):
-        namespace, _, name = account.partition("/")
-        if name != "default":
-            api.store.create("serviceaccounts", {"metadata": {"namespace": namespace, "name": name}})
+def _fill(api: Api, namespaces: list[str], accounts: list[str], gpus: int, objects: list[JSON]) -> None:
+    for name, value in admission.BUILT_IN_PRIORITIES.items():
+        api.resources.add("priorityclasses", {"metadata": {"name": name}, "value": value})
+    for name in ("default", "kube-system"):
+        api.resources.add("namespaces", {"metadata": {"name": name}})
     for node in scheduler.nodes(gpus):
         api.store.create("nodes", node)
+    manifests.apply(api.resources, objects)
+    for name in (*namespaces, *(account.partition("/")[0] for account in accounts)):
+        if api.store.find("namespaces", "", name) is None:
+            api.resources.add("namespaces", {"metadata": {"name": name}})
+    for account in accounts:
+        namespace, _, name = account.partition("/")
+        if api.store.find("serviceaccounts", namespace, name) is None:
+            api.resources.add("serviceaccounts", {"metadata": {"namespace": namespace, "name": name}})
 
 
-async def _serve(api: Api, state_dir: Path, port: int, namespace: str, token: str) -> None:
+def _user(text: str) -> rbac.User:
+    name, _, groups = text.partition("=")
+    if not re.fullmatch(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?", name) or not groups:
+        raise typer.BadParameter(f"--user {text}: must be name=group,group with a name of a-z, 0-9 and -")
+    return rbac.User(name, (*groups.split(","), rbac.AUTHENTICATED))
+
+
+async def _serve(api: Api, state_dir: Path, port: int, namespace: str, users: list[rbac.User]) -> None:
     loop = asyncio.get_running_loop()
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -66,7 +78,9 @@ async def _serve(api: Api, state_dir: Path, port: int, namespace: str, token: st
         site = web.TCPSite(runner, "127.0.0.1", port, ssl_context=tls.server_context(state_dir))
         await site.start()
         bound = runner.addresses[0][1]
-        path = tls.write_kubeconfig(state_dir, bound, token, namespace)
+        for user in users:
+            tls.write_kubeconfig(state_dir, bound, namespace, user.name)
+        path = tls.write_kubeconfig(state_dir, bound, namespace)
         api.kubelet.start()
         api.jobs.start()
         print(f"local Kubernetes API: https://127.0.0.1:{bound}  kubeconfig: {path}", flush=True)
@@ -83,6 +97,14 @@ def main(
     namespace: Annotated[list[str] | None, typer.Option(help="Namespace to make; may be repeated.")] = None,
     service_account: Annotated[
         list[str] | None, typer.Option(help="Service account to make, as namespace/name; may be repeated.")
+    ] = None,
+    manifest: Annotated[
+        list[Path] | None,
+        typer.Option(help="YAML file, or folder of a kustomization, of what to make at start; may be repeated."),
+    ] = None,
+    user: Annotated[
+        list[str] | None,
+        typer.Option(help="Who else may sign in, as name=group,group; gets NAME.kubeconfig; may be repeated."),
     ] = None,
     pod_env_file: Annotated[
         Path | None, typer.Option(help="JSON object of environment variables every container gets.")
@@ -102,10 +124,12 @@ def main(
     try:
         registry.find("")
         read_pod_env(pod_env_file)
+        objects = [obj for path in manifest or [] for obj in manifests.read(path.resolve())]
     except (OSError, ValueError) as error:
         raise typer.BadParameter(str(error)) from None
+    users = [_user(text) for text in user or []]
     lock = _lock(state_dir)
-    token = tls.token(state_dir)
+    tokens = {tls.token(state_dir, known.name): known for known in users} | {tls.token(state_dir): rbac.ADMINISTRATOR}
 
     async def run() -> None:
         store, faults, records = Store(), Faults(), Records()
@@ -119,12 +143,14 @@ def main(
             start_delay=start_delay,
             gpus=gpus,
         )
-        api = Api(store, kubelet, faults, records, token)
-        _fill(api, namespace or [], accounts, gpus)
-        await _serve(api, state_dir, port, (namespace or ["default"])[0], token)
+        api = Api(store, kubelet, faults, records, tokens)
+        _fill(api, namespace or [], accounts, gpus, objects)
+        await _serve(api, state_dir, port, (namespace or ["default"])[0], users)
 
     try:
         asyncio.run(run())
+    except ValueError as error:
+        sys.exit(f"--manifest: {error}")
     except OSError as error:
         sys.exit(f"cannot serve on 127.0.0.1:{port}: {error}; stop what uses the port, or choose another --port")
     finally:

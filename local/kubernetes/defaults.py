@@ -1,4 +1,4 @@
-"""What the API server adds to objects that leave it out: defaulting and the built-in admission plugins."""
+"""What the API server adds to objects that leave it out."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ from decimal import Decimal
 
 from local.kubernetes import quantities
 from local.kubernetes.errors import JSON
-
-PRIORITY_CLASSES = {"system-cluster-critical": 2000000000, "system-node-critical": 2000001000}
 
 
 def _default_container(container: JSON) -> None:
@@ -47,22 +45,10 @@ def default_pod(pod: JSON) -> None:
     spec.setdefault("enableServiceLinks", True)
     account = spec.get("serviceAccountName") or spec.get("serviceAccount") or "default"
     spec["serviceAccountName"] = spec["serviceAccount"] = account
-    spec.setdefault("preemptionPolicy", "PreemptLowerPriority")
     for container in spec.get("containers", []) + spec.get("initContainers", []):
         _default_container(container)
     for volume in spec.get("volumes", []):
         _default_volume(volume)
-
-
-def admit_pod(pod: JSON) -> None:
-    """Add what the admission plugins add, in place, after the pod was found valid."""
-    spec = pod["spec"]
-    spec.setdefault("priority", PRIORITY_CLASSES.get(spec.get("priorityClassName", ""), 0))
-    tolerations = spec.setdefault("tolerations", [])
-    for key in ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"):
-        if not any(t.get("key") in (key, None) and t.get("effect") in ("NoExecute", None) for t in tolerations):
-            tolerations.append({"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300})
-    pod["status"] = {"phase": "Pending", "qosClass": qos_class(spec)}
 
 
 def qos_class(spec: JSON) -> str:
@@ -83,12 +69,17 @@ def qos_class(spec: JSON) -> str:
 
 
 def pod_requests(spec: JSON) -> dict[str, Decimal]:
-    """Return what a pod needs of each resource: the larger of its containers' sum and its largest init container."""
-    needed: dict[str, Decimal] = {}
+    """Return what a pod needs of each resource."""
+    return pod_amounts(spec, "requests")
+
+
+def pod_amounts(spec: JSON, kind: str) -> dict[str, Decimal]:
+    """Return a pod's requests or limits: the larger of its containers' sum and its largest init container."""
+    found: dict[str, Decimal] = {}
     for container in spec["containers"]:
-        for name, amount in container.get("resources", {}).get("requests", {}).items():
-            needed[name] = needed.get(name, Decimal(0)) + quantities.parse(amount)
+        for name, amount in container.get("resources", {}).get(kind, {}).items():
+            found[name] = found.get(name, Decimal(0)) + quantities.parse(amount)
     for container in spec.get("initContainers", []):
-        for name, amount in container.get("resources", {}).get("requests", {}).items():
-            needed[name] = max(needed.get(name, Decimal(0)), quantities.parse(amount))
-    return needed
+        for name, amount in container.get("resources", {}).get(kind, {}).items():
+            found[name] = max(found.get(name, Decimal(0)), quantities.parse(amount))
+    return found

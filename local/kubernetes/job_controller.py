@@ -25,13 +25,13 @@ class JobController:
     """The control loop of Jobs.
 
     Args:
-        add_pod: defaults, checks and stores a pod, as the API does with one that is posted; raises `ApiError`.
+        add: defaults, checks and stores an object, as the API does with one that is posted; raises `ApiError`.
     """
 
-    def __init__(self, store: Store, kubelet: Kubelet, add_pod: Callable[[JSON], JSON]) -> None:
+    def __init__(self, store: Store, kubelet: Kubelet, add: Callable[[str, JSON], JSON]) -> None:
         self._store = store
         self._kubelet = kubelet
-        self._add_pod = add_pod
+        self._add = add
         self._accounts: dict[str, Account] = {}
         self._timers: dict[tuple[str, str], asyncio.TimerHandle] = {}
 
@@ -135,7 +135,7 @@ class JobController:
                 return active
         for index in wanted:
             try:
-                pod = self._add_pod(jobs.make_pod(job, index))
+                pod = self._add("pods", jobs.make_pod(job, index))
             except ApiError as error:
                 self._event(job, "Warning", "FailedCreate", f"Error creating: {error}")
                 self._look_again(job["metadata"]["uid"], _BACKOFF_SECONDS, "retry")

@@ -37,6 +37,17 @@ def parse(text: str | int | float) -> Decimal:
     return Decimal(number + exponent) if exponent else Decimal(number) * _SUFFIXES[suffix or ""]
 
 
+def show(amount: Decimal, *, binary: bool = False) -> str:
+    """Return an amount as the API writes it: with the largest suffix that leaves a whole number."""
+    binary = binary and abs(amount) >= 1024 and amount == amount.to_integral_value()
+    suffixes = [name for name in _SUFFIXES if name == "" or name.endswith("i") == binary]
+    for name in sorted(suffixes, key=_SUFFIXES.__getitem__, reverse=True):
+        number = amount / _SUFFIXES[name]
+        if amount and number == number.to_integral_value():
+            return f"{int(number)}{name}"
+    return str(amount.normalize()) if amount else "0"
+
+
 def total(quantities: list[str]) -> Decimal:
     """Add up quantities."""
     return sum((parse(q) for q in quantities), Decimal(0))

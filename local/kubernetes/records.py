@@ -20,6 +20,8 @@ class RequestRecord:
     path: str
     query: str
     user_agent: str
+    user: str
+    """Empty for whoever has not signed in."""
     status: int | None = None
     seconds: float | None = None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,7 @@ from aiohttp import web
 
 from local.kubernetes import schema
 from local.kubernetes.errors import JSON, ApiError
+from local.kubernetes.rbac import Attributes
 from local.kubernetes.store import CLUSTER_SCOPED, GROUP_VERSIONS, KINDS, group_version
 
 _YAML = ("application/yaml", "application/x-yaml", "text/yaml")
@@ -52,16 +54,40 @@ def parse_path(path: str) -> Target | None:
     return Target(rest[0], namespace, name, rest[2] if len(rest) > 2 else "")
 
 
-def verb_of(request: web.Request, target: Target | None) -> str:
-    """Return the verb RBAC would check."""
-    has_name = target is not None and bool(target.name)
-    if request.method in ("GET", "HEAD"):
-        if has_name or target is None:
-            return "get"
-        return "watch" if request.query.get("watch", "").lower() in ("1", "t", "true") else "list"
-    if request.method == "DELETE":
-        return "delete" if has_name else "deletecollection"
-    return {"POST": "create", "PUT": "update", "PATCH": "patch"}.get(request.method, request.method.lower())
+_BY_NAME = re.compile(r"(?:^|,)metadata\.name==?([^,]+)(?:,|$)")
+
+
+def attributes_of(request: web.Request) -> Attributes:
+    """Return what a request wants to do, whether or not there is such a resource.
+
+    Follows k8s.io/apiserver/pkg/endpoints/request.RequestInfoFactory.
+    """
+    method = request.method
+    match request.path.strip("/").split("/"):
+        case ["api", _, first, *rest]:
+            group = ""
+        case ["apis", group, _, first, *rest]:
+            pass
+        case _:
+            verb = "get" if method == "HEAD" else method.lower()
+            return Attributes(verb, path=request.path)
+    namespace = ""
+    if first == "namespaces" and rest:
+        namespace = rest[0]
+        if len(rest) > 1 and rest[1] not in ("status", "finalize"):
+            first, *rest = rest[1:]
+    name, subresource = [*rest, "", ""][:2]
+    if method in ("GET", "HEAD"):
+        verb = "get"
+        if not name:
+            verb = "watch" if request.query.get("watch", "").lower() in ("1", "t", "true") else "list"
+            found = _BY_NAME.search(request.query.get("fieldSelector", ""))
+            name = found[1] if found else ""
+    elif method == "DELETE":
+        verb = "delete" if name else "deletecollection"
+    else:
+        verb = {"POST": "create", "PUT": "update", "PATCH": "patch"}.get(method, method.lower())
+    return Attributes(verb, group, first, subresource, namespace, name)
 
 
 async def read_json(request: web.Request) -> Any:

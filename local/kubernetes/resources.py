@@ -12,7 +12,17 @@ from typing import Any
 
 from aiohttp import web
 
-from local.kubernetes import defaults, job_controller, job_validation, patches, schema, validation
+from local.kubernetes import (
+    admission,
+    defaults,
+    job_controller,
+    job_validation,
+    patches,
+    policy_validation,
+    quotas,
+    schema,
+    validation,
+)
 from local.kubernetes.errors import JSON, ApiError, forbidden, not_found, success
 from local.kubernetes.errors import status as failure
 from local.kubernetes.kubelet import Kubelet
@@ -38,7 +48,11 @@ class Resources:
     def get(self, request: web.Request, target: Target) -> web.StreamResponse:
         """Answer GET of one object."""
         obj = self.store.get(target.resource, target.namespace, target.name)
-        return _answer(request, target, obj)
+        return _answer(request, target, self._with_status(target.resource, obj))
+
+    def _with_status(self, resource: str, obj: JSON) -> JSON:
+        """Add what nobody keeps up to date: how much of a quota is used."""
+        return {**obj, "status": quotas.status(self.store, obj)} if resource == "resourcequotas" else obj
 
     def list_all(self, request: web.Request, target: Target) -> web.StreamResponse:
         """Answer GET of a collection."""
@@ -58,6 +72,7 @@ class Resources:
             metadata["continue"] = base64.urlsafe_b64encode(json.dumps(last).encode()).decode()
             metadata["remainingItemCount"] = len(objects) - limit
             objects = objects[:limit]
+        objects = [self._with_status(target.resource, obj) for obj in objects]
         if _wants_table(request):
             return web.json_response(table(target.resource, objects, metadata))
         for obj in objects:
@@ -157,37 +172,36 @@ class Resources:
                 raise forbidden(target.resource, metadata.get("name", ""), why)
         if not metadata.get("name") and metadata.get("generateName"):
             metadata["name"] = generated_name(metadata["generateName"])
-        self._prepare(target.resource, obj)
+        warnings += self._prepare(target.resource, obj)
         if is_dry_run(request):
             shown = {"apiVersion": group_version(target.resource), "kind": kind, **obj}
             return _answer(request, target, shown, 201, warnings)
-        created = self.store.create(target.resource, obj)
-        if target.resource == "pods":
-            self.kubelet.admit(created)
-        elif target.resource == "namespaces":
-            self.add_default_account(metadata["name"])
+        created = self._store_new(target.resource, obj)
         return _answer(request, target, created, 201, warnings)
 
-    def add_pod(self, pod: JSON) -> JSON:
-        """Default, check and store a pod that a controller makes; raises what a client would be answered."""
-        self._prepare("pods", pod)
-        created = self.store.create("pods", pod)
-        self.kubelet.admit(created)
+    def add(self, resource: str, obj: JSON) -> JSON:
+        """Default, check, admit and store an object that no client has sent; raises what one would be answered."""
+        self._prepare(resource, obj)
+        return self._store_new(resource, obj)
+
+    def _store_new(self, resource: str, obj: JSON) -> JSON:
+        created = self.store.create(resource, obj)
+        if resource == "pods":
+            self.kubelet.admit(created)
+        elif resource == "namespaces":
+            self.store.create(
+                "serviceaccounts", {"metadata": {"namespace": created["metadata"]["name"], "name": "default"}}
+            )
         return created
 
-    def add_default_account(self, namespace: str) -> None:
-        """Give a namespace its `default` service account."""
-        if self.store.find("serviceaccounts", namespace, "default") is None:
-            self.store.create("serviceaccounts", {"metadata": {"namespace": namespace, "name": "default"}})
-
-    def _prepare(self, resource: str, obj: JSON) -> None:
-        """Default, validate and admit a new object, in place."""
+    def _prepare(self, resource: str, obj: JSON) -> list[str]:
+        """Default, validate and admit a new object, in place; return the warnings to send with it."""
         match resource:
             case "pods":
                 defaults.default_pod(obj)
+                admission.default(self.store, resource, obj)
                 validation.check_pod(obj)
-                self._admit(obj)
-                defaults.admit_pod(obj)
+                obj["status"] = {"phase": "Pending", "qosClass": defaults.qos_class(obj["spec"])}
             case "jobs":
                 obj["metadata"]["uid"] = str(uuid.uuid4())
                 job_validation.default_job(obj)
@@ -198,30 +212,12 @@ class Resources:
             case "nodes":
                 raise ApiError(405, "the nodes of the local Kubernetes API are fixed")
             case _:
-                validation.check_plain(KINDS[resource], obj)
+                policy_validation.check(resource, obj)
                 if resource == "namespaces":
                     obj["status"] = {"phase": "Active"}
                     obj["spec"] = {"finalizers": ["kubernetes"]}
                     obj["metadata"].setdefault("labels", {})["kubernetes.io/metadata.name"] = obj["metadata"]["name"]
-
-    def _admit(self, pod: JSON) -> None:
-        """Refuse what the built-in admission plugins refuse."""
-        metadata, spec = pod["metadata"], pod["spec"]
-        name, namespace, account = metadata["name"], metadata["namespace"], spec["serviceAccountName"]
-        if self.store.find("serviceaccounts", namespace, account) is None:
-            why = f'error looking up service account {namespace}/{account}: serviceaccount "{account}" not found'
-            raise forbidden("pods", name, why)
-        priority_class = spec.get("priorityClassName")
-        if priority_class and priority_class not in defaults.PRIORITY_CLASSES:
-            raise forbidden("pods", name, f"no PriorityClass with name {priority_class} was found")
-        if spec.get("priority"):
-            why = (
-                f"the integer value of priority ({spec['priority']}) must not be provided in pod spec; "
-                "priority admission controller computed 0 from the given PriorityClass name"
-            )
-            raise forbidden("pods", name, why)
-        if spec.get("runtimeClassName"):
-            raise forbidden("pods", name, f'pod rejected: RuntimeClass "{spec["runtimeClassName"]}" not found')
+        return admission.check(self.store, resource, obj)
 
     async def replace(self, request: web.Request, target: Target) -> web.StreamResponse:
         """Answer PUT."""
@@ -296,7 +292,7 @@ class Resources:
                     "field is immutable when `immutable` is set",
                 )
         elif resource != "nodes":
-            validation.check_plain(KINDS[resource], new)
+            policy_validation.check_update(resource, old, new)
         return new
 
     async def delete(self, request: web.Request, target: Target) -> web.StreamResponse:
@@ -359,7 +355,7 @@ class Resources:
         if name == "default":
             raise forbidden("namespaces", name, "this namespace may not be deleted")
         marked = self.store.update("namespaces", "", name, _terminating)
-        for resource in ("jobs", "configmaps", "secrets", "serviceaccounts"):
+        for resource in (n for n in KINDS if n not in CLUSTER_SCOPED and n not in ("pods", "events")):
             for obj in self.store.select(resource, name):
                 self.store.delete(resource, name, obj["metadata"]["name"])
         for pod in self.store.select("pods", name):

@@ -22,6 +22,13 @@ _ROOTS = {
     "Secret": "V1Secret",
     "Namespace": "V1Namespace",
     "ServiceAccount": "V1ServiceAccount",
+    "ResourceQuota": "V1ResourceQuota",
+    "LimitRange": "V1LimitRange",
+    "PriorityClass": "V1PriorityClass",
+    "Role": "V1Role",
+    "RoleBinding": "V1RoleBinding",
+    "ClusterRole": "V1ClusterRole",
+    "ClusterRoleBinding": "V1ClusterRoleBinding",
     "Event": "CoreV1Event",
     "DeleteOptions": "V1DeleteOptions",
     "Eviction": "V1Eviction",
@@ -33,6 +40,8 @@ _QUANTITIES = {
     "EmptyDirVolumeSource": ("sizeLimit",),
     "ResourceFieldSelector": ("divisor",),
     "PodSpec": ("overhead",),
+    "ResourceQuotaSpec": ("hard",),
+    "LimitRangeItem": ("default", "defaultRequest", "max", "maxLimitRequestRatio", "min"),
 }
 
 

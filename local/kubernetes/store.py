@@ -13,24 +13,48 @@ from datetime import UTC, datetime
 
 from local.kubernetes.errors import JSON, ApiError, already_exists, not_found
 
-KINDS = {
-    "pods": "Pod",
-    "jobs": "Job",
-    "events": "Event",
-    "configmaps": "ConfigMap",
-    "secrets": "Secret",
-    "serviceaccounts": "ServiceAccount",
-    "namespaces": "Namespace",
-    "nodes": "Node",
+
+@dataclass(frozen=True)
+class Resource:
+    """A kind of object that the API has."""
+
+    kind: str
+    group_version: str = "v1"
+    namespaced: bool = True
+
+
+_RBAC = "rbac.authorization.k8s.io/v1"
+RESOURCES = {
+    "pods": Resource("Pod"),
+    "jobs": Resource("Job", "batch/v1"),
+    "events": Resource("Event"),
+    "configmaps": Resource("ConfigMap"),
+    "secrets": Resource("Secret"),
+    "serviceaccounts": Resource("ServiceAccount"),
+    "resourcequotas": Resource("ResourceQuota"),
+    "limitranges": Resource("LimitRange"),
+    "namespaces": Resource("Namespace", namespaced=False),
+    "nodes": Resource("Node", namespaced=False),
+    "priorityclasses": Resource("PriorityClass", "scheduling.k8s.io/v1", namespaced=False),
+    "roles": Resource("Role", _RBAC),
+    "rolebindings": Resource("RoleBinding", _RBAC),
+    "clusterroles": Resource("ClusterRole", _RBAC, namespaced=False),
+    "clusterrolebindings": Resource("ClusterRoleBinding", _RBAC, namespaced=False),
 }
-CLUSTER_SCOPED = ("namespaces", "nodes")
-GROUP_VERSIONS = ("v1", "batch/v1")
+KINDS = {name: resource.kind for name, resource in RESOURCES.items()}
+CLUSTER_SCOPED = tuple(name for name, resource in RESOURCES.items() if not resource.namespaced)
+GROUP_VERSIONS = tuple(dict.fromkeys(resource.group_version for resource in RESOURCES.values()))
 Key = tuple[str, str]
 
 
 def group_version(resource: str) -> str:
     """Return the apiVersion of a resource's objects."""
-    return "batch/v1" if resource == "jobs" else "v1"
+    return RESOURCES[resource].group_version
+
+
+def group_of(resource: str) -> str:
+    """Return the API group of a resource, empty for the core group."""
+    return group_version(resource).rpartition("/")[0]
 
 
 def timestamp(at: float | None = None) -> str:

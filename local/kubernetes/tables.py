@@ -15,6 +15,13 @@ _COLUMNS: dict[str, list[str]] = {
     "configmaps": ["Name", "Data", "Age"],
     "secrets": ["Name", "Type", "Data", "Age"],
     "serviceaccounts": ["Name", "Age"],
+    "resourcequotas": ["Name", "Request", "Limit", "Age"],
+    "limitranges": ["Name", "Created At"],
+    "priorityclasses": ["Name", "Value", "Global-Default", "Age", "PreemptionPolicy"],
+    "roles": ["Name", "Created At"],
+    "rolebindings": ["Name", "Role", "Age"],
+    "clusterroles": ["Name", "Created At"],
+    "clusterrolebindings": ["Name", "Role", "Age"],
 }
 _WIDE = ("IP", "Node")
 
@@ -88,8 +95,24 @@ def _cells(resource: str, obj: JSON) -> list[str | int]:
             return [metadata["name"], len(obj.get("data", {})) + len(obj.get("binaryData", {})), age]
         case "secrets":
             return [metadata["name"], obj.get("type", ""), len(obj.get("data", {})), age]
+        case "resourcequotas":
+            return [metadata["name"], *_quota_cells(status), age]
+        case "priorityclasses":
+            policy = obj.get("preemptionPolicy", "")
+            return [metadata["name"], obj["value"], str(obj.get("globalDefault", False)).lower(), age, policy]
+        case "rolebindings" | "clusterrolebindings":
+            return [metadata["name"], f"{obj['roleRef']['kind']}/{obj['roleRef']['name']}", age]
+        case "limitranges" | "roles" | "clusterroles":
+            return [metadata["name"], metadata["creationTimestamp"]]
         case _:
             return [metadata["name"], age]
+
+
+def _quota_cells(status: JSON) -> list[str]:
+    """Return what is used of what there is: of limits, and of everything else."""
+    shares = {name: f"{name}: {status['used'][name]}/{hard}" for name, hard in sorted(status["hard"].items())}
+    limits = [text for name, text in shares.items() if name.startswith("limits.")]
+    return [", ".join(text for name, text in shares.items() if not name.startswith("limits.")), ", ".join(limits)]
 
 
 def table(resource: str, objects: list[JSON], metadata: JSON, *, columns: bool = True) -> JSON:
@@ -98,7 +121,7 @@ def table(resource: str, objects: list[JSON], metadata: JSON, *, columns: bool =
     definitions = [
         {
             "name": name,
-            "type": "integer" if name == "Data" else "string",
+            "type": "integer" if name in ("Data", "Value") else "string",
             "format": "name" if name == "Name" else "",
             "description": "",
             "priority": int(name in _WIDE),

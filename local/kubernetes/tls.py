@@ -1,4 +1,4 @@
-"""Who may call: a certificate authority of our own, a server certificate, a bearer token, and a kubeconfig."""
+"""How to call: a certificate authority of our own, a server certificate, and a bearer token and kubeconfig a user."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def write_private(path: Path, data: bytes) -> None:
     partial.replace(path)
 
 
-def token(folder: Path) -> str:
-    """Return the bearer token of a state directory, made the first time."""
-    path = folder / "token"
+def token(folder: Path, user: str = "") -> str:
+    """Return the bearer token of a user (the administrator, if none is named), made the first time."""
+    path = folder / (f"{user}.token" if user else "token")
     if not path.exists() or not path.read_text().strip():
         write_private(path, secrets.token_urlsafe(32).encode())
     return path.read_text().strip()
@@ -117,8 +117,8 @@ def server_context(folder: Path) -> ssl.SSLContext:
     return context
 
 
-def write_kubeconfig(folder: Path, port: int, bearer: str, namespace: str) -> Path:
-    """Write a kubeconfig with everything in it; returns its path."""
+def write_kubeconfig(folder: Path, port: int, namespace: str, user: str = "") -> Path:
+    """Write a user's kubeconfig (the administrator's, if none is named) with everything in it; return its path."""
     authority = base64.b64encode((folder / "ca.crt").read_bytes()).decode()
     server = {"server": f"https://127.0.0.1:{port}", "certificate-authority-data": authority}
     config = {
@@ -126,10 +126,10 @@ def write_kubeconfig(folder: Path, port: int, bearer: str, namespace: str) -> Pa
         "kind": "Config",
         "current-context": "local",
         "clusters": [{"name": "local", "cluster": server}],
-        "users": [{"name": "local", "user": {"token": bearer}}],
+        "users": [{"name": "local", "user": {"token": token(folder, user)}}],
         "contexts": [{"name": "local", "context": {"cluster": "local", "user": "local", "namespace": namespace}}],
     }
-    path = folder / "kubeconfig"
+    path = folder / (f"{user}.kubeconfig" if user else "kubeconfig")
     # JSON is YAML, and needs no library to write.
     write_private(path, json.dumps(config, indent=2).encode())
     return path

@@ -402,10 +402,3 @@ def check_config(kind: str, obj: JSON) -> None:
     if sum(len(v) for field in ("data", "binaryData") for v in obj.get(field, {}).values()) > 1024 * 1024:
         causes.append_too_long("data" if kind == "Secret" else "", 1024 * 1024)
     causes.raise_if_any(kind, obj["metadata"].get("name", ""))
-
-
-def check_plain(kind: str, obj: JSON) -> None:
-    """Check an object of which only the metadata matters here."""
-    causes = Causes()
-    check_metadata(causes, obj["metadata"], label_name=kind == "Namespace")
-    causes.raise_if_any(kind, obj["metadata"].get("name", ""))

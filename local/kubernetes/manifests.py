@@ -1,0 +1,94 @@
+"""Reads what a cluster is given besides pods: namespaces, accounts, rights, limits."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import yaml
+
+from local.kubernetes import schema
+from local.kubernetes.errors import JSON, ApiError
+from local.kubernetes.resources import Resources
+from local.kubernetes.store import CLUSTER_SCOPED, RESOURCES
+
+logger = logging.getLogger(__name__)
+
+_BY_KIND = {(known.group_version, known.kind): name for name, known in RESOURCES.items()}
+_NEVER = ("pods", "jobs", "events", "nodes")
+_FIRST = ("namespaces", "priorityclasses")
+_MADE_BEFORE = ("namespaces", "serviceaccounts", "priorityclasses")  # some of them every cluster has
+
+
+def read(path: Path) -> list[JSON]:
+    """Return the objects of a YAML file, or of a kustomization's folder.
+
+    Raises:
+        ValueError: it cannot be read.
+    """
+    try:
+        text = _build(path) if path.is_dir() else path.read_text(encoding="utf-8")
+        return [obj for obj in yaml.safe_load_all(text) if obj]
+    except (OSError, yaml.YAMLError) as error:
+        raise ValueError(f"{path}: cannot be read: {error}") from None
+
+
+def apply(resources: Resources, objects: list[JSON]) -> None:
+    """Make the objects of the kinds that this API has, namespaces first; the others are named in the log.
+
+    Raises:
+        ValueError: an object is refused.
+    """
+    ignored = set()
+    known = []
+    for obj in objects:
+        name = _BY_KIND.get((obj.get("apiVersion", ""), obj.get("kind", "")))
+        if name is None or name in _NEVER:
+            ignored.add(str(obj.get("kind")))
+        else:
+            known.append((name, obj))
+    for name, obj in sorted(known, key=lambda pair: pair[0] not in _FIRST):
+        _add(resources, name, obj)
+    if ignored:
+        logger.info("the manifests also have what this API ignores: %s", ", ".join(sorted(ignored)))
+
+
+def _add(resources: Resources, name: str, obj: JSON) -> None:
+    kind, version = obj["kind"], obj["apiVersion"]
+    about = f"{kind} {obj.get('metadata', {}).get('name')}"
+    try:
+        cleaned, unknown = schema.check(kind, obj, version=version)
+        if unknown:
+            raise ValueError(f"{about}: {', '.join(unknown)}")
+        cleaned = {key: value for key, value in cleaned.items() if key not in ("apiVersion", "kind")}
+        if name not in CLUSTER_SCOPED:
+            namespace = cleaned["metadata"].setdefault("namespace", "default")
+            resources.store.get("namespaces", "", namespace)
+        where = cleaned["metadata"].get("namespace", ""), cleaned["metadata"]["name"]
+        if name in _MADE_BEFORE and resources.store.find(name, *where):
+            resources.store.update(name, *where, lambda old: _lay(cleaned, old))
+        else:
+            resources.add(name, cleaned)
+    except ApiError as error:
+        raise ValueError(f"{about}: {error}") from None
+
+
+def _lay(new: JSON, over: JSON) -> None:
+    """Lay a manifest over an object that the cluster had already."""
+    over.update({key: value for key, value in new.items() if key != "metadata"})
+    for key in ("labels", "annotations"):
+        over["metadata"][key] = {**over["metadata"].get(key, {}), **new["metadata"].get(key, {})}
+
+
+def _build(folder: Path) -> str:
+    own = Path(sys.executable).with_name("kubectl")  # this project's own, else the one on PATH
+    kubectl = str(own) if own.exists() else shutil.which("kubectl")
+    if kubectl is None:
+        raise ValueError(f"{folder}: kubectl was not found, which builds a kustomization: run `make setup`")
+    built = subprocess.run([kubectl, "kustomize", str(folder)], capture_output=True, text=True, check=False)
+    if built.returncode != 0:
+        raise ValueError(f"{folder}: {built.stderr.strip()}")
+    return built.stdout
