@@ -14,11 +14,12 @@ from local.kubernetes import discovery, rbac, subresources
 from local.kubernetes.errors import ApiError, not_found, status
 from local.kubernetes.faults import Faults
 from local.kubernetes.job_controller import JobController
+from local.kubernetes.kinds import CLUSTER_SCOPED
 from local.kubernetes.kubelet import Kubelet
 from local.kubernetes.records import Records, RequestRecord
 from local.kubernetes.requests import Target, attributes_of, parse_path, read_json
 from local.kubernetes.resources import Resources, not_allowed
-from local.kubernetes.store import CLUSTER_SCOPED, Store
+from local.kubernetes.store import Store
 
 logger = logging.getLogger(__name__)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from local.kubernetes.errors import JSON
-from local.kubernetes.store import CLUSTER_SCOPED, GROUP_VERSIONS, KINDS, group_version
+from local.kubernetes.kinds import CLUSTER_SCOPED, GROUP_VERSIONS, KINDS, group_version
 
 _SHORT = {
     "pods": ["po"],

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from local.kubernetes.kinds import group_of
+
 JSON = dict[str, Any]
 
 REASONS = {
@@ -55,19 +57,29 @@ class ApiError(Exception):
         self.body = status(code, message, reason, details)
 
 
+def _about(plural: str, name: str) -> tuple[str, JSON]:
+    """Return a resource as messages name it (`jobs.batch`), and the details of an answer about one of its objects."""
+    group = group_of(plural)
+    details = {"name": name, "group": group, "kind": plural}
+    return f"{plural}.{group}" if group else plural, {key: text for key, text in details.items() if text}
+
+
 def not_found(plural: str, name: str) -> ApiError:
     """404 as the registry words it."""
-    return ApiError(404, f'{plural} "{name}" not found', details={"name": name, "kind": plural})
+    resource, details = _about(plural, name)
+    return ApiError(404, f'{resource} "{name}" not found', details=details)
 
 
 def already_exists(plural: str, name: str) -> ApiError:
     """409 for a name that is taken."""
-    return ApiError(409, f'{plural} "{name}" already exists', "AlreadyExists", {"name": name, "kind": plural})
+    resource, details = _about(plural, name)
+    return ApiError(409, f'{resource} "{name}" already exists', "AlreadyExists", details)
 
 
 def forbidden(plural: str, name: str, why: str) -> ApiError:
     """403 of an admission plugin."""
-    return ApiError(403, f'{plural} "{name}" is forbidden: {why}', details={"name": name, "kind": plural})
+    resource, details = _about(plural, name)
+    return ApiError(403, f'{resource} "{name}" is forbidden: {why}', details=details)
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ import yaml
 
 from local.kubernetes import schema
 from local.kubernetes.errors import JSON, ApiError
+from local.kubernetes.kinds import CLUSTER_SCOPED, RESOURCES
 from local.kubernetes.resources import Resources
-from local.kubernetes.store import CLUSTER_SCOPED, RESOURCES
 
 logger = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from local.kubernetes import quantities
 from local.kubernetes.errors import JSON, Causes
-from local.kubernetes.store import KINDS
+from local.kubernetes.kinds import KINDS
 from local.kubernetes.validation import check_labels, check_metadata
 
 _RBAC_GROUP = "rbac.authorization.k8s.io"

@@ -12,7 +12,8 @@ from decimal import Decimal
 from local.kubernetes import quantities
 from local.kubernetes.defaults import pod_amounts, qos_class
 from local.kubernetes.errors import JSON, forbidden
-from local.kubernetes.store import Store, group_of
+from local.kubernetes.kinds import group_of
+from local.kubernetes.store import Store
 
 _COMPUTE = ("cpu", "memory", "ephemeral-storage")
 # Resources whose plain name in a quota counts objects; all others are counted as count/<resource>.<group>.

@@ -12,8 +12,8 @@ from aiohttp import web
 
 from local.kubernetes import schema
 from local.kubernetes.errors import JSON, ApiError
+from local.kubernetes.kinds import CLUSTER_SCOPED, GROUP_VERSIONS, KINDS, group_version
 from local.kubernetes.rbac import Attributes
-from local.kubernetes.store import CLUSTER_SCOPED, GROUP_VERSIONS, KINDS, group_version
 
 _YAML = ("application/yaml", "application/x-yaml", "text/yaml")
 

@@ -25,12 +25,13 @@ from local.kubernetes import (
 )
 from local.kubernetes.errors import JSON, ApiError, forbidden, not_found, success
 from local.kubernetes.errors import status as failure
+from local.kubernetes.kinds import CLUSTER_SCOPED, KINDS, group_version
 from local.kubernetes.kubelet import Kubelet
 from local.kubernetes.logs import boolean, integer
 from local.kubernetes.names import generated_name
 from local.kubernetes.requests import Target, check_kind, decode, is_dry_run, read_json
 from local.kubernetes.selectors import parse_fields, parse_labels
-from local.kubernetes.store import CLUSTER_SCOPED, KINDS, Change, Store, group_version, timestamp
+from local.kubernetes.store import Change, Store, timestamp
 from local.kubernetes.tables import table
 
 _MAX_WATCH_SECONDS = 1800

@@ -51,7 +51,7 @@ def assemble(facts: Facts, root: Path = ROOT) -> None:
     bundle.mkdir(exist_ok=True)
     wanted = {path.name: path for path in (root / "dags").iterdir() if path.name != "__pycache__"}
     wanted["config"] = root / "config"
-    wanted["kubeconfig"] = facts.home.kubeconfig
+    wanted["kubeconfig"] = facts.home.airflow_kubeconfig
     for entry in bundle.iterdir():
         if entry.is_symlink() and (entry.name not in wanted or entry.readlink() != wanted[entry.name]):
             entry.unlink()

@@ -24,7 +24,6 @@ STUDIES = "studies"  # database and user of the searches
 STUDIES_SECRET = "ml-platform-local-studies"
 QUEUE = "ml-platform-local-notifications"  # subscribed to the topic, so that what was said can be read
 TRAINING_NAMESPACE = "ml-training"
-DEPLOYMENT_NAMESPACE = "ml-deployment"
 # What services inherit of the caller's environment. Nothing else: a stray AWS_PROFILE, KUBECONFIG, proxy or
 # AIRFLOW__ variable would change what the platform is.
 _INHERITED = ("HOME", "LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH", "LOGNAME", "PATH", "TMPDIR", "TZ", "USER")

@@ -62,8 +62,13 @@ class Home:
 
     @property
     def kubeconfig(self) -> Path:
-        """Written by the Kubernetes API when it starts."""
+        """The administrator's; written by the Kubernetes API when it starts."""
         return self.folder("kubernetes") / "kubeconfig"
+
+    @property
+    def airflow_kubeconfig(self) -> Path:
+        """Airflow's own, with the rights that it has in every cluster and no more."""
+        return self.folder("kubernetes") / "airflow.kubeconfig"
 
     @property
     def supervisor_lock(self) -> Path:

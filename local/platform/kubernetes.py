@@ -6,20 +6,16 @@ import json
 import ssl
 import sys
 
-import yaml
-
-from local.platform.facts import DEPLOYMENT_NAMESPACE, TRAINING_NAMESPACE, Facts
+from local.platform.facts import TRAINING_NAMESPACE, Facts
 from local.platform.home import ROOT
 from local.platform.probes import get
 from local.platform.processes import MARKER
 from local.platform.service import Command, NotReady, Service
 
-
-def service_accounts() -> list[str]:
-    """Return the service accounts of all steps as ``namespace/name``; in the cloud, config/kubernetes has them."""
-    steps = yaml.safe_load((ROOT / "config" / "base.yaml").read_text(encoding="utf-8"))["steps"]
-    namespaces = {"training": TRAINING_NAMESPACE, "deployment": DEPLOYMENT_NAMESPACE}
-    return [f"{namespaces[step.get('namespace', 'training')]}/{step['service_account']}" for step in steps.values()]
+# What is in every cluster; overlays only differ in how large their quotas are.
+MANIFESTS = ROOT / "config" / "kubernetes" / "base"
+# The group of the cluster's access entry for Airflow's role, see terraform/modules/cluster/access.tf.
+AIRFLOW = "ml-platform:airflow"
 
 
 def service(facts: Facts) -> Service:
@@ -39,8 +35,8 @@ def service(facts: Facts) -> Service:
             *("--port", str(facts.ports["kubernetes"])),
             *("--state-dir", str(state)),
             *("--images", str(facts.home.images_file)),
-            *("--namespace", TRAINING_NAMESPACE, "--namespace", DEPLOYMENT_NAMESPACE),
-            *(part for account in service_accounts() for part in ("--service-account", account)),
+            *("--manifest", str(MANIFESTS), "--namespace", TRAINING_NAMESPACE),
+            *("--user", f"{facts.home.airflow_kubeconfig.stem}={AIRFLOW}"),
             *("--pod-env-file", str(pod_environment)),
         ]
         return Command(argv, facts.base_environment, ROOT)

@@ -100,7 +100,7 @@ def test_a_pod_asks_for_what_the_settings_say_and_no_more(dags: dict[str, Any], 
     (container,) = spec["containers"]
     role = {"deploy": "deployer", "train": "trainer-cuda"}.get(step, "trainer")
     assert f"mlplatform/{role}:" in container["image"]
-    assert spec.get("priorityClassName") is None  # one machine has no classes
+    assert spec.get("priorityClassName") == ("ml-platform-deployment" if step == "deploy" else None)
     assert spec["terminationGracePeriodSeconds"] == (120 if step == "train" else 30)
     assert pod["metadata"]["namespace"] == ("ml-deployment" if step == "deploy" else "ml-training")
     assert (

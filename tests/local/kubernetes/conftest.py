@@ -280,3 +280,16 @@ def new_server(tmp_path: Path) -> Iterator[Callable[..., Server]]:
     for running in started:
         if running.process.poll() is None:
             running.stop()
+
+
+@pytest.fixture(scope="session")
+def eventually() -> Callable[[Callable[[], Any]], None]:
+    """Waits until something holds."""
+
+    def wait(holds: Callable[[], Any], seconds: float = 15) -> None:
+        deadline = time.monotonic() + seconds
+        while not holds():
+            assert time.monotonic() < deadline, "it never held"
+            time.sleep(0.05)
+
+    return wait

@@ -76,7 +76,7 @@ def test_every_family_is_valid(real: Path) -> None:
         assert "cuda" in family.devices or not family.distributed
 
 
-@pytest.mark.parametrize("environment", ["dev", "staging", "prod"])
+@pytest.mark.parametrize("environment", ["dev", "staging", "prod", "local"])
 def test_every_priority_class_is_in_the_cluster(real: Path, platform: dict[str, Any], environment: str) -> None:
     write(real, {**platform, "environment": environment})
     text = (ROOT / "config" / "kubernetes" / "base" / "priority-classes.yaml").read_text()
