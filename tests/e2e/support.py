@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -43,7 +45,7 @@ class Shell:
 
 
 class Kubernetes:
-    """The faults of the local Kubernetes API, and its pods."""
+    """The local Kubernetes API as its administrator has it: faults, pods, rights and limits."""
 
     def __init__(self, platform: AttachedPlatform) -> None:
         self._http = platform.kubernetes
@@ -58,6 +60,23 @@ class Kubernetes:
 
     def clear_faults(self) -> None:
         self._http.delete("/local/faults").raise_for_status()
+
+    @contextmanager
+    def changed(self, path: str, **changes: Any) -> Iterator[None]:
+        """Change an object by a merge patch, and put it back as it was."""
+        before = self._http.get(path).raise_for_status().json()
+        headers = {"Content-Type": "application/merge-patch+json"}
+        self._http.patch(path, content=json.dumps(changes), headers=headers).raise_for_status()
+        try:
+            yield
+        finally:
+            del before["metadata"]["resourceVersion"]
+            self._http.put(path, json=before).raise_for_status()
+
+    def refusals(self) -> list[str]:
+        """Return the paths of the requests that were refused with 403."""
+        requests = self._http.get("/local/requests").raise_for_status().json()
+        return [request["path"] for request in requests if request["status"] == 403]
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -136,6 +138,40 @@ def test_when_the_endpoint_cannot_be_updated_the_old_model_answers(
     assert [entry["model_version"] for entry in failed][-1] == version
     told = deployed.failure
     assert eventually(lambda: any(told in text for text in notifications(platform)))
+
+
+def test_without_the_right_to_start_pods_the_first_step_fails_and_says_so(
+    platform: AttachedPlatform, run_pipeline: Any, kubernetes: Kubernetes
+) -> None:
+    rights = [{"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch", "patch", "delete"]}]
+    path = "/apis/rbac.authorization.k8s.io/v1/namespaces/ml-training/roles/airflow"
+    with kubernetes.changed(path, rules=rights):
+        run = run_pipeline(trials=1, seed=9)
+    assert run.state == "failed"
+    assert [task.task_id for task in run.failed_tasks if task.state == "failed"] == ["data.validate"]
+    refused = (
+        'pods is forbidden: User "airflow" cannot create resource "pods" in API group "" in the namespace "ml-training"'
+    )
+    assert eventually(lambda: any(refused in text for text in notifications(platform)))
+    assert kubernetes.pods(run_key=run.run_key) == []
+
+
+def test_a_pod_waits_for_its_next_try_while_the_quota_is_full(
+    platform: AttachedPlatform, run_pipeline: Any, kubernetes: Kubernetes
+) -> None:
+    """The file is bad, so that the run ends with the first pod that is let in."""
+    quota = "/api/v1/namespaces/ml-training/resourcequotas/steps"
+    before = len(kubernetes.refusals())
+    with ThreadPoolExecutor() as pool:
+        with kubernetes.changed(quota, spec={"hard": {"pods": "0"}}):
+            running = pool.submit(run_pipeline, land={flights.landing_key("flights", 3): truncated()})
+            assert eventually(lambda: len(kubernetes.refusals()) > before)
+        run = running.result()
+    validate = run.task("data.validate")
+    assert (validate.state, validate.try_number) == ("failed", 2), "the first try was refused, the second let in"
+    assert [pod["exit_code"] for pod in kubernetes.pods(run_key=run.run_key)] == [TASK_REFUSED]
+    log = platform.airflow.log_of(driver.DAG, run.run_id, replace(validate, try_number=1))
+    assert "exceeded quota: steps, requested: pods=1, used: pods=0, limited: pods=0" in log
 
 
 def test_an_evicted_trial_is_tried_again(platform: AttachedPlatform, run_pipeline: Any, kubernetes: Kubernetes) -> None:
