@@ -10,6 +10,7 @@ from local.kubernetes.errors import JSON
 from local.kubernetes.names import MAX_GENERATED, generated_name
 
 INDEX = "batch.kubernetes.io/job-completion-index"
+TRACKING = "batch.kubernetes.io/job-tracking"
 REACHED = ("CompletionsReached", "Reached expected number of succeeded pods")
 FAILURES = {
     "BackoffLimitExceeded": "Job has reached the specified backoff limit",
@@ -126,6 +127,7 @@ def make_pod(job: JSON, index: int | None) -> JSON:
     metadata = {
         **template["metadata"],
         "namespace": job["metadata"]["namespace"],
+        "finalizers": [TRACKING],
         "ownerReferences": [
             {
                 "apiVersion": "batch/v1",
