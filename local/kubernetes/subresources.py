@@ -94,13 +94,12 @@ async def evict(request: web.Request, kubelet: Kubelet, pod: JSON) -> web.Stream
     options = eviction.get("deleteOptions", {})
     if not is_dry_run(request, options):
         metadata = pod["metadata"]
-        if pod["status"]["phase"] not in ("Succeeded", "Failed"):
-            pod = kubelet.store.update(
-                "pods",
-                metadata["namespace"],
-                metadata["name"],
-                lambda stored: disruptions.mark(stored, "EvictionByEvictionAPI"),
-            )
+        pod = kubelet.store.update(
+            "pods",
+            metadata["namespace"],
+            metadata["name"],
+            lambda stored: disruptions.mark(stored, "EvictionByEvictionAPI"),
+        )
         kubelet.delete(pod, options.get("gracePeriodSeconds"))
     answer = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}
     return web.json_response(answer, status=201)
