@@ -160,7 +160,7 @@ class JobController:
         if not wanted:
             return active
         if account.failed:
-            pause = self._backoff(account.failed, _BACKOFF_SECONDS, _MAX_BACKOFF_SECONDS)
+            pause = self._kubelet.paced(jobs.backoff(account.failed, _BACKOFF_SECONDS, _MAX_BACKOFF_SECONDS))
             if (left := account.last_failure + pause - now) > 0:
                 self._look_again(job["metadata"]["uid"], left, "retry")
                 return active
@@ -171,15 +171,13 @@ class JobController:
                 self._event(job, "Warning", "FailedCreate", f"Error creating: {error}")
                 uid = job["metadata"]["uid"]
                 self._refusals[uid] += 1
-                pause = self._backoff(self._refusals[uid], _REFUSED_SECONDS, _MAX_REFUSED_SECONDS)
-                self._look_again(uid, pause, "retry")
+                pause = jobs.backoff(self._refusals[uid], _REFUSED_SECONDS, _MAX_REFUSED_SECONDS)
+                self._look_again(uid, self._kubelet.paced(pause), "retry")
                 break
+            self._refusals.pop(job["metadata"]["uid"], None)
             self._event(job, "Normal", "SuccessfulCreate", f"Created pod: {pod['metadata']['name']}")
             active.append(pod)
         return active
-
-    def _backoff(self, times: int, first: float, longest: float) -> float:
-        return self._kubelet.paced(min(first * 2.0 ** min(times - 1, 30), longest))
 
     def _delete_pods(self, job: JSON, pods: list[JSON]) -> None:
         for pod in pods:

@@ -115,6 +115,11 @@ def missing(job: JSON, account: Account, active: list[JSON]) -> tuple[list[int |
     return [None] * max(wanted - len(active), 0), active[wanted:]
 
 
+def backoff(times: int, first: float, longest: float) -> float:
+    """Return the seconds to wait after so many failures: doubled with each, up to the longest."""
+    return min(first * 2.0 ** min(times - 1, 30), longest)
+
+
 def is_indexed(job: JSON) -> bool:
     """Tell whether a job's pods have indexes."""
     return bool(job["spec"]["completionMode"] == "Indexed")

@@ -171,7 +171,7 @@ class PodWorker:
             if fault is not None and fault.lasts(since):
                 image, problem = None, fault.request.message or problem
             if image is not None:
-                text = f'Container image "{reference}" already present on machine'
+                text = f'Container image "{reference}" already present on machine and can be accessed by the pod'
                 self._event("Normal", "Pulled", text, container)
                 return image
             self._event("Normal", "Pulling", f'Pulling image "{reference}"', container)
@@ -252,8 +252,8 @@ class PodWorker:
         container.record.pid = container.runtime.pid
         container.record.started = time.time()
         container.state = {"running": {"startedAt": timestamp()}}
-        self._event("Normal", "Created", f"Created container: {container.name}", container)
-        self._event("Normal", "Started", f"Started container {container.name}", container)
+        self._event("Normal", "Created", "Container created", container)
+        self._event("Normal", "Started", "Container started", container)
         self._sync()
         self.look_for_fault()
         end = await container.runtime.wait()

@@ -144,6 +144,11 @@ def test_completed_indexes(indexes: list[int], text: str) -> None:
     assert jobs.ranges(indexes) == text
 
 
+@pytest.mark.parametrize(("times", "seconds"), [(1, 10), (2, 20), (4, 80), (7, 600), (10_000, 600)])
+def test_a_failed_pods_place_is_filled_ever_later(times: int, seconds: float) -> None:
+    assert jobs.backoff(times, 10, 600) == seconds
+
+
 def test_a_long_name_leaves_room_for_the_index() -> None:
     template = {"metadata": {}, "spec": {"containers": [{"name": "base"}]}}
     job = {"metadata": {"name": "j" * 60, "namespace": "n", "uid": "u"}, "spec": {"template": template}}
