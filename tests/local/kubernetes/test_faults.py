@@ -75,7 +75,7 @@ def test_a_pull_is_tried_again_and_again(pods: Any) -> None:
 
     pods.seen(name, since, again)
     assert told[-3:] == ["ErrImagePull", "ImagePullBackOff", "ErrImagePull"]
-    assert next(event["count"] for event in pods.events(name) if event["reason"] == "Pulling") == 2
+    assert next(event["count"] for event in pods.events(name) if event["reason"] == "Pulling") >= 2
 
 
 def test_what_is_no_image_is_never_pulled(pods: Any) -> None:
@@ -130,7 +130,7 @@ def _lost(pods: Any, server: Any, name: str) -> None:
 def test_a_lost_node_takes_its_pods_with_it(pods: Any, server: Any) -> None:
     name = pods.create("print=before", "sleep=20", labels={"case": "lost"})
     pods.running(name, printed="before")
-    pods.fault("node-lost", "lost", duration_seconds=1)
+    pods.fault("node-lost", "lost", duration_seconds=2)
     _lost(pods, server, name)
     pod = pods.get(name)
     assert pod["status"]["phase"] == "Running"
