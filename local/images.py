@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 
 class Image(BaseModel):
-    """What an image would contain: its ENTRYPOINT, CMD, ENV and WORKDIR."""
+    """What an image would contain: its ENTRYPOINT, CMD, ENV, WORKDIR and USER (root where it is empty)."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -20,6 +20,7 @@ class Image(BaseModel):
     cmd: list[str] = []
     env: dict[str, str] = {}
     working_dir: str | None = None
+    user: str = ""
 
 
 _IMAGES = TypeAdapter(dict[str, Image])

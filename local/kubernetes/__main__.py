@@ -21,7 +21,7 @@ from local.kubernetes.app import Api
 from local.kubernetes.errors import JSON
 from local.kubernetes.faults import Faults
 from local.kubernetes.kubelet import Kubelet
-from local.kubernetes.node import read_pod_env
+from local.kubernetes.node import DEFAULT_TIME_SCALE, read_pod_env
 from local.kubernetes.records import Records
 from local.kubernetes.store import Store
 
@@ -111,6 +111,9 @@ def main(
     ] = None,
     gpus: Annotated[int, typer.Option(min=0, help="GPUs the node `gpu` says it has; they are only counted.")] = 2,
     start_delay: Annotated[float, typer.Option(min=0, help="Seconds a pod stays in ContainerCreating.")] = 0.1,
+    time_scale: Annotated[
+        float, typer.Option(min=1, help="How many times faster than in a real cluster Kubernetes' own waits pass.")
+    ] = DEFAULT_TIME_SCALE,
 ) -> None:
     """Serve a Kubernetes API on loopback that runs pods as processes, until SIGTERM or Ctrl-C."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
@@ -142,6 +145,7 @@ def main(
             records=records,
             start_delay=start_delay,
             gpus=gpus,
+            time_scale=time_scale,
         )
         api = Api(store, kubelet, faults, records, tokens)
         _fill(api, namespace or [], accounts, gpus, objects)

@@ -10,7 +10,7 @@ from local.kubernetes.logs import ContainerLog
 from local.kubernetes.processes import ContainerProcess
 from local.kubernetes.records import ContainerRecord
 from local.kubernetes.sidecar import Sidecar
-from local.kubernetes.store import timestamp
+from local.kubernetes.times import timestamp
 
 
 @dataclass(eq=False)
@@ -64,8 +64,10 @@ def set_condition(pod: JSON, kind: str, value: bool, reason: str | None = None, 
     """Set a condition in place; its transition time moves only when its value does."""
     conditions = pod["status"].setdefault("conditions", [])
     old = next((c for c in conditions if c["type"] == kind), None)
-    new = {"type": kind, "status": "True" if value else "False", "lastProbeTime": None}
+    new: JSON = {"type": kind, "status": "True" if value else "False", "lastProbeTime": None}
     new |= {key: text for key, text in (("reason", reason), ("message", message)) if text}
+    if "generation" in pod["metadata"]:
+        new["observedGeneration"] = pod["metadata"]["generation"]
     kept = old is not None and old["status"] == new["status"]
     new["lastTransitionTime"] = old["lastTransitionTime"] if old is not None and kept else timestamp()
     conditions[:] = [c for c in conditions if c["type"] != kind] + [new]

@@ -8,6 +8,7 @@ import fcntl
 import json
 import os
 import pty
+import secrets
 import struct
 import subprocess
 import termios
@@ -17,7 +18,7 @@ from aiohttp import WSMsgType, web
 from local.kubernetes.containers import Container
 from local.kubernetes.errors import JSON, ApiError, status
 from local.kubernetes.logs import boolean
-from local.kubernetes.processes import ContainerProcess, Guard
+from local.kubernetes.processes import ContainerProcess, Guard, start_problem
 from local.kubernetes.sidecar import Sidecar
 
 # https://kubernetes.io/blog/2024/08/20/websockets-transition/ : v5 adds a frame that half-closes a channel.
@@ -29,7 +30,11 @@ _REFUSED = (
 )
 
 
-def _result(code: int) -> JSON:
+def _result(code: int | str) -> JSON:
+    """Return what the error channel says: of an exit code, or of why there is none."""
+    if isinstance(code, str):
+        why = f"error executing command in container: failed to exec in container: {code}"
+        return status(500, f"Internal error occurred: {why}", "InternalError", {"causes": [{"message": why}]})
     if code == 0:
         return {"metadata": {}, "status": "Success"}
     cause = {"reason": "ExitCode", "message": str(code)}
@@ -68,6 +73,7 @@ class Session:
         for channel, wanted in ((_STDOUT, self._stdout), (_STDERR, self._stderr)):
             if wanted:
                 await self._send(channel, b"")
+        code: int | str
         if isinstance(self._container.runtime, Sidecar):
             code = await self._run_in_sidecar(self._container.runtime)
         else:
@@ -117,7 +123,7 @@ class Session:
 
     # -- a process beside the container's own
 
-    async def _run_process(self) -> int:
+    async def _run_process(self) -> int | str:
         container = self._container
         terminal, side = pty.openpty() if self._tty else (None, None)
         try:
@@ -132,12 +138,10 @@ class Session:
                 bufsize=0,
             )
         except OSError as error:
-            text = (
-                "OCI runtime exec failed: exec failed: unable to start container process: "
-                f'exec: "{self._command[0]}": {error}'
+            return (
+                f'failed to start exec "{secrets.token_hex(32)}": OCI runtime exec failed: exec failed: '
+                f"unable to start container process: {start_problem(self._command, error)}"
             )
-            await self._send(_STDERR if self._stderr else _STDOUT, f"{text}\n".encode())
-            return 127 if isinstance(error, FileNotFoundError) else 126
         finally:
             if side is not None:
                 os.close(side)

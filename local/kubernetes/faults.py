@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from local.kubernetes.errors import JSON, ApiError
 from local.kubernetes.selectors import LabelMatch, parse_labels
 
-Kind = Literal["evict", "oom", "image-pull", "unschedulable", "node-lost", "api-error"]
+Kind = Literal["evict", "oom", "preempt", "image-pull", "unschedulable", "node-lost", "api-error"]
 
 
 class FaultRequest(BaseModel):
@@ -24,9 +24,9 @@ class FaultRequest(BaseModel):
     selector: str = ""
     namespace: str | None = None
     delay_seconds: float = Field(default=0.0, ge=0)
-    """Between the pod's start (or this request, for a running pod) and evict, oom and node-lost."""
+    """Between the pod's start (or this request, for a running pod) and evict, oom, preempt and node-lost."""
     duration_seconds: float | None = Field(default=None, gt=0)
-    """How long image-pull and unschedulable last, and how long after node-lost the pod is garbage-collected."""
+    """How long image-pull and unschedulable last, and how long after node-lost the node leaves the cluster."""
     times: int | None = Field(default=1, ge=1)
     """Pods (or requests, for api-error) that are hit; null for all of them until the fault is deleted."""
     message: str | None = None

@@ -5,19 +5,22 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable
 
-from local.kubernetes import jobs
+from local.kubernetes import deletion, jobs
 from local.kubernetes.errors import JSON, ApiError
 from local.kubernetes.jobs import Account
 from local.kubernetes.kubelet import Kubelet
-from local.kubernetes.store import Change, Store, timestamp
+from local.kubernetes.store import Change, Store
+from local.kubernetes.times import timestamp
 
 logger = logging.getLogger(__name__)
 
 FOREGROUND = "foregroundDeletion"
-_BACKOFF_SECONDS = 1.0  # the real controller's is 10 s, doubled with each failure
-_MAX_BACKOFF_SECONDS = 60.0
+# In a real cluster, doubled with each failure: of a pod, and of making one.
+_BACKOFF_SECONDS, _MAX_BACKOFF_SECONDS = 10.0, 600.0
+_REFUSED_SECONDS, _MAX_REFUSED_SECONDS = 1.0, 60.0
 _FOREVER = 3600.0
 
 
@@ -33,6 +36,7 @@ class JobController:
         self._kubelet = kubelet
         self._add = add
         self._accounts: dict[str, Account] = {}
+        self._refusals: Counter[str] = Counter()
         self._timers: dict[tuple[str, str], asyncio.TimerHandle] = {}
 
     def start(self) -> None:
@@ -48,12 +52,20 @@ class JobController:
                 logger.warning("job controller: changes were missed; looking at all jobs")
                 changes = []
                 version = self._store.version
-                for job in self._store.select("jobs"):
-                    self._try_sync(job["metadata"]["uid"])
+                self.look_at_all()
             for change in changes:
                 version = change.version
                 self._notice(change)
             await self._store.wait_for_change(version, _FOREVER)
+
+    def look_at_all(self) -> None:
+        """Look after every job, and after the pods of those that are gone."""
+        there = {job["metadata"]["uid"] for job in self._store.select("jobs")}
+        owners = {uid for pod in self._store.select("pods") if (uid := jobs.owner_of(pod)) is not None}
+        for uid in sorted(owners - there):
+            self._forget(uid)
+        for uid in sorted(there):
+            self._try_sync(uid)
 
     def _notice(self, change: Change) -> None:
         uid = None
@@ -74,12 +86,29 @@ class JobController:
         self._accounts.pop(uid, None)
         for key in [key for key in self._timers if key[0] == uid]:
             self._timers.pop(key).cancel()
-        for pod in self._pods(uid):
-            self._kubelet.delete(pod, None)
+        self._refusals.pop(uid, None)
+        self._clear(self._pods(uid))
+
+    def _clear(self, pods: list[JSON]) -> None:
+        """Delete the pods of a job that nobody counts any more."""
+        for pod in pods:
+            if "deletionTimestamp" not in pod["metadata"]:
+                self._kubelet.delete(pod, None)
+            self._release(pod)
+
+    def _release(self, pod: JSON) -> None:
+        """Take the tracking finalizer off a pod that is counted."""
+        if jobs.TRACKING in pod["metadata"].get("finalizers", []):
+            metadata = pod["metadata"]
+            self._store.update(
+                "pods", metadata["namespace"], metadata["name"], lambda obj: deletion.drop_finalizer(obj, jobs.TRACKING)
+            )
 
     def _try_sync(self, uid: str) -> None:
         job = next((j for j in self._store.select("jobs") if j["metadata"]["uid"] == uid), None)
         if job is None:
+            # A pod was made, or its end told, after its job was gone.
+            self._clear(self._pods(uid))
             return
         try:
             self._sync(job)
@@ -98,10 +127,12 @@ class JobController:
     def _sync(self, job: JSON) -> None:
         uid, now = job["metadata"]["uid"], time.time()
         pods = self._pods(uid)
-        if "deletionTimestamp" in job["metadata"]:
+        if FOREGROUND in job["metadata"].get("finalizers", []):
             self._delete_all(job, pods)
             return
         if jobs.finished(job):
+            for pod in pods:
+                self._release(pod)
             self._expire(job, now)
             return
         account = self._accounts.setdefault(uid, Account(started=now))
@@ -114,7 +145,7 @@ class JobController:
         if reason is not None or done:
             self._delete_pods(job, active)
             active = []
-        else:
+        elif "deletionTimestamp" not in job["metadata"]:
             active = self._manage(job, account, active, now)
         self._tell(job, account, active, reason, done)
         deadline = job["spec"].get("activeDeadlineSeconds")
@@ -129,7 +160,7 @@ class JobController:
         if not wanted:
             return active
         if account.failed:
-            pause = min(_BACKOFF_SECONDS * 2 ** (account.failed - 1), _MAX_BACKOFF_SECONDS)
+            pause = self._kubelet.scaled(jobs.backoff(account.failed, _BACKOFF_SECONDS, _MAX_BACKOFF_SECONDS))
             if (left := account.last_failure + pause - now) > 0:
                 self._look_again(job["metadata"]["uid"], left, "retry")
                 return active
@@ -138,8 +169,12 @@ class JobController:
                 pod = self._add("pods", jobs.make_pod(job, index))
             except ApiError as error:
                 self._event(job, "Warning", "FailedCreate", f"Error creating: {error}")
-                self._look_again(job["metadata"]["uid"], _BACKOFF_SECONDS, "retry")
+                uid = job["metadata"]["uid"]
+                self._refusals[uid] += 1
+                pause = jobs.backoff(self._refusals[uid], _REFUSED_SECONDS, _MAX_REFUSED_SECONDS)
+                self._look_again(uid, self._kubelet.scaled(pause), "retry")
                 break
+            self._refusals.pop(job["metadata"]["uid"], None)
             self._event(job, "Normal", "SuccessfulCreate", f"Created pod: {pod['metadata']['name']}")
             active.append(pod)
         return active
@@ -187,6 +222,9 @@ class JobController:
         if done and over:
             status["completionTime"] = now
         stored = self._store.update("jobs", *self._key(job), lambda obj: obj.update(status=status))
+        for pod in pods:
+            if pod["metadata"]["uid"] in account.seen:
+                self._release(pod)
         if over and reason is not None:
             self._event(stored, "Warning", reason, jobs.FAILURES[reason])
         elif over and done:
@@ -196,11 +234,9 @@ class JobController:
 
     def _delete_all(self, job: JSON, pods: list[JSON]) -> None:
         """Delete a job in the foreground: first its pods, then itself."""
-        for pod in pods:
-            if "deletionTimestamp" not in pod["metadata"]:
-                self._kubelet.delete(pod, None)
+        self._clear(pods)
         if not self._pods(job["metadata"]["uid"]):
-            self._store.delete("jobs", *self._key(job))
+            self._store.update("jobs", *self._key(job), lambda obj: deletion.drop_finalizer(obj, FOREGROUND))
 
     def _expire(self, job: JSON, now: float) -> None:
         ttl = job["spec"].get("ttlSecondsAfterFinished")

@@ -10,6 +10,7 @@ from local.kubernetes.errors import JSON
 from local.kubernetes.names import MAX_GENERATED, generated_name
 
 INDEX = "batch.kubernetes.io/job-completion-index"
+TRACKING = "batch.kubernetes.io/job-tracking"
 REACHED = ("CompletionsReached", "Reached expected number of succeeded pods")
 FAILURES = {
     "BackoffLimitExceeded": "Job has reached the specified backoff limit",
@@ -114,6 +115,11 @@ def missing(job: JSON, account: Account, active: list[JSON]) -> tuple[list[int |
     return [None] * max(wanted - len(active), 0), active[wanted:]
 
 
+def backoff(times: int, first: float, longest: float) -> float:
+    """Return the seconds to wait after so many failures: doubled with each, up to the longest."""
+    return min(first * 2.0 ** min(times - 1, 30), longest)
+
+
 def is_indexed(job: JSON) -> bool:
     """Tell whether a job's pods have indexes."""
     return bool(job["spec"]["completionMode"] == "Indexed")
@@ -126,6 +132,7 @@ def make_pod(job: JSON, index: int | None) -> JSON:
     metadata = {
         **template["metadata"],
         "namespace": job["metadata"]["namespace"],
+        "finalizers": [TRACKING],
         "ownerReferences": [
             {
                 "apiVersion": "batch/v1",

@@ -34,6 +34,8 @@ RESOURCES = {
 }
 KINDS = {name: resource.kind for name, resource in RESOURCES.items()}
 CLUSTER_SCOPED = tuple(name for name, resource in RESOURCES.items() if not resource.namespaced)
+WITH_GENERATION = ("pods", "jobs")
+"""Those whose `metadata.generation` counts the changes of their spec."""
 GROUP_VERSIONS = tuple(dict.fromkeys(resource.group_version for resource in RESOURCES.values()))
 
 

@@ -11,19 +11,22 @@ from pathlib import Path
 from typing import Any
 
 from local.images import ImageRegistry
-from local.kubernetes import scheduler
+from local.kubernetes import deletion, scheduler
 from local.kubernetes.containers import set_condition
 from local.kubernetes.errors import JSON
 from local.kubernetes.events import EventRecorder
 from local.kubernetes.faults import Fault, Faults
-from local.kubernetes.node import Node
-from local.kubernetes.pods import NODE_LOST, PodWorker, Stop
+from local.kubernetes.node import DEFAULT_TIME_SCALE, Node
+from local.kubernetes.pod_status import Stop
+from local.kubernetes.pods import NODE_LOST, PodWorker
 from local.kubernetes.processes import Guard, process_table
 from local.kubernetes.records import ContainerRecord, PodRecord, Records
-from local.kubernetes.store import Store, timestamp
+from local.kubernetes.store import Store
+from local.kubernetes.times import timestamp
 
 _SAMPLE_SECONDS = 0.25
 _KEPT_LOGS = 500
+_GONE_SECONDS = 1.0  # in a real cluster, from the end of a deleted pod to the end of its object
 FINISHED = ("Succeeded", "Failed")
 
 
@@ -41,6 +44,7 @@ class Kubelet:
         records: Records,
         start_delay: float,
         gpus: int,
+        time_scale: float = DEFAULT_TIME_SCALE,
     ) -> None:
         self.store = store
         self.faults = faults
@@ -58,7 +62,10 @@ class Kubelet:
             logs_dir=state_dir / "logs",
             pod_env_file=pod_env_file,
             start_delay=start_delay,
+            time_scale=time_scale,
         )
+        self.scaled = self._node.scaled
+        store.when_deleted(self._gone)
         self._records = records
         self._closing = False
         self._record_of: dict[str, PodRecord] = {}
@@ -129,9 +136,8 @@ class Kubelet:
                 asyncio.get_running_loop().call_later(fault.duration, self.schedule)
         nodes = self.store.select("nodes")
         if uid in self._unschedulable and self._unschedulable[uid][0].lasts(self._unschedulable[uid][1]):
-            message = self._unschedulable[uid][0].request.message or (
-                f"0/{len(nodes)} nodes are available: {len(nodes)} node(s) had untolerated taint "
-                "{node.kubernetes.io/unschedulable: }."
+            message = self._unschedulable[uid][0].request.message or scheduler.refusal(
+                pod, [[scheduler.Problem("node(s) were unschedulable")] for _ in nodes]
             )
             node = None
         elif pod["spec"].get("nodeName"):
@@ -149,8 +155,8 @@ class Kubelet:
     def _running(self) -> list[JSON]:
         """Return the pods that hold room on a node.
 
-        A pod's processes can outlive what the API says of it by a moment: its status tells of the last container's
-        end, or it is gone, before the worker has finished and given its GPUs back.
+        A pod's processes can outlive what the API says of it by a moment: when it was deleted without grace, it is
+        gone before the worker has finished and given its GPUs back.
         """
         told = {p["metadata"]["uid"]: p for p in self.store.select("pods") if p["status"]["phase"] not in FINISHED}
         held = {uid: worker.pod for uid, worker in self.workers.items() if not worker.finished}
@@ -161,7 +167,7 @@ class Kubelet:
         self.store.update(
             "pods", namespace, name, lambda p: set_condition(p, "PodScheduled", False, "Unschedulable", message)
         )
-        self.events.record(pod, "Warning", "FailedScheduling", message, component="default-scheduler")
+        self.events.schedule(pod, "Warning", "FailedScheduling", "Scheduling", message)
 
     def _bind(self, pod: JSON, node: str) -> None:
         namespace, name, uid = (pod["metadata"][key] for key in ("namespace", "name", "uid"))
@@ -179,10 +185,10 @@ class Kubelet:
 
         bound = self.store.update("pods", namespace, name, bind)
         text = f"Successfully assigned {namespace}/{name} to {node}"
-        self.events.record(bound, "Normal", "Scheduled", text, component="default-scheduler")
+        self.events.schedule(bound, "Normal", "Scheduled", "Binding", text)
         record = self.record_of(pod)
         record.node, record.scheduled = node, time.time()
-        worker = PodWorker(self._node, bound, record, self._free_gpus(bound), self.remove, self._finished)
+        worker = PodWorker(self._node, bound, record, self._free_gpus(bound), self.delete, self._finished)
         self.workers[uid] = worker
         self.spawn(worker.run())
 
@@ -202,30 +208,39 @@ class Kubelet:
     def delete(self, pod: JSON, grace: int | None) -> JSON:
         """Delete a pod: at once when nothing runs, else after SIGTERM and its grace period in seconds."""
         metadata = pod["metadata"]
-        namespace, name = metadata["namespace"], metadata["name"]
         worker = self.workers.get(metadata["uid"])
-        seconds = pod["spec"]["terminationGracePeriodSeconds"] if grace is None else grace
-        if worker is None or seconds == 0 or (worker.finished and worker.lost is None):
+        if worker is None:
+            seconds = 0
+        elif grace is None and "deletionTimestamp" in metadata:
+            seconds = metadata["deletionGracePeriodSeconds"]
+        else:
+            seconds = deletion.grace_of(pod, grace)
+        if seconds == 0:
             if worker is not None:
-                worker.stop(Stop(seconds))
-            return self.remove(namespace, name)
-
-        def mark(stored: JSON) -> None:
-            left = stored["metadata"].get("deletionGracePeriodSeconds", seconds)
-            if "deletionTimestamp" not in stored["metadata"] or seconds < left:
-                stored["metadata"]["deletionTimestamp"] = timestamp(time.time() + seconds)
-                stored["metadata"]["deletionGracePeriodSeconds"] = seconds
-
-        marked = self.store.update("pods", namespace, name, mark)
-        if worker.lost is None:
-            worker.delete_when_finished = True
+                worker.stop(Stop(0))
+            return self.remove(pod)
+        marked = self._mark(pod, seconds)
+        shorter = marked["metadata"]["resourceVersion"] != metadata["resourceVersion"]
+        if worker is not None and worker.lost is None and shorter:
             worker.stop(Stop(seconds))
         return marked
 
-    def remove(self, namespace: str, name: str) -> JSON:
-        """Take a pod out of the store."""
-        gone = self.store.delete("pods", namespace, name)
-        uid = gone["metadata"]["uid"]
+    def _mark(self, pod: JSON, seconds: int) -> JSON:
+        metadata = pod["metadata"]
+        return self.store.update(
+            "pods", metadata["namespace"], metadata["name"], lambda stored: deletion.mark(stored, seconds)
+        )
+
+    def remove(self, pod: JSON) -> JSON:
+        """End a pod's deletion: it goes, unless a finalizer holds it."""
+        self._mark(pod, 0)
+        return self.store.delete("pods", pod["metadata"]["namespace"], pod["metadata"]["name"])
+
+    def _gone(self, resource: str, obj: JSON) -> None:
+        """Take note that a pod's object is gone."""
+        if resource != "pods":
+            return
+        uid = obj["metadata"]["uid"]
         record = self._record_of.pop(uid)
         record.deleted = time.time()
         for known in (self._last_problem, self._unschedulable):
@@ -236,15 +251,19 @@ class Kubelet:
         elif worker.finished:
             self._forget(worker)
         asyncio.get_running_loop().call_soon(self.schedule)
-        return gone
 
     def _finished(self, worker: PodWorker) -> None:
-        """Take note that nothing of a pod runs any more: there is room for others."""
-        if worker.stored() is None:
+        """Take note that a pod's end was told: there is room for others, and a deleted pod soon goes."""
+        pod = worker.stored()
+        if pod is None:
             self._forget(worker)
-        elif worker.delete_when_finished:
-            self.remove(worker.namespace, worker.name)
+        elif "deletionTimestamp" in pod["metadata"]:
+            asyncio.get_running_loop().call_later(self.scaled(_GONE_SECONDS), self._end_deletion, worker)
         self.schedule()
+
+    def _end_deletion(self, worker: PodWorker) -> None:
+        if (pod := worker.stored()) is not None:
+            self.remove(pod)
 
     def _forget(self, worker: PodWorker) -> None:
         """Drop a worker that has finished and whose pod is gone, with the pod's volumes."""

@@ -12,6 +12,8 @@ from local.kubernetes.faults import Faults
 from local.kubernetes.processes import Guard
 from local.kubernetes.store import Store
 
+DEFAULT_TIME_SCALE = 20.0
+
 
 @dataclass(frozen=True)
 class Node:
@@ -19,6 +21,7 @@ class Node:
 
     Attributes:
         start_delay: seconds a pod stays in ContainerCreating.
+        time_scale: how many times faster than in a real cluster Kubernetes' own waits pass.
     """
 
     store: Store
@@ -30,6 +33,11 @@ class Node:
     logs_dir: Path
     pod_env_file: Path | None
     start_delay: float
+    time_scale: float = DEFAULT_TIME_SCALE
+
+    def scaled(self, seconds: float) -> float:
+        """Return how long a wait takes here, of the seconds that it takes in a real cluster."""
+        return seconds / self.time_scale
 
     def pod_env(self) -> dict[str, str]:
         """Return what every container gets (as EKS Pod Identity gives it), read anew so that it can change."""

@@ -6,36 +6,32 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+import uuid
+from collections.abc import Callable
 from pathlib import Path
 
 from local.images import Image
-from local.kubernetes import environment, quantities, sidecar
+from local.kubernetes import disruptions, environment, quantities, references, sidecar, users
 from local.kubernetes.containers import Container, set_condition
 from local.kubernetes.errors import JSON, ApiError
 from local.kubernetes.faults import Fault
 from local.kubernetes.logs import ContainerLog
 from local.kubernetes.node import Node
-from local.kubernetes.processes import ContainerProcess, Exit, Row
+from local.kubernetes.pod_status import PodState, Stop
+from local.kubernetes.processes import ContainerProcess, Exit, Row, start_problem
 from local.kubernetes.records import PodRecord
-from local.kubernetes.store import timestamp
+from local.kubernetes.times import timestamp
 
 logger = logging.getLogger(__name__)
 
 NODE_LOST = "NodeLost"
-_RETRY_SECONDS = 0.5
 _DRAIN_SECONDS = 2.0
 _OOM_EXIT_CODE = 137
-
-
-@dataclass(frozen=True)
-class Stop:
-    """Why a pod is stopped: seconds between SIGTERM and SIGKILL; a reason makes the pod Failed with it."""
-
-    grace: float
-    reason: str | None = None
-    message: str | None = None
+# How long Kubernetes takes for what it does, in a real cluster.
+_END_SECONDS = 1.0  # from the container's end to the pod's
+_RETRY_SECONDS = 10.0  # until a container that could not be started is tried again
+_FIRST_PULL_SECONDS, _MAX_PULL_SECONDS = 10.0, 300.0  # between attempts to pull an image, doubled each time
+_UNREACHABLE_SECONDS = 54.0  # until a node that went silent is NotReady
 
 
 class _Stopped(Exception):
@@ -47,8 +43,8 @@ class PodWorker:
 
     Args:
         gpus: numbers of those that the pod has to itself.
-        remove: takes a pod out of the store, by namespace and name.
-        on_finish: called when nothing of the pod runs any more; not when its node is lost, which can tell nobody.
+        delete: deletes a pod with a grace period, as a client of the API does.
+        on_finish: called when the pod's end was told; not when its node is lost, which can tell nobody.
     """
 
     def __init__(
@@ -57,14 +53,14 @@ class PodWorker:
         pod: JSON,
         record: PodRecord,
         gpus: list[int],
-        remove: Callable[[str, str], JSON],
+        delete: Callable[[JSON, int | None], JSON],
         on_finish: Callable[[PodWorker], None],
     ) -> None:
         self.pod = pod
         self.record = record
         self.gpus = gpus
         self._node = node
-        self._remove = remove
+        self._delete = delete
         self._on_finish = on_finish
         metadata = pod["metadata"]
         self.uid: str = metadata["uid"]
@@ -74,10 +70,9 @@ class PodWorker:
         self.folder = node.pods_dir / self.uid[:8]
         self.done = asyncio.Event()
         self.lost: Fault | None = None
-        self.delete_when_finished = False
         self._stop: Stop | None = None
         self._stopping = asyncio.Event()
-        self._initialized = False
+        self._sandbox = self._initialized = self._over = self._told = False
         self._deadline: asyncio.TimerHandle | None = None
         records = {record.name: record for record in self.record.containers}
         spec = pod["spec"]
@@ -90,7 +85,7 @@ class PodWorker:
 
     @property
     def finished(self) -> bool:
-        """Whether nothing of the pod runs any more."""
+        """Whether nothing of the pod runs any more, and this was told."""
         return self.done.is_set()
 
     @property
@@ -114,14 +109,15 @@ class PodWorker:
         except Exception as error:
             logger.exception("pod %s/%s: the local kubelet failed", self.namespace, self.name)
             self.stop(Stop(0, "KubeletError", f"the local kubelet failed: {error!r}"))
-        finally:
-            self._finish()
+        await self._finish()
 
     async def _live(self) -> None:
         self.set_deadline(self.pod["spec"].get("activeDeadlineSeconds"))
         self._sync()
         await self._pause(self._node.start_delay)
         volumes = await self._mount()
+        self._sandbox = True
+        self._sync()
         for container in self.containers:
             if container.is_init:
                 await self._run_container(container, volumes)
@@ -149,46 +145,53 @@ class PodWorker:
                 return environment.prepare_volumes(self._node.store, self.pod, self.folder / "volumes")
             except (environment.MountError, OSError) as error:
                 self._event("Warning", "FailedMount", str(error))
-                await self._pause(_RETRY_SECONDS)
+                await self._pause(self._node.scaled(_RETRY_SECONDS))
+
+    async def _wait(self, container: Container, reason: str, message: str, seconds: float) -> None:
+        """Show why a container does not start, for as long as a wait takes in a real cluster."""
+        container.state = {"waiting": {"reason": reason, "message": message}}
+        self._event("Warning", "Failed", f"Error: {reason if 'Image' in reason else message}", container)
+        self._sync()
+        await self._pause(self._node.scaled(seconds))
 
     async def _pull(self, container: Container) -> Image:
         """Wait until the image exists, telling about it as the kubelet does."""
         reference = container.spec["image"]
+        while (wrong := references.problem(reference)) is not None:
+            text = f'Failed to apply default image tag "{reference}": couldn\'t parse image reference "{reference}": '
+            self._event("Warning", "InspectFailed", text + wrong, container)
+            await self._wait(container, "InvalidImageName", text + wrong, _RETRY_SECONDS)
         fault: Fault | None = None
-        since = time.monotonic()
-        for attempt in _forever():
+        since, pause = time.monotonic(), _FIRST_PULL_SECONDS
+        while True:
             if fault is None:
                 fault = self._node.faults.take("image-pull", self.pod)
                 since = time.monotonic()
-            problem = (
-                f'failed to pull and unpack image "{reference}": failed to resolve reference "{reference}": '
-                f"{reference}: not found (no such image in the local image registry file)"
-            )
+            image, problem = self._find_image(reference)
             if fault is not None and fault.lasts(since):
-                problem = fault.request.message or problem
-            else:
-                try:
-                    image = self._node.images.find(reference)
-                except (OSError, ValueError) as error:
-                    image, problem = None, f"cannot read the local image registry file: {error}"
-                if image is not None:
-                    text = f'Container image "{reference}" already present on machine'
-                    self._event("Normal", "Pulled", text, container)
-                    return image
-            if attempt == 0:
-                self._event("Normal", "Pulling", f'Pulling image "{reference}"', container)
-                self._event("Warning", "Failed", f'Failed to pull image "{reference}": {problem}', container)
-                self._event("Warning", "Failed", "Error: ErrImagePull", container)
-                container.state = {"waiting": {"reason": "ErrImagePull", "message": problem}}
-            else:
-                text = f'Back-off pulling image "{reference}"'
-                self._event("Normal", "BackOff", text, container)
-                self._event("Warning", "Failed", "Error: ImagePullBackOff", container)
-                message = f"{text}: ErrImagePull: {problem}"
-                container.state = {"waiting": {"reason": "ImagePullBackOff", "message": message}}
-            self._sync()
-            await self._pause(_RETRY_SECONDS)
-        raise AssertionError("unreachable")
+                image, problem = None, fault.request.message or problem
+            if image is not None:
+                text = f'Container image "{reference}" already present on machine and can be accessed by the pod'
+                self._event("Normal", "Pulled", text, container)
+                return image
+            self._event("Normal", "Pulling", f'Pulling image "{reference}"', container)
+            self._event("Warning", "Failed", f'Failed to pull image "{reference}": {problem}', container)
+            await self._wait(container, "ErrImagePull", problem, pause / 2)
+            text = f'Back-off pulling image "{reference}"'
+            self._event("Normal", "BackOff", text, container)
+            await self._wait(container, "ImagePullBackOff", f"{text}: ErrImagePull: {problem}", pause / 2)
+            pause = min(2 * pause, _MAX_PULL_SECONDS)
+
+    def _find_image(self, reference: str) -> tuple[Image | None, str]:
+        """Return an image, and what is told where it cannot be pulled."""
+        problem = (
+            f'failed to pull and unpack image "{reference}": failed to resolve reference "{reference}": '
+            f"{reference}: not found (no such image in the local image registry file)"
+        )
+        try:
+            return self._node.images.find(reference), problem
+        except (OSError, ValueError) as error:
+            return None, f"cannot read the local image registry file: {error}"
 
     async def _configure(self, container: Container, image: Image, volumes: dict[str, Path]) -> list[str]:
         """Resolve environment and command line, waiting for config maps and secrets that do not exist yet."""
@@ -198,17 +201,17 @@ class PodWorker:
         base = {"HOME": str(home), "NVIDIA_VISIBLE_DEVICES": devices, **self._node.pod_env()}
         container.mounted = environment.mounts(container.spec, volumes)
         while True:
-            pod = self._node.store.find("pods", self.namespace, self.name) or self.pod
+            pod = self.stored() or self.pod
             try:
                 container.env = environment.build_environment(
                     self._node.store, pod, container.spec, image, base, container.mounted
                 )
-                break
+                problem = users.problem(pod, container.spec, image)
             except environment.ConfigError as error:
-                container.state = {"waiting": {"reason": "CreateContainerConfigError", "message": str(error)}}
-                self._event("Warning", "Failed", f"Error: {error}", container)
-                self._sync()
-                await self._pause(_RETRY_SECONDS)
+                problem = str(error)
+            if problem is None:
+                break
+            await self._wait(container, "CreateContainerConfigError", problem, _RETRY_SECONDS)
         wanted = environment.substitute(container.spec.get("workingDir", ""), container.mounted)
         choices = [Path(text) for text in (wanted, image.working_dir) if text]
         container.cwd = next((path for path in choices if path.is_dir()), home)
@@ -249,8 +252,8 @@ class PodWorker:
         container.record.pid = container.runtime.pid
         container.record.started = time.time()
         container.state = {"running": {"startedAt": timestamp()}}
-        self._event("Normal", "Created", f"Created container: {container.name}", container)
-        self._event("Normal", "Started", f"Started container {container.name}", container)
+        self._event("Normal", "Created", "Container created", container)
+        self._event("Normal", "Started", "Container started", container)
         self._sync()
         self.look_for_fault()
         end = await container.runtime.wait()
@@ -261,10 +264,9 @@ class PodWorker:
         self._ended(container, end)
 
     def _start_failed(self, container: Container, argv: list[str], error: Exception) -> None:
-        command = argv[0] if argv else ""
         message = (
             "failed to create containerd task: failed to create shim task: OCI runtime create failed: runc create "
-            f'failed: unable to start container process: exec: "{command}": {error}'
+            f"failed: unable to start container process: error during container init: {start_problem(argv, error)}"
         )
         now = timestamp()
         container.state = {
@@ -318,13 +320,13 @@ class PodWorker:
 
     def _deadline_exceeded(self) -> None:
         text = "Pod was active on the node longer than the specified deadline"
-        if not self.finished and self._stop is None:
-            self._event("Warning", "DeadlineExceeded", text)
+        if not self._over and self._stop is None:
+            self._event("Normal", "DeadlineExceeded", text)
             self.stop(Stop(self.pod["spec"]["terminationGracePeriodSeconds"], "DeadlineExceeded", text))
 
     def stop(self, stop: Stop) -> None:
         """End all containers: SIGTERM, the grace period, SIGKILL. The first reason given stays."""
-        if self.finished:
+        if self._over:
             return
         self._stop = self._stop or stop
         self._stopping.set()
@@ -343,19 +345,24 @@ class PodWorker:
         if container.running and container.runtime is not None:
             container.runtime.kill()
 
-    def _finish(self) -> None:
+    async def _finish(self) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
-        self.done.set()
+        self._over = True
         ends = [c.record.finished for c in self.containers if c.record.finished]
         starts = [c.record.started for c in self.containers if c.record.started]
         self.record.started = min(starts, default=None)
         self.record.finished = max(ends, default=time.time())
         self.record.exit_code = self._main[0].exit_code
-        if self.lost is not None:
-            return
+        if self._stop is None:
+            # What the kubelet did not stop itself, it tells in two steps: the containers' end, then the pod's.
+            self._sync()
+            await asyncio.sleep(self._node.scaled(_END_SECONDS))
+        self._told = True
+        self.done.set()
         self._sync()
-        self._on_finish(self)
+        if self.lost is None or self.stored() is None:
+            self._on_finish(self)
 
     # -- memory and faults
 
@@ -377,16 +384,16 @@ class PodWorker:
 
     def look_for_fault(self) -> None:
         """Take the faults that hit this pod, if it is running."""
-        if self.finished or self._stop is not None or not all(c.running or c.exit_code is not None for c in self._main):
+        if self._over or self._stop is not None or not all(c.running or c.exit_code is not None for c in self._main):
             return
         pod = self.stored() or self.pod
-        for kind in ("evict", "oom", "node-lost"):
+        for kind in ("evict", "oom", "preempt", "node-lost"):
             fault = self._node.faults.take(kind, pod)  # type: ignore[arg-type]
             if fault is not None:
                 asyncio.get_running_loop().call_later(fault.request.delay_seconds, self._hit, fault)
 
     def _hit(self, fault: Fault) -> None:
-        if self.finished or fault.deleted:
+        if self._over or fault.deleted:
             return
         match fault.request.kind:
             case "evict":
@@ -396,50 +403,68 @@ class PodWorker:
                 if victim is not None and victim.runtime is not None:
                     victim.out_of_memory = True
                     victim.runtime.kill()
+            case "preempt":
+                self._preempt()
             case _:
                 self._lose(fault)
 
     def _evict(self, fault: Fault) -> None:
         text = fault.request.message or (
-            "The node was low on resource: memory. Threshold quantity: 100Mi, available: 0Mi. "
+            "The node was low on resource: memory. Threshold quantity: 100Mi, available: 81Mi. "
         )
         self._event("Warning", "Evicted", text)
+        self.stop(Stop(0, "Evicted", text, "TerminationByKubelet"))
 
-        def disrupt(pod: JSON) -> None:
-            set_condition(pod, "DisruptionTarget", True, "TerminationByKubelet", text)
+    def _take_away(self, reason: str) -> None:
+        """Delete the pod as whoever disrupts it does: say why, then give it its own grace period."""
+        self._update(lambda pod: disruptions.mark(pod, reason))
+        if (pod := self.stored()) is not None:
+            self._delete(pod, None)
 
-        self._update(disrupt)
-        self.stop(Stop(0, "Evicted", text))
+    def _preempt(self) -> None:
+        self._node.events.schedule(
+            self.pod, "Normal", "Preempted", "Preempting", f"Preempted by pod {uuid.uuid4()} on node {self.record.node}"
+        )
+        self._take_away("PreemptionByScheduler")
+
+    # -- a lost node
 
     def _lose(self, fault: Fault) -> None:
         """Stop reporting: the node is gone, and the API server only knows what it was told before."""
-        node = self.record.node
-        self._event("Warning", "NodeNotReady", "Node is not ready")
-
-        def mark(pod: JSON) -> None:
-            set_condition(pod, "Ready", False)
-            set_condition(
-                pod,
-                "DisruptionTarget",
-                True,
-                "DeletionByTaintManager",
-                "Taint manager: deleting due to NoExecute taint",
-            )
-            pod["status"]["reason"] = NODE_LOST
-            pod["status"]["message"] = f"Node {node} which was running pod {self.name} is unresponsive"
-            pod["metadata"].setdefault("deletionTimestamp", timestamp())
-            pod["metadata"].setdefault("deletionGracePeriodSeconds", 30)
-
-        self._update(mark)
         self.lost = fault
         self.record.reason = NODE_LOST
         self.stop(Stop(0))
+        later = asyncio.get_running_loop().call_later
+        later(self._node.scaled(_UNREACHABLE_SECONDS), self._miss)
+        tolerated = disruptions.seconds_tolerated(self.pod)
+        if tolerated is not None:
+            later(self._node.scaled(_UNREACHABLE_SECONDS + tolerated), self._evict_from_lost_node)
         if fault.duration is not None:
-            asyncio.get_running_loop().call_later(fault.duration, self._collect)
+            later(fault.duration, self._collect)
+
+    def _miss(self) -> None:
+        """Do what the node controller does when a node has been silent for too long."""
+        if self.stored() is not None:
+            self._node.events.record(
+                self.pod, "Warning", "NodeNotReady", "Node is not ready", component="node-controller"
+            )
+            self._update(lambda pod: set_condition(pod, "Ready", False))
+
+    def _evict_from_lost_node(self) -> None:
+        pod = self.stored()
+        if pod is None or "deletionTimestamp" in pod["metadata"]:
+            return
+        text = f"Marking for deletion Pod {self.namespace}/{self.name}"
+        self._node.events.record(
+            self.pod, "Normal", "TaintManagerEviction", text, component="taint-eviction-controller"
+        )
+        self._take_away("DeletionByTaintManager")
 
     def _collect(self) -> None:
-        if self.stored() is not None:
-            self._remove(self.namespace, self.name)
+        """Do what the pod garbage collector does when the node has left the cluster."""
+        self._update(disruptions.mark_orphaned)
+        if (pod := self.stored()) is not None:
+            self._delete(pod, 0)
 
     # -- status
 
@@ -453,48 +478,11 @@ class PodWorker:
             with contextlib.suppress(ApiError):
                 self._node.store.update("pods", self.namespace, self.name, change)  # type: ignore[arg-type]
 
-    def _phase(self) -> str:
-        main = self._main
-        if self.finished:
-            told_why = self._stop is not None and self._stop.reason is not None
-            return "Failed" if told_why or any(c.exit_code != 0 for c in self.containers) else "Succeeded"
-        if not self._initialized or any("waiting" in c.state for c in main):
-            return "Pending"
-        return "Running"
-
     def _sync(self) -> None:
+        """Tell the API what became of the pod, as the kubelet does at each step."""
         if self.lost is not None:
             return
-        phase = self._phase()
-        reason, message = (self._stop.reason, self._stop.message) if self._stop is not None else (None, None)
-        # Nothing runs any more and nothing will: say so at once, as the kubelet does when it sees the last end.
-        if not self.finished and self._initialized and all(c.exit_code is not None for c in self._main):
-            failed = reason is not None or any(c.exit_code for c in self._main)
-            phase = "Failed" if failed else "Succeeded"
-        over = phase in ("Succeeded", "Failed")
-
-        def write(pod: JSON) -> None:
-            status = pod["status"]
-            status["phase"] = phase
-            if over and reason:
-                status["reason"], status["message"] = reason, message
-            why = {"Succeeded": "PodCompleted", "Failed": "PodFailed"}.get(phase)
-            ready = not over and phase == "Running" and all(c.running for c in self._main)
-            set_condition(pod, "PodReadyToStartContainers", not over)
-            set_condition(pod, "Initialized", self._initialized, why if phase == "Succeeded" else None)
-            unready = None if ready else (why or "ContainersNotReady")
-            set_condition(pod, "Ready", ready, unready)
-            set_condition(pod, "ContainersReady", ready, unready)
-            status["containerStatuses"] = [c.status() for c in self._main]
-            if len(self._main) != len(self.containers):
-                status["initContainerStatuses"] = [c.status() for c in self.containers if c.is_init]
-
-        self._update(write)
-        self.record.phase, self.record.reason = phase, reason if over else None
-
-
-def _forever() -> Iterator[int]:
-    number = 0
-    while True:
-        yield number
-        number += 1
+        state = PodState(self.containers, self._sandbox, self._initialized, self._over, self._told, self._stop)
+        self._update(state.write)
+        self.record.phase = state.phase
+        self.record.reason = self._stop.reason if self._told and self._stop is not None else None

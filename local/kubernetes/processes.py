@@ -101,6 +101,16 @@ class Guard:
         self._process.wait(timeout=5)
 
 
+def start_problem(argv: list[str], error: Exception) -> str:
+    """Return why a command cannot be started, in the words of the OCI runtime."""
+    command = argv[0] if argv else ""
+    if isinstance(error, FileNotFoundError):
+        found = f"stat {command}: no such file or directory" if "/" in command else "executable file not found in $PATH"
+    else:
+        found = (error.strerror if isinstance(error, OSError) and error.strerror else str(error)).lower()
+    return f'exec: "{command}": {found}: unknown'
+
+
 @dataclass(frozen=True)
 class Exit:
     """How a container ended: code as a shell reports it, CPU seconds of it and the children it waited for."""

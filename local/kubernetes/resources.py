@@ -15,6 +15,7 @@ from aiohttp import web
 from local.kubernetes import (
     admission,
     defaults,
+    deletion,
     job_controller,
     job_validation,
     patches,
@@ -23,18 +24,19 @@ from local.kubernetes import (
     schema,
     validation,
 )
-from local.kubernetes.errors import JSON, ApiError, forbidden, not_found, success
+from local.kubernetes.errors import JSON, ApiError, Causes, forbidden, not_found, success
 from local.kubernetes.errors import status as failure
-from local.kubernetes.kinds import CLUSTER_SCOPED, KINDS, group_version
+from local.kubernetes.kinds import CLUSTER_SCOPED, KINDS, WITH_GENERATION, group_version
 from local.kubernetes.kubelet import Kubelet
 from local.kubernetes.logs import boolean, integer
 from local.kubernetes.names import generated_name
 from local.kubernetes.requests import Target, check_kind, decode, is_dry_run, read_json
 from local.kubernetes.selectors import parse_fields, parse_labels
-from local.kubernetes.store import Change, Store, timestamp
+from local.kubernetes.store import Change, Store
 from local.kubernetes.tables import table
 
 _MAX_WATCH_SECONDS = 1800
+_GO_WITH_NAMESPACE = tuple(name for name in KINDS if name not in (*CLUSTER_SCOPED, "pods", "events"))
 
 
 class Resources:
@@ -275,6 +277,8 @@ class Resources:
         new = {"apiVersion": group_version(resource), "kind": KINDS[resource], **body, "metadata": kept | settable}
         if "status" in old:
             new["status"] = old["status"]  # only the status subresource changes it
+        if "deletionTimestamp" in before:
+            _check_no_new_finalizers(old, new)
         if resource == "pods":
             new["spec"] = body.get("spec", {})
             spec = dict(new["spec"])
@@ -294,6 +298,8 @@ class Resources:
                 )
         elif resource != "nodes":
             policy_validation.check_update(resource, old, new)
+        if resource in WITH_GENERATION and new["spec"] != old["spec"]:
+            new["metadata"]["generation"] += 1
         return new
 
     async def delete(self, request: web.Request, target: Target) -> web.StreamResponse:
@@ -318,7 +324,9 @@ class Resources:
             return _answer(request, target, self._delete_namespace(target.name))
         if target.resource == "nodes":
             raise ApiError(405, "the nodes of the local Kubernetes API are fixed")
-        self.store.delete(target.resource, target.namespace, target.name)
+        gone = self.store.delete(target.resource, target.namespace, target.name)
+        if self.store.find(target.resource, target.namespace, target.name) is not None:
+            return _answer(request, target, gone)  # its finalizers hold it
         details = {"name": target.name, "kind": target.resource, "uid": obj["metadata"]["uid"]}
         return web.json_response(success(details))
 
@@ -348,15 +356,13 @@ class Resources:
         grace = integer(request.query, "gracePeriodSeconds")
         if grace is not None:
             options["gracePeriodSeconds"] = grace
-        if options.get("gracePeriodSeconds", 0) < 0:
-            raise ApiError(422, "DeleteOptions is invalid: gracePeriodSeconds: must be greater than or equal to 0")
         return options
 
     def _delete_namespace(self, name: str) -> JSON:
         if name == "default":
             raise forbidden("namespaces", name, "this namespace may not be deleted")
         marked = self.store.update("namespaces", "", name, _terminating)
-        for resource in (n for n in KINDS if n not in CLUSTER_SCOPED and n not in ("pods", "events")):
+        for resource in _GO_WITH_NAMESPACE:
             for obj in self.store.select(resource, name):
                 self.store.delete(resource, name, obj["metadata"]["name"])
         for pod in self.store.select("pods", name):
@@ -365,7 +371,7 @@ class Resources:
         return marked
 
     async def _finish_namespace(self, name: str) -> None:
-        while self.store.select("pods", name):
+        while any(self.store.select(resource, name) for resource in ("pods", *_GO_WITH_NAMESPACE)):
             await asyncio.sleep(0.1)
         for event in self.store.select("events", name):
             self.store.delete("events", name, event["metadata"]["name"])
@@ -378,6 +384,19 @@ def _replacement(new: JSON) -> Callable[[JSON], None]:
         stored.update(new)
 
     return replace
+
+
+def _check_no_new_finalizers(old: JSON, new: JSON) -> None:
+    had = old["metadata"].get("finalizers", [])
+    added = [name for name in new["metadata"].get("finalizers", []) if name not in had]
+    if added:
+        causes = Causes()
+        listed = ", ".join(f'"{name}"' for name in added)
+        why = (
+            f"no new finalizers can be added if the object is being deleted, found new finalizers []string{{{listed}}}"
+        )
+        causes.forbidden("metadata.finalizers", why)
+        causes.raise_if_any(new["kind"], new["metadata"]["name"])
 
 
 def _terminating(namespace: JSON) -> None:
@@ -403,9 +422,8 @@ def _propagation(request: web.Request, options: JSON, name: str) -> str:
 
 
 def _deleted_after_its_pods(job: JSON) -> None:
+    deletion.mark(job)
     metadata = job["metadata"]
-    metadata.setdefault("deletionTimestamp", timestamp())
-    metadata.setdefault("deletionGracePeriodSeconds", 0)
     metadata["finalizers"] = list(dict.fromkeys([*metadata.get("finalizers", []), job_controller.FOREGROUND]))
 
 

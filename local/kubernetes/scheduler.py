@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import dataclass
 from decimal import Decimal
 
 import psutil
@@ -74,7 +75,8 @@ def nodes(gpus: int) -> list[JSON]:
     ]
 
 
-def _tolerates(toleration: JSON, taint: JSON) -> bool:
+def tolerates(toleration: JSON, taint: JSON) -> bool:
+    """Tell whether a toleration is for a taint."""
     if toleration.get("effect") and toleration["effect"] != taint["effect"]:
         return False
     if toleration.get("key") and toleration["key"] != taint["key"]:
@@ -128,19 +130,27 @@ def _free(node: JSON, running: Iterable[JSON]) -> dict[str, Decimal]:
     return free
 
 
-def _problems(pod: JSON, node: JSON, running: list[JSON]) -> list[str]:
+@dataclass(frozen=True)
+class Problem:
+    """Why a pod does not fit a node; lasting: whether it would not fit either if other pods made room."""
+
+    text: str
+    lasting: bool = True
+
+
+def _problems(pod: JSON, node: JSON, running: list[JSON]) -> list[Problem]:
     """Return why a pod does not fit a node: the findings of the first scheduler plugin that refuses it."""
     spec = pod["spec"]
     for taint in node["spec"].get("taints", []):
-        if taint["effect"] != "PreferNoSchedule" and not any(_tolerates(t, taint) for t in spec.get("tolerations", [])):
-            return [f"node(s) had untolerated taint {{{taint['key']}: {taint.get('value', '')}}}"]
+        if taint["effect"] != "PreferNoSchedule" and not any(tolerates(t, taint) for t in spec.get("tolerations", [])):
+            return [Problem("node(s) had untolerated taint(s)")]
     if not _affinity_matches(spec, node):
-        return ["node(s) didn't match Pod's node affinity/selector"]
-    free = _free(node, running)
-    problems = ["Too many pods"] if free["pods"] < 1 else []
+        return [Problem("node(s) didn't match Pod's node affinity/selector")]
+    free, empty = _free(node, running), _free(node, [])
+    problems = [Problem("Too many pods", lasting=False)] if free["pods"] < 1 else []
     for name, amount in pod_requests(spec).items():
         if amount > 0 and amount > free.get(name, Decimal(0)):
-            problems.append(f"Insufficient {name}")
+            problems.append(Problem(f"Insufficient {name}", lasting=amount > empty.get(name, Decimal(0))))
     return problems
 
 
@@ -149,19 +159,29 @@ def place(pod: JSON, candidates: list[JSON], running: list[JSON]) -> tuple[str |
 
     running: the pods that are bound to a node and not finished.
     """
-    reasons: Counter[str] = Counter()
-    helpless = 0
+    found: list[list[Problem]] = []
     for node in candidates:
         problems = _problems(pod, node, running)
         if not problems:
             return node["metadata"]["name"], ""
-        reasons.update(problems)
-        helpless += not any(problem.startswith(("Insufficient", "Too many")) for problem in problems)
-    count = len(candidates)
-    listed = ", ".join(sorted(f"{number} {reason}" for reason, number in reasons.items()))
-    preemption = {
-        "No preemption victims found for incoming pod": count - helpless,
-        "Preemption is not helpful for scheduling": helpless,
-    }
-    also = ", ".join(f"{number} {reason}" for reason, number in preemption.items() if number)
-    return None, f"0/{count} nodes are available: {listed}. preemption: 0/{count} nodes are available: {also}."
+        found.append(problems)
+    return None, refusal(pod, found)
+
+
+def refusal(pod: JSON, found: list[list[Problem]]) -> str:
+    """Return the message for a pod that fits no node, from the problems with each."""
+    reasons = Counter(problem.text for problems in found for problem in problems)
+    preemption = Counter(
+        "Preemption is not helpful for scheduling"
+        if any(problem.lasting for problem in problems)
+        else "No preemption victims found for incoming pod"
+        for problems in found
+    )
+    none = f"0/{len(found)} nodes are available"
+    never = pod["spec"].get("preemptionPolicy") == "Never"
+    also = "not eligible due to preemptionPolicy=Never." if never else f"{none}: {_listed(preemption)}."
+    return f"{none}: {_listed(reasons)}. no new claims to deallocate, preemption: {also}"
+
+
+def _listed(counts: Counter[str]) -> str:
+    return ", ".join(sorted(f"{number} {text}" for text, number in counts.items()))

@@ -9,17 +9,13 @@ import uuid
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
+from local.kubernetes import deletion
 from local.kubernetes.errors import JSON, ApiError, already_exists, not_found
-from local.kubernetes.kinds import KINDS, group_version
+from local.kubernetes.kinds import KINDS, WITH_GENERATION, group_version
+from local.kubernetes.times import timestamp
 
 Key = tuple[str, str]
-
-
-def timestamp(at: float | None = None) -> str:
-    """Return a metav1.Time: UTC, whole seconds."""
-    return datetime.fromtimestamp(time.time() if at is None else at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 @dataclass(frozen=True)
@@ -45,6 +41,11 @@ class Store:
         self._window: deque[Change] = deque()
         self._window_size = window
         self._changed = asyncio.Event()
+        self._when_deleted: list[Callable[[str, JSON], None]] = []
+
+    def when_deleted(self, callback: Callable[[str, JSON], None]) -> None:
+        """Have a function called with the resource and the object whenever one is gone."""
+        self._when_deleted.append(callback)
 
     def _record(self, resource: str, kind: str, obj: JSON, previous: JSON | None) -> None:
         if len(self._window) >= self._window_size:
@@ -70,6 +71,8 @@ class Store:
         obj = {"apiVersion": group_version(resource), "kind": KINDS[resource], **obj}
         uid = metadata.get("uid") or str(uuid.uuid4())
         obj["metadata"] = {**metadata, "uid": uid, "creationTimestamp": timestamp()}
+        if resource in WITH_GENERATION:
+            obj["metadata"]["generation"] = 1
         return self._write(resource, obj, None)
 
     def find(self, resource: str, namespace: str, name: str) -> JSON | None:
@@ -93,22 +96,35 @@ class Store:
         return [copy.deepcopy(objects[key]) for key in keys if matches(objects[key])]
 
     def update(self, resource: str, namespace: str, name: str, change: Callable[[JSON], object]) -> JSON:
-        """Apply a change to an object in place and store it, if anything is different then."""
+        """Apply a change to an object in place and store it, if anything is different then.
+
+        An object that only waited for its finalizers goes with the last of them.
+        """
         obj = self.get(resource, namespace, name)
         change(obj)
         previous = self._objects[resource][(namespace, name)]
-        return self._write(resource, obj, previous) if obj != previous else obj
+        if obj == previous:
+            return obj
+        if deletion.is_marked(previous) and not obj["metadata"].get("finalizers"):
+            return self._drop(resource, obj, previous)
+        return self._write(resource, obj, previous)
 
     def delete(self, resource: str, namespace: str, name: str) -> JSON:
-        """Remove an object; 404 when there is none."""
-        obj = self._objects[resource].pop((namespace, name), None)
-        if obj is None:
-            raise not_found(resource, name)
+        """Remove an object, or only mark it while it has finalizers; 404 when there is none."""
+        obj = self.get(resource, namespace, name)
+        if obj["metadata"].get("finalizers"):
+            return self.update(resource, namespace, name, deletion.mark)
+        return self._drop(resource, obj, self._objects[resource][(namespace, name)])
+
+    def _drop(self, resource: str, obj: JSON, previous: JSON) -> JSON:
+        metadata = obj["metadata"]
+        del self._objects[resource][(metadata.get("namespace", ""), metadata["name"])]
         self.version += 1
-        gone = copy.deepcopy(obj)
-        gone["metadata"]["resourceVersion"] = str(self.version)
-        self._record(resource, "DELETED", gone, obj)
-        return copy.deepcopy(gone)
+        metadata["resourceVersion"] = str(self.version)
+        self._record(resource, "DELETED", obj, previous)
+        for callback in self._when_deleted:
+            callback(resource, copy.deepcopy(obj))
+        return copy.deepcopy(obj)
 
     def changes_since(self, version: int) -> list[Change]:
         """Return the writes after a version; 410 Expired when some of them are no longer known."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
+from local.kubernetes import disruptions
 from local.kubernetes.containers import Container
 from local.kubernetes.errors import JSON, ApiError
 from local.kubernetes.execs import Session
@@ -79,6 +80,8 @@ async def execute(request: web.Request, kubelet: Kubelet, pod: JSON) -> web.Stre
     if worker.lost is not None:
         raise _unreachable(worker)
     container = _container(worker, container_name)
+    if (phase := pod["status"]["phase"]) in ("Succeeded", "Failed"):
+        raise ApiError(400, f"cannot exec into a container in a completed pod; current phase is {phase}")
     if not container.running:
         raise ApiError(500, f'unable to upgrade connection: container not found ("{container_name}")')
     return await Session(request, container, kubelet.guard).run()
@@ -90,6 +93,13 @@ async def evict(request: web.Request, kubelet: Kubelet, pod: JSON) -> web.Stream
     eviction, _ = check_schema("Eviction", body, version="policy/v1")
     options = eviction.get("deleteOptions", {})
     if not is_dry_run(request, options):
+        metadata = pod["metadata"]
+        pod = kubelet.store.update(
+            "pods",
+            metadata["namespace"],
+            metadata["name"],
+            lambda stored: disruptions.mark(stored, "EvictionByEvictionAPI"),
+        )
         kubelet.delete(pod, options.get("gracePeriodSeconds"))
     answer = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}
     return web.json_response(answer, status=201)

@@ -45,8 +45,8 @@ def _span(start: str | None, end: str | None) -> str:
 
 
 def _pod_status(pod: JSON) -> str:
-    if "deletionTimestamp" in pod["metadata"]:
-        return "Unknown" if pod["status"].get("reason") == "NodeLost" else "Terminating"
+    if "deletionTimestamp" in pod["metadata"] and pod["status"]["phase"] not in ("Succeeded", "Failed"):
+        return "Terminating"
     status = pod["status"].get("reason") or pod["status"]["phase"]
     for container in pod["status"].get("initContainerStatuses", []):
         state = container["state"]
@@ -85,7 +85,8 @@ def _cells(resource: str, obj: JSON) -> list[str | int]:
         case "events":
             about = obj["involvedObject"]
             where = f"{about.get('kind', '').lower()}/{about.get('name', '')}"
-            seen = _age(obj.get("lastTimestamp"))
+            times = (obj.get("series", {}).get("lastObservedTime"), obj.get("lastTimestamp"), obj.get("eventTime"))
+            seen = _age(next((time for time in times if time), None))
             return [seen, obj.get("type", ""), obj.get("reason", ""), where, obj.get("message", "").strip()]
         case "nodes":
             return [metadata["name"], "Ready", "<none>", age, status["nodeInfo"]["kubeletVersion"]]

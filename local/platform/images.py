@@ -19,6 +19,7 @@ from local.platform.processes import MARKER
 
 REGISTRY = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/mlplatform"
 _LIBRARY = "dags/mlplatform"
+_USER = "10001:10001"  # as each Dockerfile says
 _TRAINER = ("containers/trainer/src", "containers/serving/src/modelformat", _LIBRARY)
 _TRAINER_PATH = ("containers/trainer/src", "containers/serving/src", "dags")
 
@@ -111,7 +112,7 @@ def image_if_set_up(name: str, marker: str) -> Image:
         if not RECIPES[name].optional:
             raise
         advice = f"{error}, then `make local-up`, and try again"
-        return Image(entrypoint=["/bin/sh", "-c", 'echo "$0" >&2; exit 64', advice])
+        return Image(entrypoint=["/bin/sh", "-c", 'echo "$0" >&2; exit 64', advice], user=_USER)
 
 
 def image(name: str, marker: str) -> Image:
@@ -128,4 +129,4 @@ def image(name: str, marker: str) -> Image:
     }
     if name == "serving":
         environment["SERVING_HOST"] = "127.0.0.1"  # in a container, all addresses of its own network
-    return Image(entrypoint=[str(python), "-m", recipe.package], env=environment, working_dir=str(ROOT))
+    return Image(entrypoint=[str(python), "-m", recipe.package], env=environment, working_dir=str(ROOT), user=_USER)

@@ -47,6 +47,7 @@ def main(words):
         elif name == "trap":
             def stop(*_, value=value): print(value, flush=True); sys.exit(143)
             signal.signal(signal.SIGTERM, stop)
+        elif name == "graceful": signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
         elif name == "ignore": signal.signal(signal.SIGTERM, signal.SIG_IGN)
         elif name == "child":
             import subprocess
@@ -71,6 +72,11 @@ class Server:
         """Send a plain request with the token."""
         headers = {"Authorization": f"Bearer {self.token}", **options.pop("headers", {})}
         return self._http.request(method, self.url + path, headers=headers, **options)
+
+    def lines(self, path: str) -> Iterator[str]:
+        """Yield the lines of an answer as they come."""
+        with self._http.stream("GET", self.url + path, headers={"Authorization": f"Bearer {self.token}"}) as response:
+            yield from response.iter_lines()
 
     @property
     def _http(self) -> httpx.Client:
@@ -225,6 +231,11 @@ class Pods:
             time.sleep(0.05)
         return pod
 
+    def version(self) -> str:
+        """Return the resource version of now."""
+        listed = self.server.http("GET", f"/api/v1/namespaces/{NAMESPACE}/pods?labelSelector=no%3Done")
+        return str(listed.json()["metadata"]["resourceVersion"])
+
     def gone(self, name: str, seconds: float = 10) -> None:
         """Wait until a pod is deleted."""
         deadline = time.monotonic() + seconds
@@ -232,6 +243,16 @@ class Pods:
         while self.server.http("GET", path).status_code != 404:
             assert time.monotonic() < deadline, f"{name} is still there"
             time.sleep(0.05)
+
+    def seen(self, name: str, since: str, until: Callable[[JSON], Any]) -> list[JSON]:
+        """Return what a watch tells of a pod since a resource version, up to the event that is waited for."""
+        query = f"watch=1&timeoutSeconds=20&resourceVersion={since}&fieldSelector=metadata.name%3D{name}"
+        events: list[JSON] = []
+        for line in self.server.lines(f"/api/v1/namespaces/{NAMESPACE}/pods?{query}"):
+            events.append(json.loads(line))
+            if until(events[-1]):
+                return events
+        raise AssertionError(f"not in 20 s: {json.dumps(events, indent=1)}")
 
     def log(self, name: str, **query: Any) -> str:
         """Return a container's log."""

@@ -24,7 +24,8 @@ def test_eviction_of_a_pod_to_come(pods: Any, server: Any) -> None:
     pod = pods.finish(name)
     assert (pod["status"]["phase"], pod["status"]["reason"]) == ("Failed", "Evicted")
     assert pod["status"]["containerStatuses"][0]["state"]["terminated"]["exitCode"] == 137
-    assert any(c["type"] == "DisruptionTarget" for c in pod["status"]["conditions"])
+    assert _condition(pod, "DisruptionTarget")["reason"] == "TerminationByKubelet"
+    assert _condition(pod, "DisruptionTarget")["message"] == pod["status"]["message"]
     assert "Evicted" in _reasons(pods, name)
     described = server.http("GET", "/local/faults").json()[0]
     assert (described["left"], described["applied"]) == (0, [f"{pods.namespace}/{name}"])
@@ -61,6 +62,35 @@ def test_an_image_that_does_not_exist(pods: Any, server: Any) -> None:
     assert "is waiting to start: trying and failing to pull image" in refused.json()["message"]
 
 
+def test_a_pull_is_tried_again_and_again(pods: Any) -> None:
+    since = pods.version()
+    name = pods.create(container={"image": "mlplatform/none:2"})
+    told: list[str | None] = []
+
+    def again(event: Any) -> bool:
+        reason = _waiting(event["object"])
+        if reason != (told or [None])[-1]:
+            told.append(reason)
+        return told.count("ErrImagePull") == 2
+
+    pods.seen(name, since, again)
+    assert told[-3:] == ["ErrImagePull", "ImagePullBackOff", "ErrImagePull"]
+    assert next(event["count"] for event in pods.events(name) if event["reason"] == "Pulling") >= 2
+
+
+def test_what_is_no_image_is_never_pulled(pods: Any) -> None:
+    name = pods.create(container={"image": "UPPER/case:tag:"})
+    pod = pods.wait(name, lambda pod: _waiting(pod) == "InvalidImageName")
+    message = (
+        'Failed to apply default image tag "UPPER/case:tag:": couldn\'t parse image reference "UPPER/case:tag:": '
+        "invalid reference format"
+    )
+    assert pod["status"]["containerStatuses"][0]["state"]["waiting"]["message"] == message
+    events = {event["reason"]: event["message"] for event in pods.events(name)}
+    assert events["InspectFailed"] == message
+    assert events["Failed"] == "Error: InvalidImageName"
+
+
 def test_an_image_that_cannot_be_pulled_for_a_while(pods: Any) -> None:
     pods.fault("image-pull", "pull", duration_seconds=0.8, message="toomanyrequests: slow down")
     name = pods.create("print=x", labels={"case": "pull"})
@@ -85,30 +115,85 @@ def test_unschedulable_until_the_fault_is_deleted(pods: Any, server: Any) -> Non
     assert pods.finish(name)["status"]["phase"] == "Succeeded"
 
 
+def _condition(pod: Any, kind: str) -> Any:
+    return next((c for c in pod["status"]["conditions"] if c["type"] == kind), {})
+
+
+def _lost(pods: Any, server: Any, name: str) -> None:
+    """Wait until the node of a pod answers no more."""
+    deadline = time.monotonic() + 10
+    while server.http("GET", f"/api/v1/namespaces/{pods.namespace}/pods/{name}/log").status_code != 500:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
 def test_a_lost_node_takes_its_pods_with_it(pods: Any, server: Any) -> None:
     name = pods.create("print=before", "sleep=20", labels={"case": "lost"})
     pods.running(name, printed="before")
-    pods.fault("node-lost", "lost", duration_seconds=1)
-    pod = pods.wait(name, lambda pod: pod["status"].get("reason") == "NodeLost")
+    pods.fault("node-lost", "lost", duration_seconds=2)
+    _lost(pods, server, name)
+    pod = pods.get(name)
     assert pod["status"]["phase"] == "Running"
-    assert "deletionTimestamp" in pod["metadata"]
+    assert "reason" not in pod["status"]
+    assert "deletionTimestamp" not in pod["metadata"]
     path = f"/api/v1/namespaces/{pods.namespace}/pods/{name}"
-    assert server.http("GET", f"{path}/log").status_code == 500
     assert server.http("GET", f"{path}/exec?command=true&stdout=1").status_code == 500
     assert server.http("DELETE", path).status_code == 200
-    assert server.http("GET", path).status_code == 200
-    pods.gone(name, seconds=5)
+    # Nobody ends it: only when its node leaves the cluster, the pod garbage collector does.
+    events = pods.seen(name, pod["metadata"]["resourceVersion"], lambda event: event["type"] == "DELETED")
+    deleted = events[0]["object"]
+    assert deleted["metadata"]["deletionGracePeriodSeconds"] == 5
+    assert deleted["status"]["phase"] == "Running"
+    orphaned = events[1]["object"]
+    assert orphaned["status"]["phase"] == "Failed"
+    target = _condition(orphaned, "DisruptionTarget")
+    assert (target["reason"], target["message"]) == ("DeletionByPodGC", "PodGC: node no longer exists")
+    assert [event["object"]["metadata"]["deletionGracePeriodSeconds"] for event in events[1:]] == [5, 0, 0]
 
 
-def test_a_lost_node_that_nobody_cleans_up(pods: Any, core: Any) -> None:
+def test_a_lost_node_that_nobody_cleans_up(pods: Any, server: Any, core: Any) -> None:
     pods.fault("node-lost", "lost-for-ever", duration_seconds=None)
-    name = pods.create("sleep=20", labels={"case": "lost-for-ever"})
-    pods.wait(name, lambda pod: pod["status"].get("reason") == "NodeLost")
-    core.delete_namespaced_pod(name, pods.namespace)
-    time.sleep(0.5)
+    toleration = {"key": "node.kubernetes.io/unreachable", "operator": "Exists", "effect": "NoExecute"}
+    name = pods.create(
+        "sleep=20", labels={"case": "lost-for-ever"}, tolerations=[{**toleration, "tolerationSeconds": 10}]
+    )
+    _lost(pods, server, name)
+    version = pods.get(name)["metadata"]["resourceVersion"]
+    events = pods.seen(name, version, lambda event: "deletionTimestamp" in event["object"]["metadata"])
+    # First the node is found to be silent; what its pods tolerate of that runs from then.
+    silent, marked, deleted = (event["object"] for event in events)
+    assert _condition(silent, "Ready")["status"] == "False"
+    assert _condition(silent, "DisruptionTarget") == {}
+    target = _condition(marked, "DisruptionTarget")
+    assert (target["reason"], target["message"]) == (
+        "DeletionByTaintManager",
+        "Taint manager: deleting due to NoExecute taint",
+    )
+    assert deleted["metadata"]["deletionGracePeriodSeconds"] == 5
+    components = {event["reason"]: event["source"].get("component") for event in pods.events(name)}
+    assert components["NodeNotReady"] == "node-controller"
+    assert components["TaintManagerEviction"] == "taint-eviction-controller"
     assert pods.get(name)["status"]["phase"] == "Running"
     core.delete_namespaced_pod(name, pods.namespace, grace_period_seconds=0)
     pods.gone(name)
+
+
+def test_preemption_gives_the_grace_period(pods: Any) -> None:
+    name = pods.create("trap=saved", "print=ready", "sleep=20", labels={"case": "preempt"})
+    version = pods.running(name, printed="ready")["metadata"]["resourceVersion"]
+    pods.fault("preempt", "preempt")
+    events = pods.seen(name, version, lambda event: event["type"] == "DELETED")
+    target = _condition(events[0]["object"], "DisruptionTarget")
+    assert (target["reason"], target["message"]) == (
+        "PreemptionByScheduler",
+        "default-scheduler: preempting to accommodate a higher priority pod",
+    )
+    assert events[1]["object"]["metadata"]["deletionGracePeriodSeconds"] == 5
+    last = events[-1]["object"]["status"]
+    assert last["containerStatuses"][0]["state"]["terminated"]["exitCode"] == 143
+    preempted = next(event for event in pods.events(name) if event["reason"] == "Preempted")
+    assert (preempted["reportingComponent"], preempted["action"]) == ("default-scheduler", "Preempting")
+    assert preempted["message"].startswith("Preempted by pod ")
 
 
 def test_failing_requests(pods: Any, server: Any) -> None:

@@ -182,6 +182,7 @@ def test_a_pod_that_fails_ends_the_job_and_its_other_pods(jobs: Jobs, pods: Any)
     assert "completionTime" not in job["status"]
     assert job["status"]["failed"] == 2
     assert job["status"]["terminating"] == 0
+    gone(lambda: len(jobs.of(name)) > 1)
     (left,) = jobs.of(name)  # what ended by itself stays to be looked at
     assert left["metadata"]["annotations"][INDEX] == "1"
     assert left["status"]["containerStatuses"][0]["state"]["terminated"]["exitCode"] == 64

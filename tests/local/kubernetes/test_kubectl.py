@@ -34,6 +34,8 @@ def test_a_pods_life_with_kubectl(server: Any, pods: Any) -> None:
     assert _kubectl(server, "exec", "by-hand", "--", "sh", "-c", "echo $FROM") == "image\n"
     assert _kubectl(server, "exec", "-i", "by-hand", "--", "cat", text="piped") == "piped"
     assert "exit code 5" in _kubectl(server, "exec", "by-hand", "--", "sh", "-c", "exit 5", code=5)
+    missing = _kubectl(server, "exec", "by-hand", "--", "/no/such", code=1)
+    assert missing.startswith("error: Internal error occurred: error executing command in container: failed to exec")
     assert "Scheduled" in _kubectl(server, "get", "events", "--field-selector", "involvedObject.name=by-hand")
     assert "labeled" in _kubectl(server, "label", "pod", "by-hand", "colour=red")
     following = subprocess.Popen(

@@ -10,7 +10,19 @@ from typing import Any
 import pytest
 
 from local.images import Image
-from local.kubernetes import environment, jobs, patches, quantities, schema, selectors, store
+from local.kubernetes import (
+    deletion,
+    disruptions,
+    environment,
+    jobs,
+    patches,
+    quantities,
+    references,
+    schema,
+    selectors,
+    store,
+    users,
+)
 from local.kubernetes.errors import ApiError
 
 
@@ -132,6 +144,11 @@ def test_completed_indexes(indexes: list[int], text: str) -> None:
     assert jobs.ranges(indexes) == text
 
 
+@pytest.mark.parametrize(("times", "seconds"), [(1, 10), (2, 20), (4, 80), (7, 600), (10_000, 600)])
+def test_a_failed_pods_place_is_filled_ever_later(times: int, seconds: float) -> None:
+    assert jobs.backoff(times, 10, 600) == seconds
+
+
 def test_a_long_name_leaves_room_for_the_index() -> None:
     template = {"metadata": {}, "spec": {"containers": [{"name": "base"}]}}
     job = {"metadata": {"name": "j" * 60, "namespace": "n", "uid": "u"}, "spec": {"template": template}}
@@ -158,3 +175,96 @@ def test_a_long_name_leaves_room_for_the_index() -> None:
 def test_names_of_pods(text: str, resolved: str) -> None:
     names = dict.fromkeys(("a-0.workers", "a-0.workers.n"), "127.0.0.1")
     assert environment.resolve_names(text, names) == resolved
+
+
+FORMAT = "invalid reference format"
+
+
+@pytest.mark.parametrize(
+    ("reference", "problem"),
+    [
+        ("alpine", None),
+        ("alpine:3.24.2", None),
+        ("library/alpine", None),
+        ("localhost/a/b__c:d", None),
+        ("registry:5000/a-b/c.d", None),
+        ("Registry.example.com/a", None),
+        ("123456789012.dkr.ecr.us-east-1.amazonaws.com/mlplatform/trainer:0123456789ab", None),
+        ("alpine@sha256:" + "0" * 64, None),
+        ("alpine:3@sha256:" + "0" * 64, None),
+        ("Not A Ref", f"{FORMAT}: repository name (library/Not A Ref) must be lowercase"),
+        ("UPPER/case:tag:", FORMAT),
+        ("docker.io/Alpine", f"{FORMAT}: repository name (Alpine) must be lowercase"),
+        ("https://docker.io/nginx:latest", FORMAT),
+        ("alpine:", FORMAT),
+        ("alpine:" + "t" * 129, FORMAT),
+        ("alpine@sha256:abc", FORMAT),
+        ("-alpine", FORMAT),
+        ("alpine/", FORMAT),
+        ("", FORMAT),
+        ("0" * 64, f"invalid repository name ({'0' * 64}), cannot specify 64-byte hexadecimal strings"),
+    ],
+)
+def test_image_references(reference: str, problem: str | None) -> None:
+    assert references.problem(reference) == problem
+
+
+@pytest.mark.parametrize(
+    ("pod", "container", "user", "problem"),
+    [
+        ({}, {}, "", None),
+        ({"runAsNonRoot": True}, {}, "10001:10001", None),
+        ({"runAsNonRoot": True}, {"runAsNonRoot": False}, "", None),
+        ({"runAsNonRoot": True, "runAsUser": 10001}, {}, "", None),
+        ({"runAsNonRoot": True}, {}, "", "container has runAsNonRoot and image will run as root"),
+        ({"runAsNonRoot": True}, {}, "0:0", "container has runAsNonRoot and image will run as root"),
+        (
+            {"runAsNonRoot": True},
+            {},
+            "app",
+            "container has runAsNonRoot and image has non-numeric user (app), cannot verify user is non-root",
+        ),
+        (
+            {"runAsNonRoot": True, "runAsUser": 10001},
+            {"runAsUser": 0},
+            "10001",
+            "container's runAsUser breaks non-root policy",
+        ),
+    ],
+)
+def test_who_may_run_where_root_may_not(
+    pod: dict[str, Any], container: dict[str, Any], user: str, problem: str | None
+) -> None:
+    body = {"metadata": {"name": "p", "namespace": "n", "uid": "u"}, "spec": {"securityContext": pod}}
+    told = users.problem(body, {"name": "base", "securityContext": container}, Image(user=user))
+    assert told == (None if problem is None else f'{problem} (pod: "p_n(u)", container: base)')
+
+
+@pytest.mark.parametrize(
+    ("node", "phase", "wanted", "grace"),
+    [
+        ("cpu", "Running", None, 30),
+        ("cpu", "Running", 5, 5),
+        ("cpu", "Running", 0, 0),
+        ("cpu", "Running", -7, 1),
+        ("cpu", "Succeeded", 5, 0),
+        ("", "Pending", None, 0),
+    ],
+)
+def test_the_grace_of_a_deletion(node: str, phase: str, wanted: int | None, grace: int) -> None:
+    pod = {"spec": {"terminationGracePeriodSeconds": 30, "nodeName": node}, "status": {"phase": phase}}
+    assert deletion.grace_of(pod, wanted) == grace
+
+
+@pytest.mark.parametrize(
+    ("tolerations", "seconds"),
+    [
+        ([], 0.0),
+        ([{"key": "node.kubernetes.io/unreachable", "operator": "Exists", "tolerationSeconds": 300}], 300.0),
+        ([{"key": "node.kubernetes.io/not-ready", "operator": "Exists", "tolerationSeconds": 300}], 0.0),
+        ([{"operator": "Exists"}], None),
+        ([{"operator": "Exists"}, {"operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 7}], 7.0),
+    ],
+)
+def test_how_long_a_lost_node_is_tolerated(tolerations: list[dict[str, Any]], seconds: float | None) -> None:
+    assert disruptions.seconds_tolerated({"spec": {"tolerations": tolerations}}) == seconds

@@ -13,6 +13,7 @@ import psutil
 import pytest
 from kubernetes.client.rest import ApiException
 from kubernetes.stream import stream
+from kubernetes.stream.ws_client import ERROR_CHANNEL
 
 
 def _state(pod: Any, index: int = 0) -> Any:
@@ -122,6 +123,23 @@ def test_a_missing_config_map_is_waited_for(pods: Any, core: Any) -> None:
     assert json.loads(pods.log(name))["LATE"] == "here"
 
 
+def test_an_image_that_runs_as_root_never_starts_where_root_may_not(pods: Any) -> None:
+    name = pods.create("print=never", securityContext={"runAsNonRoot": True})
+
+    def refused(pod: Any) -> bool:
+        statuses = pod["status"].get("containerStatuses", [])
+        return bool(statuses and statuses[0]["state"].get("waiting", {}).get("reason") == "CreateContainerConfigError")
+
+    pod = pods.wait(name, refused)
+    message = (
+        "container has runAsNonRoot and image will run as root "
+        f'(pod: "{name}_{pods.namespace}({pod["metadata"]["uid"]})", container: base)'
+    )
+    assert _state(pod)["waiting"]["message"] == message
+    assert f"Error: {message}" in [event["message"] for event in pods.events(name) if event["reason"] == "Failed"]
+    assert pods.finish(pods.create("exit=0", securityContext={"runAsNonRoot": True, "runAsUser": 1000}))
+
+
 def test_volumes_stand_where_the_mount_paths_say(pods: Any, core: Any) -> None:
     core.create_namespaced_config_map(
         pods.namespace, {"metadata": {"name": "files"}, "data": {"a.txt": "from a map\n"}}
@@ -218,9 +236,20 @@ def test_exec_runs_beside_the_container(pods: Any, core: Any) -> None:
     assert done.read_stdout() == "out blue\n"
     assert done.read_stderr() == "err\n"
     assert done.returncode == 7
-    missing = run(["/no/such/command"])
-    missing.run_forever(timeout=10)
-    assert missing.returncode == 127
+    for command, problem in (
+        ("/no/such/command", "stat /no/such/command: no such file or directory"),
+        ("no-such-command", "executable file not found in $PATH"),
+        ("/etc/passwd", "permission denied"),
+    ):
+        refused = run([command])
+        refused.run_forever(timeout=10)
+        status = json.loads(refused.read_channel(ERROR_CHANNEL))
+        assert (status["status"], status["reason"], status["code"]) == ("Failure", "InternalError", 500)
+        assert status["message"].startswith(
+            "Internal error occurred: error executing command in container: failed to exec in container: "
+        )
+        assert status["message"].endswith(f'exec: "{command}": {problem}: unknown')
+        assert "reason" not in status["details"]["causes"][0], "there is no exit code"
 
 
 def test_a_command_ends_with_its_client(pods: Any, core: Any, server: Any) -> None:
@@ -250,7 +279,7 @@ def test_exec_needs_a_running_container(pods: Any, server: Any) -> None:
     pods.finish(name)
     unplaced = pods.create(nodeSelector={"no": "such-node"})
     for pod, query, code in (
-        (name, "command=true&stdout=1", 500),
+        (name, "command=true&stdout=1", 400),
         (name, "command=true&stdout=1&container=none", 400),
         (unplaced, "command=true&stdout=1", 400),
         ("no-such-pod", "command=true&stdout=1", 404),

@@ -26,12 +26,12 @@ def test_a_gpu_pod_without_the_toleration_waits(pods: Any) -> None:
     message = _unschedulable(pods.wait(name, _unschedulable))
     assert message == (
         "0/2 nodes are available: 1 node(s) didn't match Pod's node affinity/selector, "
-        "1 node(s) had untolerated taint {nvidia.com/gpu: true}. "
-        "preemption: 0/2 nodes are available: 2 Preemption is not helpful for scheduling."
+        "1 node(s) had untolerated taint(s). "
+        "no new claims to deallocate, preemption: 0/2 nodes are available: 2 Preemption is not helpful for scheduling."
     )
     event = pods.events(name)[0]
     assert (event["type"], event["reason"], event["message"]) == ("Warning", "FailedScheduling", message)
-    assert event["source"]["component"] == "default-scheduler"
+    assert event["reportingComponent"] == "default-scheduler"
 
 
 def test_a_gpu_pod_with_the_toleration_runs_on_the_gpu_node(pods: Any) -> None:
@@ -50,8 +50,8 @@ def test_gpus_are_waited_for_and_never_given_twice(pods: Any) -> None:
     message = _unschedulable(pods.wait(both, _unschedulable))
     assert message == (
         "0/2 nodes are available: 1 Insufficient nvidia.com/gpu, 1 node(s) didn't match Pod's node affinity/selector. "
-        "preemption: 0/2 nodes are available: 1 No preemption victims found for incoming pod, "
-        "1 Preemption is not helpful for scheduling."
+        "no new claims to deallocate, preemption: 0/2 nodes are available: "
+        "1 No preemption victims found for incoming pod, 1 Preemption is not helpful for scheduling."
     )
     for name in (first, second, both):
         assert pods.finish(name)["status"]["phase"] == "Succeeded"
@@ -87,7 +87,20 @@ def test_cpu_is_counted(pods: Any) -> None:
     name = pods.create("print=x", container=request)
     message = str(_unschedulable(pods.wait(name, _unschedulable)))
     assert "1 Insufficient cpu" in message
-    assert "1 node(s) had untolerated taint {nvidia.com/gpu: true}" in message
+    assert "1 node(s) had untolerated taint(s)" in message
+    # It would not fit the other node either if that were empty.
+    assert message.endswith("preemption: 0/2 nodes are available: 2 Preemption is not helpful for scheduling.")
+
+
+def test_a_pod_that_must_not_preempt_is_told_so(pods: Any, server: Any) -> None:
+    patient = {"metadata": {"name": "patient"}, "value": 1, "preemptionPolicy": "Never"}
+    assert server.http("POST", "/apis/scheduling.k8s.io/v1/priorityclasses", json=patient).status_code == 201
+    options = {"nodeSelector": {"no": "such-node"}, "tolerations": [{"operator": "Exists"}]}
+    name = pods.create("print=x", priorityClassName="patient", **options)
+    assert _unschedulable(pods.wait(name, _unschedulable)) == (
+        "0/2 nodes are available: 2 node(s) didn't match Pod's node affinity/selector. "
+        "no new claims to deallocate, preemption: not eligible due to preemptionPolicy=Never."
+    )
 
 
 def test_the_nodes_can_be_looked_at(core: Any) -> None:

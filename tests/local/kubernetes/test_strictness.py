@@ -130,7 +130,8 @@ REQUESTS: dict[str, tuple[str, str, dict[str, Any], int]] = {
     "namespace name": ("POST", "/api/v1/namespaces", {"json": {"metadata": {"name": "a.b"}}}, 422),
     "config map key": ("POST", "/api/v1/namespaces/ml-training/configmaps", {"json": {"metadata": {"name": "a"}, "data": {"a b": "x"}}}, 422),
     "secret not base64": ("POST", "/api/v1/namespaces/ml-training/secrets", {"json": {"metadata": {"name": "a"}, "data": {"a": "?"}}}, 400),
-    "negative grace": ("DELETE", f"{PODS}/none?gracePeriodSeconds=-1", {}, 422),
+    "negative grace": ("DELETE", f"{PODS}/none?gracePeriodSeconds=-1", {}, 404),  # taken for 1
+    "grace is no number": ("DELETE", f"{PODS}/none?gracePeriodSeconds=x", {}, 400),
     "unknown fault": ("POST", "/local/faults", {"json": {"kind": "earthquake"}}, 400),
     "unknown control": ("GET", "/local/nothing", {}, 404),
 }  # fmt: skip

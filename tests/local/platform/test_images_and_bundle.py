@@ -84,6 +84,8 @@ def test_an_image_runs_the_components_own_interpreter(name: str, monkeypatch: py
     recipe = RECIPES[name]
     python = ROOT / ".local" / "envs" / recipe.environment / "bin" / "python"
     assert found.entrypoint == [str(python), "-m", recipe.package]
+    dockerfile = ROOT / "containers" / recipe.package / "Dockerfile"
+    assert f"USER {found.user}" in dockerfile.read_text().splitlines()
     assert "PYTHONDONTWRITEBYTECODE" not in found.env
     assert not any(key.startswith("AWS_") for key in found.env)
     for folder in found.env["PYTHONPATH"].split(":"):
