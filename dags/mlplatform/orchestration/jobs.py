@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from airflow.providers.cncf.kubernetes.operators.job import KubernetesJobOperator
@@ -95,7 +96,9 @@ class StepJobOperator(StepOperator, KubernetesJobOperator):
         except BaseException:
             self._delete(name)
             raise
-        self._attend(name)
+        if self._attend(name):
+            self._resume(context, name, {"status": "success"})
+            return
         self.trigger_kwargs = {"job": name, "deferred": 1}
         self.invoke_defer_method(context=context)
 
@@ -108,7 +111,7 @@ class StepJobOperator(StepOperator, KubernetesJobOperator):
         self.job = k8s.V1Job(metadata=k8s.V1ObjectMeta(name=name, namespace=self.namespace))
         seen = self._pods_of(name)
         leaving = [pod for pod in seen if is_being_deleted(pod)]
-        self._write_all_logs(leaving)  # to their end, while they are there
+        self._write_last_logs(leaving)
         watched = event["status"] not in ("timeout", "error")
         job = self._ended(name, None if watched or leaving else 0)
         pods = self._pods_of(name)
@@ -197,11 +200,15 @@ class StepJobOperator(StepOperator, KubernetesJobOperator):
     def _how_many(self, got: int) -> str:
         return f"{got} of {self.pods_per_trial} pods" if got else "no pods"
 
-    def _attend(self, name: str) -> None:
-        """Stay with a new job for a while; see `StepPodOperator`."""
-        if self.attended_seconds:
-            self._ended(name, self.attended_seconds)
-            self.pod = next((pod for pod in self._pods_of(name)), self.pod)
+    def _attend(self, name: str) -> bool:
+        """Stay with a new job for a while, see `StepPodOperator`; tell whether it is over, or about to be."""
+        deadline = time.monotonic() + self.attended_seconds
+        while time.monotonic() < deadline:
+            job = self._ended(name, 0)
+            if job is None or self.hook.is_job_complete(job) or any(map(is_being_deleted, self._pods_of(name))):
+                return True
+            time.sleep(min(self.poll_interval, 1))
+        return False
 
     def _ended(self, name: str, seconds: float | None = None) -> k8s.V1Job | None:
         """Return a job once it has ended, or after some time as it is then; None if it is gone."""
@@ -239,9 +246,27 @@ class StepJobOperator(StepOperator, KubernetesJobOperator):
         for pod in pods:
             self.log.info("log of pod %s:", pod.metadata.name)
             try:
-                self._write_logs(pod, follow=is_being_deleted(pod))
+                self._write_logs(pod)
             except (HTTPError, ApiException) as error:
                 self.log.warning("the log of pod %s could not be read: %s", pod.metadata.name, refusal(error))
+
+    def _write_last_logs(self, pods: Sequence[k8s.V1Pod]) -> None:
+        """Write the logs of pods that are being deleted, to their ends: all at once, as each goes with its pod."""
+        with ThreadPoolExecutor(max(1, len(pods))) as readers:
+            for pod, lines in zip(pods, readers.map(self._last_log, pods), strict=True):
+                self.log.info("log of pod %s:", pod.metadata.name)
+                for line in lines:
+                    self.log.info("[%s] logs: %s", self.base_container_name, line)
+
+    def _last_log(self, pod: k8s.V1Pod) -> list[str]:
+        lines: list[str] = []
+        about = {"name": pod.metadata.name, "namespace": pod.metadata.namespace, "container": self.base_container_name}
+        try:
+            for line in self.client.read_namespaced_pod_log(**about, follow=True, _preload_content=False):
+                lines.append(line.decode("utf-8", errors="backslashreplace").rstrip("\n"))
+        except (HTTPError, ApiException) as error:
+            self.log.warning("the log of pod %s could not be read to its end: %s", pod.metadata.name, refusal(error))
+        return lines
 
     def _fail(self, name: str, job: k8s.V1Job | None, pods: Sequence[k8s.V1Pod]) -> None:
         container = self.base_container_name

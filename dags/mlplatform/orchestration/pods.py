@@ -224,6 +224,8 @@ class StepPodOperator(StepOperator):
 
     * Exit code 64 fails the task without retry, with the step's own message.
     * Other ends are told in one line each, with the setting to look at, and may be tried again.
+    * A pod that was taken away is told by what, as far as Kubernetes says so; its log is read if it is still there.
+    * Another try takes up a pod that runs; for one that is being deleted it waits, and makes a new one.
 
     Args:
         attended_seconds: how long to stay with a new pod before deferring. A step that ends sooner saves the way
@@ -283,6 +285,9 @@ class StepPodOperator(StepOperator):
         if pod is not None:
             self.log_matching_pod(pod=pod, context=context)
         return pod
+
+    def _get_pod_from_task_state_store(self, context: Context) -> None:
+        """Look for pods by their labels alone: of a name that Airflow (from 3.3) keeps, nobody asks whether it goes."""
 
     def trigger_reentry(self, context: Context, event: dict[str, Any]) -> Any:
         """Deal with the end of the pod, or with what became of watching it."""
