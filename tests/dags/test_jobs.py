@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.dags.cluster import CUDA, NAMESPACE, OUTPUT, Cluster, Task, context_of, make, settings_for
+from tests.dags.cluster import CUDA, NAMESPACE, OUTPUT, Cluster, Task, context_of, make, settings_for, until
 
 
 def requested(dag: Any, pods: int = 2, **params: Any) -> dict[str, Any]:
@@ -91,6 +91,7 @@ SCRIPTS = {
     "refuse": "[ $JOB_COMPLETION_INDEX = 1 ] && { echo bad >&2; exit 64; }; sleep 30",
     "fail": "[ $JOB_COMPLETION_INDEX = 1 ] && { echo boom >&2; exit 3; }; sleep 30",
     "work": "sleep 60",
+    "save": "trap 'sleep 1; exit 143' TERM; sleep 60 & wait",
 }
 
 
@@ -170,6 +171,21 @@ def test_a_killed_task_takes_its_job_along(dag: Any, cluster: Cluster) -> None:
     task.until_running()
     task.operator.on_kill()
     task.until_nothing_is_left()
+
+
+def test_another_try_waits_for_pods_whose_job_is_gone_already(dag: Any, cluster: Cluster) -> None:
+    first = Task(dag, cluster, SCRIPTS["save"])
+    first.start()
+    first.until_running()
+    first.operator.on_kill()
+    until(lambda: not first.jobs())
+    leaving = {pod.metadata.name for pod in first.pods() if pod.status.phase == "Running"}
+    assert len(leaving) == 2, "they save their state"
+    second = Task(dag, cluster, SCRIPTS["work"], first.run_id, try_number=2)
+    second.start()
+    assert not leaving & {pod.metadata.name for pod in second.pods() if pod.status.phase == "Running"}
+    second.operator.on_kill()
+    second.until_nothing_is_left()
 
 
 def test_watching_that_fails_does_not_end_the_job(dag: Any, cluster: Cluster) -> None:

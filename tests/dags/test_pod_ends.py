@@ -436,6 +436,7 @@ def test_an_answer_that_is_no_status_is_told_by_its_code() -> None:
     from mlplatform.orchestration.refusals import failure, refusal
 
     assert refusal(refused(502, None, "Bad Gateway")) == "502 Bad Gateway"
+    assert str(failure(refused(502, None, "Bad Gateway"), "train")) == "Kubernetes answered 502: Bad Gateway"
     assert str(failure(refused(429, "the server has received too many requests"), "train")) == (
         "Kubernetes answered 429: the server has received too many requests"
     )

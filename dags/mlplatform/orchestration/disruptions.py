@@ -7,6 +7,8 @@ from datetime import UTC, datetime, timedelta
 
 from kubernetes.client import models as k8s
 
+from mlplatform.steps import EXIT_NON_RETRYABLE
+
 _NODE_LOST = "because its node did not answer any more or was to be emptied"
 # Reasons of a pod's condition DisruptionTarget.
 _CONDITIONS = {
@@ -53,13 +55,14 @@ def deletion_asked_at(pod: k8s.V1Pod) -> datetime | None:
 
 def taken_away(pod: k8s.V1Pod, container: str) -> str | None:
     """Say in one line what took a pod away; None for one that ended by itself, whatever became of it afterwards."""
-    condition = disruption(pod)
-    if condition is not None:
-        why = _CONDITIONS.get(condition.reason, "")
-        return _taken(pod.metadata.name, why, condition.reason, condition.message)
-    asked = deletion_asked_at(pod)
     statuses = (pod.status.container_statuses if pod.status else None) or []
     state = next((s.state.terminated for s in statuses if s.name == container and s.state), None)
+    if state is not None and state.exit_code == EXIT_NON_RETRYABLE:  # the step's word, whoever else spoke
+        return None
+    condition = disruption(pod)
+    if condition is not None:
+        return _taken(pod.metadata.name, _CONDITIONS.get(condition.reason, ""), condition.reason, condition.message)
+    asked = deletion_asked_at(pod)
     if asked is None or (state is not None and state.finished_at is not None and state.finished_at < asked):
         return None
     return f"pod {pod.metadata.name} was deleted, and nobody says by whom"

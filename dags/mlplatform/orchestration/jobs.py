@@ -227,8 +227,7 @@ class StepJobOperator(StepOperator, KubernetesJobOperator):
 
     def _pods_of(self, name: str) -> list[k8s.V1Pod]:
         """Return a job's pods, the first one first."""
-        selector = f"batch.kubernetes.io/job-name={name}"
-        pods = self.client.list_namespaced_pod(self.namespace, label_selector=selector).items
+        pods = self._list_pods(self.namespace, f"batch.kubernetes.io/job-name={name}")
         return sorted(pods, key=lambda pod: int((pod.metadata.labels or {}).get(_INDEX, 0)))
 
     def _delete(self, name: str, policy: str = "Background") -> None:

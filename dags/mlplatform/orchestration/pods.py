@@ -166,11 +166,14 @@ class StepOperator(KubernetesPodOperator):
         """Return the events of an object, also of one that is gone."""
         about = f"involvedObject.kind={kind},involvedObject.name={name}"
         try:
-            found = self.client.list_namespaced_event(self.namespace, field_selector=about).items
+            return self._list_events(about)
         except (ApiException, HTTPError) as error:
             self.log.warning("the events of %s could not be read: %s", name, refusal(error))
             return []
-        return list(found)
+
+    @generic_api_retry
+    def _list_events(self, selector: str) -> list[k8s.CoreV1Event]:
+        return list(self.client.list_namespaced_event(self.namespace, field_selector=selector).items)
 
     def _labels_of_all_tries(self, context: Context) -> str:
         """Return the selector of what this task's tries have in the cluster."""
@@ -296,7 +299,9 @@ class StepPodOperator(StepOperator):
         name = event["name"]
         with told_in_one_line(self.arguments[0]):
             present = self._read_pod(name)
-            if present is not None and is_being_deleted(present) and event["status"] == "error":
+            if present is None:
+                self.log.warning("the log of pod %s went with it (docs/runbooks/pod-failures.md: where to look)", name)
+            elif is_being_deleted(present) and event["status"] == "error":
                 event["status"] = "failed"  # to be watched to its end here, not from one poll to the next
             try:
                 return super().trigger_reentry(context, event)
@@ -340,18 +345,18 @@ class StepPodOperator(StepOperator):
                 return
             raise error
         seen = self._seen
-        code = exit_code(seen, container)
-        if seen is not None and (code == EXIT_NON_RETRYABLE or (code is not None and not taken_away(seen, container))):
-            if code:
-                raise self._failure(seen) from None
-            return
+        if (
+            seen is not None
+            and taken_away(seen, container) is None
+            and (code := exit_code(seen, container)) is not None
+        ):
+            if code == 0:
+                return
+            raise self._failure(seen) from None
         events = self._events_about(name)
         for event in events:
             self.log.info("event of pod %s: %s: %s", name, event.reason, event.message)
         told = (taken_away(seen, container) if seen is not None and disruption(seen) else None) or gone(name, events)
-        self.log.warning(
-            "pod %s is gone, and its log with it (docs/runbooks/pod-failures.md: where it may be kept)", name
-        )
         if not self._is_done_after_all(told):
             raise AirflowException(f"{told}; {self.outlook}") from None
 
@@ -386,6 +391,7 @@ class StepPodOperator(StepOperator):
                 return pod
             except HTTPError:  # the triggerer knows better how to be patient
                 return pod
+            self._seen = present
             if has_ended(present) or is_being_deleted(present):
                 return present
         return pod

@@ -69,7 +69,7 @@ def failure(error: BaseException, step: str) -> AirflowException:
     if not status:  # it was not reached, and its words say so
         return AirflowException(said)
     if status == 429 or status >= 500:
-        return AirflowException(f"Kubernetes answered {status}: {said}")
+        return AirflowException(f"Kubernetes answered {status}: {said.removeprefix(str(status)).strip()}")
     return failure_of(said, step, status)
 
 
