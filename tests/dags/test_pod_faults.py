@@ -95,7 +95,7 @@ def test_the_log_of_a_pod_that_is_being_deleted_is_read_to_its_end(
     name = delete(task)
     with pytest.raises(Exception, match=f"^pod {name} was deleted.*; {OUTLOOK}$"):
         task.resume(deferral, lost(name))
-    assert "saved" in capfd.readouterr().out
+    assert "[base] logs: saved" in capfd.readouterr().out
     task.until_nothing_is_left()
 
 
@@ -120,7 +120,7 @@ def test_a_pod_that_goes_while_a_worker_is_with_it_is_told_at_once(
     worker.join(15)
     assert str(raised[0]).startswith(f"pod {name} was deleted")
     assert str(raised[0]).endswith(OUTLOOK)
-    assert capfd.readouterr().out.count("saved") == pods
+    assert capfd.readouterr().out.count("[base] logs: saved") == pods
     task.until_nothing_is_left()
 
 
