@@ -330,7 +330,8 @@ class StepPodOperator(StepOperator):
         reason = explain(pod, container, self.outlook)
         if exit_code(pod, container) == EXIT_NON_RETRYABLE:
             return AirflowFailException(self._own_words() or reason)
-        if taken_away(pod, container) is not None and disruption(pod) is None:
+        taken = taken_away(pod, container)
+        if taken is not None and reason.startswith(taken) and disruption(pod) is None:  # its events may know more
             name = pod.metadata.name
             told = told_by_events(name, self._events_about(name))
             reason = f"{told}; {self.outlook}" if told else reason
