@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,9 @@ SETTINGS = {
     "AIRFLOW__CORE__UNIT_TEST_MODE": "False",
     "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{_HOME / 'airflow.db'}",
     "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(_HOME / "logs"),
+    # What the local Kubernetes API is made to refuse is asked for again without a pause.
+    "AIRFLOW__WORKERS__API_RETRY_WAIT_MIN": "0.1",
+    "AIRFLOW__WORKERS__API_RETRY_WAIT_MAX": "0.2",
     "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
     "AWS_ACCESS_KEY_ID": "testing",
     "AWS_SECRET_ACCESS_KEY": "testing",
@@ -93,3 +97,34 @@ def dags(bundle: Path) -> dict[str, Any]:
 def dag(dags: dict[str, Any]) -> Any:
     """`train_model`."""
     return dags["train_model"]
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A local Kubernetes API, for all tests that leave nothing in it."""
+    from tests.dags.cluster import Cluster
+
+    running = Cluster(tmp_path_factory.mktemp("kubernetes"))
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def s3(monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
+    """An S3 of nothing, to be filled."""
+    from mlplatform import storage
+
+    content: dict[str, bytes] = {}
+    monkeypatch.setattr(storage, "try_read_bytes", lambda uri, version_id=None: content.get(uri))
+    return content
+
+
+@pytest.fixture
+def no_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refuse to look up a connection: all that is needed of a cluster is in the kubeconfig."""
+    from airflow.sdk import BaseHook
+
+    def refuse(*args: Any) -> None:
+        raise AssertionError("a connection was looked up")
+
+    monkeypatch.setattr(BaseHook, "get_connection", refuse)

@@ -347,7 +347,8 @@ def test_exit_64_without_a_readable_reason_tells_the_container_s_last_words(
         (ended(1, "boom"), "pod flights-train-1 failed with exit code 1: boom"),
         (
             ended(137, reason="Evicted", message="node was low on memory"),
-            "pod flights-train-1 was evicted: node was low on memory",
+            "pod flights-train-1 was evicted: node was low on memory; "
+            "another try goes on from the last checkpoint, if one was written",
         ),
         (ended(137, container_reason="OOMKilled"), "pod flights-train-1 ran out of memory (2Gi; memory of the step)"),
         (
@@ -394,6 +395,76 @@ def test_after_a_deferral_the_end_is_told_the_same_way(train: Any, monkeypatch: 
         train.trigger_reentry({"ti": SimpleNamespace()}, event)
     assert isinstance(raised.value, AirflowFailException) == (code == 64)
     assert "boom" in str(raised.value)
+
+
+def taken(code: int | None = None, reason: str | None = None) -> Any:
+    """Return a pod within its grace period, or one that ended in it."""
+    from kubernetes.client import models as k8s
+
+    pod = ended(code or 0)
+    pod.metadata.deletion_timestamp, pod.metadata.deletion_grace_period_seconds = datetime.now(UTC), 30
+    if code is None:
+        pod.status.phase = "Running"
+        running = k8s.V1ContainerStateRunning(started_at=datetime.now(UTC))
+        pod.status.container_statuses[0].state = k8s.V1ContainerState(running=running)
+    if reason is not None:
+        pod.status.conditions = [k8s.V1PodCondition(type="DisruptionTarget", status="True", reason=reason)]
+    return pod
+
+
+TAKEN = "; another try goes on from the last checkpoint, if one was written"
+
+
+@pytest.mark.parametrize(
+    ("seen", "told"),
+    [
+        pytest.param(ended(3, "boom"), "pod flights-train-1 failed with exit code 3: boom", id="had-failed"),
+        pytest.param(ended(64, "bad"), "pod flights-train-1 failed with exit code 64: bad", id="had-refused"),
+        pytest.param(taken(64), "pod flights-train-1 failed with exit code 64: Error", id="refused-then"),
+        pytest.param(ended(0), None, id="had-succeeded"),
+        pytest.param(
+            taken(reason="PreemptionByScheduler"),
+            f"pod flights-train-1 was taken away for a pod of higher priority (PreemptionByScheduler){TAKEN}",
+            id="preempted",
+        ),
+        pytest.param(taken(), f"pod flights-train-1 was deleted while it ran, and nobody says by whom{TAKEN}", id="n"),
+    ],
+)
+@pytest.mark.parametrize("reads", [1, 2])
+def test_a_pod_that_vanishes_between_two_reads_is_told_as_it_was_seen(
+    train: Any, monkeypatch: pytest.MonkeyPatch, seen: Any, told: str | None, reads: int
+) -> None:
+    from airflow.sdk.exceptions import AirflowException, AirflowFailException
+    from kubernetes.client import models as k8s
+    from kubernetes.client.exceptions import ApiException
+
+    left = reads
+
+    def get_pod(name: str, namespace: str) -> Any:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise ApiException(status=404)
+        return seen
+
+    def gone(*args: Any) -> None:
+        raise ApiException(status=404)
+
+    killing = k8s.CoreV1Event(metadata=k8s.V1ObjectMeta(), involved_object=k8s.V1ObjectReference(), reason="Killing")
+    objects(monkeypatch, {})
+    train.hook = SimpleNamespace(get_pod=get_pod)
+    train.client = SimpleNamespace(list_namespaced_event=lambda *args, **kwargs: SimpleNamespace(items=[killing]))
+    train.pod_manager = SimpleNamespace(await_pod_completion=gone)
+    train.poll_interval = 0.01
+    monkeypatch.setattr(type(train), "_write_logs", lambda self, *args, **kwargs: None)
+    event = {"status": "error", "name": "flights-train-1", "namespace": "ml-training", "message": "?"}
+    if told is None:
+        assert train.trigger_reentry({"ti": SimpleNamespace()}, event) is None
+        return
+    with pytest.raises(AirflowException) as raised:
+        train.trigger_reentry({"ti": SimpleNamespace()}, event)
+    assert str(raised.value) == told
+    assert isinstance(raised.value, AirflowFailException) is ("exit code 64" in told)
 
 
 def result(**changes: Any) -> bytes:
@@ -486,9 +557,9 @@ def test_a_worker_stays_a_little_with_a_new_pod(
     left = list(phases)
 
     def get_pod(name: str, namespace: str) -> Any:
-        if not left:
+        if not phases:
             raise ApiException(status=500)
-        pod.status.phase = left.pop(0)
+        pod.status.phase = left.pop(0) if left else phases[-1]
         return pod
 
     resumed: list[Any] = []

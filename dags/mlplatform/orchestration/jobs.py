@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from airflow.providers.cncf.kubernetes.operators.job import KubernetesJobOperator
@@ -18,9 +19,12 @@ from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
 
 from mlplatform.config.environment import Settings
+from mlplatform.orchestration.disruptions import has_ended, is_being_deleted
+from mlplatform.orchestration.job_status import explain_job, first_end, made, not_made
 from mlplatform.orchestration.pod_options import step_options
-from mlplatform.orchestration.pod_status import exit_code, explain, terminated
-from mlplatform.orchestration.pods import StepOperator, StepPodOperator
+from mlplatform.orchestration.pod_status import exit_code, explain
+from mlplatform.orchestration.pods import PATIENCE_SECONDS, StepOperator, StepPodOperator
+from mlplatform.orchestration.refusals import failure_of, refusal, told_in_one_line
 from mlplatform.steps import EXIT_NON_RETRYABLE
 
 SERVICE = "distributed-training"
@@ -28,8 +32,6 @@ SERVICE = "distributed-training"
 FIRST_PORT = 29500
 """Of the rendezvous of map index 0; each further one has the next, as on one machine all would share it."""
 _INDEX = "batch.kubernetes.io/job-completion-index"
-# How long Kubernetes may take for what it does by itself: make a job's pods, see that all have ended, delete them.
-_PATIENCE_SECONDS = 60.0
 
 
 class StepJobOperator(StepOperator, KubernetesJobOperator):
@@ -79,6 +81,10 @@ class StepJobOperator(StepOperator, KubernetesJobOperator):
         """Start the job and hand over to the triggerer, unless the step's result is already there."""
         if self.is_done(context):
             return
+        with told_in_one_line(self.arguments[0]):
+            self._start(context)
+
+    def _start(self, context: Context) -> None:
         self._clear_away(context)
         self.name = self._set_name(self.name)
         self.job_request_obj = self.build_job_request_obj(context)
@@ -90,25 +96,37 @@ class StepJobOperator(StepOperator, KubernetesJobOperator):
         except BaseException:
             self._delete(name)
             raise
-        self._attend(name)
+        if self._attend(name):
+            self._resume(context, name, {"status": "success"})
+            return
         self.trigger_kwargs = {"job": name, "deferred": 1}
         self.invoke_defer_method(context=context)
 
     def trigger_reentry(self, context: Context, event: dict[str, Any]) -> Any:
         """Deal with the end of the first pod, or with what became of watching it."""
-        name = event["job"]
+        with told_in_one_line(self.arguments[0]):
+            self._resume(context, event["job"], event)
+
+    def _resume(self, context: Context, name: str, event: dict[str, Any]) -> None:
         self.job = k8s.V1Job(metadata=k8s.V1ObjectMeta(name=name, namespace=self.namespace))
-        job = self._ended(name, 0 if event["status"] in ("timeout", "error") else None)
+        seen = self._pods_of(name)
+        leaving = [pod for pod in seen if is_being_deleted(pod)]
+        self._write_last_logs(leaving)
+        watched = event["status"] not in ("timeout", "error")
+        job = self._ended(name, None if watched or leaving else 0)
         pods = self._pods_of(name)
         running = job is not None and not self.hook.is_job_complete(job)
         if event["status"] == "error" and running and pods and event["deferred"] <= self.MAX_REDEFER_ATTEMPTS:
-            self.log.warning("watching pod %s failed (%s); the job goes on", event["name"], event["message"])
+            self.log.warning("watching pod %s failed (%s); the job goes on", event["name"], refusal(event["message"]))
             self.pods = pods
             self.trigger_kwargs = {"job": name, "deferred": event["deferred"] + 1}
             self.invoke_defer_method(context=context)
             return
+        there, written = ({pod.metadata.name for pod in some} for some in (pods, leaving))
+        # Of one that is gone by now, what was seen of it counts, if that was its end.
+        pods += [pod for pod in seen if has_ended(pod) and pod.metadata.name not in there]
         try:
-            self._write_all_logs(pods)
+            self._write_all_logs([pod for pod in pods if pod.metadata.name not in written])
             if job is None or not self.hook.is_job_successful(job):
                 self._fail(name, job, pods)
         finally:
@@ -120,7 +138,7 @@ class StepJobOperator(StepOperator, KubernetesJobOperator):
         job = super().build_job_request_obj(context)
         job.metadata.labels = {**job.metadata.labels, **self._get_ti_pod_labels(context)}
         # A job's time counts from its creation, a pod's from its start.
-        job.spec.active_deadline_seconds = int(self.startup_seconds + self.active_deadline_seconds + _PATIENCE_SECONDS)
+        job.spec.active_deadline_seconds = int(self.startup_seconds + self.active_deadline_seconds + PATIENCE_SECONDS)
         job.spec.template.metadata.name = None
         pod = job.spec.template.spec
         pod.subdomain = SERVICE
@@ -142,9 +160,8 @@ class StepJobOperator(StepOperator, KubernetesJobOperator):
 
     def _clear_away(self, context: Context) -> None:
         """Delete the jobs that earlier tries of this task left, and wait until their pods have ended."""
-        labels = self._get_ti_pod_labels(context, include_try_number=False)
-        selector = ",".join(f"{name}={value}" for name, value in sorted(labels.items()))
-        deadline = time.monotonic() + (self.termination_grace_period or 30) + _PATIENCE_SECONDS
+        selector = self._labels_of_all_tries(context)
+        deadline = time.monotonic() + (self.termination_grace_period or 30) + PATIENCE_SECONDS
         asked: set[str] = set()
         while left := self.job_client.list_namespaced_job(self.namespace, label_selector=selector).items:
             for job in left:
@@ -153,30 +170,49 @@ class StepJobOperator(StepOperator, KubernetesJobOperator):
                     self._delete(job.metadata.name, "Foreground")
                     asked.add(job.metadata.uid)
             if time.monotonic() > deadline:
-                raise AirflowException(f"job {left[0].metadata.name} of an earlier try is still being deleted")
+                break
             time.sleep(min(self.poll_interval, 1))
+        for job in left:
+            if job.metadata.deletion_timestamp is None:
+                raise AirflowException(f"job {job.metadata.name} of an earlier try could not be deleted")
+        if left:  # its pods have had their time
+            self._leave_behind(self._leaving_pods(context))
+        else:
+            self._await_earlier_pods(context)
 
     def _first_pod(self, name: str) -> k8s.V1Pod:
-        deadline = time.monotonic() + _PATIENCE_SECONDS
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        pods: list[k8s.V1Pod] = []
         while time.monotonic() < deadline:
-            for pod in self._pods_of(name):
+            pods = self._pods_of(name)
+            for pod in pods:
                 if (pod.metadata.labels or {}).get(_INDEX) == "0":
                     return pod
             time.sleep(0.2)
-        about = f"involvedObject.kind=Job,involvedObject.name={name}"
-        events = self.client.list_namespaced_event(self.namespace, field_selector=about).items
+        events = self._events_about(name, "Job")
+        got = f"job {name} got {self._how_many(made(events, pods))} within {PATIENCE_SECONDS:g} s: "
+        refused = not_made(events)
+        if refused is not None:
+            raise failure_of(refused, self.arguments[0], before=got)
         told = next((event.message for event in reversed(events) if event.type == "Warning"), "nobody says why")
-        raise AirflowException(f"job {name} got no pods within {_PATIENCE_SECONDS:g} s: {told}")
+        raise AirflowException(got + told)
 
-    def _attend(self, name: str) -> None:
-        """Stay with a new job for a while; see `StepPodOperator`."""
-        if self.attended_seconds:
-            self._ended(name, self.attended_seconds)
-            self.pod = next((pod for pod in self._pods_of(name)), self.pod)
+    def _how_many(self, got: int) -> str:
+        return f"{got} of {self.pods_per_trial} pods" if got else "no pods"
+
+    def _attend(self, name: str) -> bool:
+        """Stay with a new job for a while, see `StepPodOperator`; tell whether it is over, or about to be."""
+        deadline = time.monotonic() + self.attended_seconds
+        while time.monotonic() < deadline:
+            job = self._ended(name, 0)
+            if job is None or self.hook.is_job_complete(job) or any(map(is_being_deleted, self._pods_of(name))):
+                return True
+            time.sleep(min(self.poll_interval, 1))
+        return False
 
     def _ended(self, name: str, seconds: float | None = None) -> k8s.V1Job | None:
         """Return a job once it has ended, or after some time as it is then; None if it is gone."""
-        patience = (self.termination_grace_period or 30) + _PATIENCE_SECONDS if seconds is None else seconds
+        patience = (self.termination_grace_period or 30) + PATIENCE_SECONDS if seconds is None else seconds
         deadline = time.monotonic() + patience
         while True:
             try:
@@ -191,8 +227,7 @@ class StepJobOperator(StepOperator, KubernetesJobOperator):
 
     def _pods_of(self, name: str) -> list[k8s.V1Pod]:
         """Return a job's pods, the first one first."""
-        selector = f"batch.kubernetes.io/job-name={name}"
-        pods = self.client.list_namespaced_pod(self.namespace, label_selector=selector).items
+        pods = self._list_pods(self.namespace, f"batch.kubernetes.io/job-name={name}")
         return sorted(pods, key=lambda pod: int((pod.metadata.labels or {}).get(_INDEX, 0)))
 
     def _delete(self, name: str, policy: str = "Background") -> None:
@@ -200,7 +235,9 @@ class StepJobOperator(StepOperator, KubernetesJobOperator):
             self.job_client.delete_namespaced_job(name, self.namespace, propagation_policy=policy)
         except ApiException as error:
             if error.status != 404:
-                self.log.warning("job %s could not be deleted: %s", name, error.reason)
+                self.log.warning("job %s could not be deleted: %s", name, refusal(error))
+        except HTTPError as error:
+            self.log.warning("job %s could not be deleted: %s", name, refusal(error))
 
     # -- its end
 
@@ -210,46 +247,49 @@ class StepJobOperator(StepOperator, KubernetesJobOperator):
             try:
                 self._write_logs(pod)
             except (HTTPError, ApiException) as error:
-                self.log.warning("the log of pod %s could not be read: %s", pod.metadata.name, error)
+                self.log.warning("the log of pod %s could not be read: %s", pod.metadata.name, refusal(error))
+
+    def _write_last_logs(self, pods: Sequence[k8s.V1Pod]) -> None:
+        """Write the logs of pods that are being deleted, to their ends: all at once, as each goes with its pod."""
+        with ThreadPoolExecutor(max(1, len(pods))) as readers:
+            for pod, lines in zip(pods, readers.map(self._last_log, pods), strict=True):
+                self.log.info("log of pod %s:", pod.metadata.name)
+                for line in lines:
+                    self.log.info("[%s] logs: %s", self.base_container_name, line)
+
+    def _last_log(self, pod: k8s.V1Pod) -> list[str]:
+        lines: list[str] = []
+        about = {"name": pod.metadata.name, "namespace": pod.metadata.namespace, "container": self.base_container_name}
+        try:
+            for line in self.client.read_namespaced_pod_log(**about, follow=True, _preload_content=False):
+                lines.append(line.decode("utf-8", errors="backslashreplace").rstrip("\n"))
+        except (HTTPError, ApiException) as error:
+            self.log.warning("the log of pod %s could not be read to its end: %s", pod.metadata.name, refusal(error))
+        return lines
 
     def _fail(self, name: str, job: k8s.V1Job | None, pods: Sequence[k8s.V1Pod]) -> None:
         container = self.base_container_name
         for pod in pods:
             if exit_code(pod, container) == EXIT_NON_RETRYABLE:
                 raise AirflowFailException(self._own_words() or explain(pod, container))
-        culprit = first_to_fail(pods, container)
-        if culprit is not None:
-            self._read_pod_events(culprit, reraise=False)
-            raise AirflowException(explain(culprit, container))
+        events = self._events_about(name, "Job")
+        end = first_end(pods, events, container, self.outlook, self._events_about)
+        if (end is None or end.from_outside) and self._is_done_after_all(end.message if end else f"job {name} failed"):
+            return
+        refused, got = not_made(events), made(events, pods, job)
+        if refused is not None and got < self.pods_per_trial:
+            # Those that were made waited for the others, and fail in their own way.
+            so = f"; {end.message}" if end else ""
+            raise failure_of(f"{refused}{so}", self.arguments[0], before=f"job {name} got {self._how_many(got)}: ")
+        if end is not None:
+            if end.pod is not None:
+                self._read_pod_events(end.pod, reraise=False)
+            raise AirflowException(end.message)
+        for pod in pods:
+            if pod.status.phase == "Pending" and not is_being_deleted(pod):
+                self._read_pod_events(pod, reraise=False)
+                raise AirflowException(explain(pod, container))
         raise AirflowException(explain_job(name, job))
-
-
-def first_to_fail(pods: Sequence[k8s.V1Pod], container: str) -> k8s.V1Pod | None:
-    """Return the pod that failed first: the others end because of it. Without one, one that never started."""
-
-    def when(pod: k8s.V1Pod) -> tuple[float, bool]:
-        state = terminated(pod, container)
-        told = bool(pod.status.reason) or (state is not None and state.reason == "OOMKilled")
-        # Times are whole seconds; of several pods in the same one, the one that was ended from outside was first.
-        ended = state.finished_at.timestamp() if state is not None and state.finished_at else 0.0
-        return ended, not told
-
-    failed = [pod for pod in pods if pod.status.phase == "Failed"]
-    pending = [pod for pod in pods if pod.status.phase == "Pending"]
-    return min(failed, key=when) if failed else next(iter(pending), None)
-
-
-def explain_job(name: str, job: k8s.V1Job | None) -> str:
-    """Say in one line why a job did not succeed of which no failed pod is left."""
-    if job is None:
-        return f"job {name} is gone: somebody deleted it"
-    failed = next((c for c in (job.status.conditions or []) if c.type == "Failed" and c.status == "True"), None)
-    if failed is None:
-        return f"job {name} did not come to its end: not all of its pods have ended after the first one did"
-    if failed.reason == "DeadlineExceeded":
-        minutes = job.spec.active_deadline_seconds / 60
-        return f"job {name} took longer than {minutes:g} minutes with starting (timeout_minutes of the step)"
-    return f"job {name} failed: one of its pods was deleted, or its node was lost, before it ended"
 
 
 def training_operator(settings: Settings, run_key: str) -> tuple[type[StepOperator], dict[str, Any]]:

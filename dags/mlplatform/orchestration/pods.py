@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
 
 from airflow.providers.cncf.kubernetes.hooks.kubernetes import KubernetesHook
+from airflow.providers.cncf.kubernetes.kubernetes_helper_functions import generic_api_retry
 from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
 from airflow.providers.cncf.kubernetes.utils.pod_manager import PodPhase
 from airflow.sdk import BaseOperatorLink, Context
@@ -19,9 +21,21 @@ from urllib3.exceptions import HTTPError
 from mlplatform import storage
 from mlplatform.documents.results import StepFailure
 from mlplatform.errors import StorageError
+from mlplatform.orchestration.disruptions import (
+    disruption,
+    gone,
+    has_ended,
+    is_being_deleted,
+    taken_away,
+    told_by_events,
+)
 from mlplatform.orchestration.pod_status import exit_code, explain
+from mlplatform.orchestration.refusals import refusal, told_in_one_line
 from mlplatform.people import report_links
 from mlplatform.steps import ERROR, EXIT_NON_RETRYABLE, REPORT, RESULT, STEPS
+
+PATIENCE_SECONDS = 60.0
+"""How long Kubernetes may take for what it does by itself: make a job's pods, see that all have ended, delete them."""
 
 
 class ReportLink(BaseOperatorLink):
@@ -103,6 +117,13 @@ class StepOperator(KubernetesPodOperator):
             cluster_context=self.cluster_context,
         )
 
+    @property
+    def outlook(self) -> str:
+        """What another try does after a pod was taken away."""
+        if self.arguments[0] == "train":
+            return "another try goes on from the last checkpoint, if one was written"
+        return "another try does the step again"
+
     def defer(self, *, trigger: Any, **kwargs: Any) -> Any:
         """Hand over to the triggerer, which needs no connection either."""
         trigger.connection_extras = {}
@@ -130,6 +151,65 @@ class StepOperator(KubernetesPodOperator):
             return None
         return uri if found is not None else None
 
+    def _is_done_after_all(self, what: str) -> bool:
+        """Tell whether a step whose pod was taken away had done its work before: its result is written last."""
+        try:
+            uri = self._finished_result()
+        except Exception as error:  # whatever S3 says now, the pod's end is the news
+            self.log.warning("whether the step has a result could not be read: %s", error)
+            return False
+        if uri is not None:
+            self.log.warning("%s, but the step had done its work: %s is there", what, uri)
+        return uri is not None
+
+    def _events_about(self, name: str, kind: str = "Pod") -> list[k8s.CoreV1Event]:
+        """Return the events of an object, also of one that is gone."""
+        about = f"involvedObject.kind={kind},involvedObject.name={name}"
+        try:
+            return self._list_events(about)
+        except (ApiException, HTTPError) as error:
+            self.log.warning("the events of %s could not be read: %s", name, refusal(error))
+            return []
+
+    @generic_api_retry
+    def _list_events(self, selector: str) -> list[k8s.CoreV1Event]:
+        return list(self.client.list_namespaced_event(self.namespace, field_selector=selector).items)
+
+    def _labels_of_all_tries(self, context: Context) -> str:
+        """Return the selector of what this task's tries have in the cluster."""
+        labels = self._get_ti_pod_labels(context, include_try_number=False)
+        return ",".join(f"{name}={value}" for name, value in sorted(labels.items()))
+
+    def _leaving_pods(self, context: Context) -> list[k8s.V1Pod]:
+        """Return the pods of earlier tries that are told to go and still run: in its grace, a pod saves its work."""
+        pods = self._list_pods(self.namespace, self._labels_of_all_tries(context))
+        return [pod for pod in pods if is_being_deleted(pod) and not has_ended(pod)]
+
+    def _await_earlier_pods(self, context: Context) -> None:
+        """Wait until pods of earlier tries that are being deleted have ended, so that no two write the same."""
+        leaving = self._leaving_pods(context)
+        deadline = time.monotonic() + patience_with(leaving)
+        for pod in leaving:
+            until = f"{pod.metadata.deletion_timestamp:%H:%M:%S} UTC"
+            self.log.info("waiting for pod %s of an earlier try, which has until %s to end", pod.metadata.name, until)
+        while leaving and time.monotonic() < deadline:
+            time.sleep(min(self.poll_interval, 1))
+            leaving = self._leaving_pods(context)
+        self._leave_behind(leaving)
+
+    def _leave_behind(self, pods: Iterable[k8s.V1Pod]) -> None:
+        # Nobody but its node can say that a pod has ended. Without its node, it stays for as long as the node's object
+        # does, which may be for ever; and a node that nobody reaches is as a rule one that is gone.
+        for pod in pods:
+            self.log.warning(
+                "going on without waiting for pod %s of an earlier try: its grace is over, its node does not answer",
+                pod.metadata.name,
+            )
+
+    @generic_api_retry
+    def _list_pods(self, namespace: str, selector: str) -> list[k8s.V1Pod]:
+        return list(self.client.list_namespaced_pod(namespace, label_selector=selector).items)
+
     def _own_words(self) -> str | None:
         output = self._argument("--output")
         if output is None:
@@ -147,6 +227,8 @@ class StepPodOperator(StepOperator):
 
     * Exit code 64 fails the task without retry, with the step's own message.
     * Other ends are told in one line each, with the setting to look at, and may be tried again.
+    * A pod that was taken away is told by what, as far as Kubernetes says so; its log is read if it is still there.
+    * Another try takes up a pod that runs; for one that is being deleted it waits, and makes a new one.
 
     Args:
         attended_seconds: how long to stay with a new pod before deferring. A step that ends sooner saves the way
@@ -154,12 +236,13 @@ class StepPodOperator(StepOperator):
             scheduler has heard of the end of its first process is taken for dead.
     """
 
-    pod: k8s.V1Pod
+    pod: k8s.V1Pod | None
 
     def __init__(self, *, attended_seconds: float = 0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.attended_seconds = attended_seconds
         self._attend = False
+        self._seen: k8s.V1Pod | None = None
 
     def build_pod_request_obj(self, context: Context | None = None, *, dry_run: bool = False) -> k8s.V1Pod:
         """Return the pod, without what only a GPU needs if it is to have none."""
@@ -168,7 +251,10 @@ class StepPodOperator(StepOperator):
 
     def execute(self, context: Context) -> Any:
         """Run the step in a pod, unless its result is already there."""
-        return None if self.is_done(context) else super().execute(context)
+        if self.is_done(context):
+            return None
+        with told_in_one_line(self.arguments[0]):
+            return super().execute(context)
 
     def execute_async(self, context: Context) -> None:
         """Start the pod, or take up the one that is there, and see whether it ends soon."""
@@ -176,11 +262,53 @@ class StepPodOperator(StepOperator):
         super().execute_async(context)
 
     def invoke_defer_method(self, last_log_time: Any = None, context: Context | None = None) -> None:
-        """Hand over to the triggerer, unless the pod has ended: then the end is dealt with at once."""
-        if self._attend:
+        """Hand over to the triggerer, unless the pod has ended or is about to: then its end is dealt with at once."""
+        if self._attend and self.pod is not None:
             self._attend = False
+            name = self.pod.metadata.name
             self.pod = self._attended_pod(self.pod)
+            if self.pod is None or is_being_deleted(self.pod):
+                event = {"status": "failed", "message": "deleted", "name": name, "namespace": self.namespace}
+                self.trigger_reentry(context, event)
+                return
         super().invoke_defer_method(last_log_time=last_log_time, context=context)
+
+    def find_pod(self, namespace: str, context: Context, *, exclude_checked: bool = True) -> k8s.V1Pod | None:
+        """Return the pod of an earlier try that is to be taken up, once all other pods of this task have ended.
+
+        One that is being deleted is not taken up: it ends within its grace period. Of several others, as after a task
+        that ran twice, the oldest that runs goes on, because it has done most.
+        """
+        selector = self._build_find_pod_label_selector(context, exclude_checked=exclude_checked)
+        for surplus in self._present_pods(namespace, selector)[1:]:
+            self.log.warning("pod %s does the same as an older one of this task", surplus.metadata.name)
+            self.process_pod_deletion(surplus)
+        self._await_earlier_pods(context)
+        pod = next(iter(self._present_pods(namespace, selector)), None)
+        if pod is not None:
+            self.log_matching_pod(pod=pod, context=context)
+        return pod
+
+    def _get_pod_from_task_state_store(self, context: Context) -> None:
+        """Look for pods by their labels alone: of a name that Airflow (from 3.3) keeps, nobody asks whether it goes."""
+
+    def trigger_reentry(self, context: Context, event: dict[str, Any]) -> Any:
+        """Deal with the end of the pod, or with what became of watching it."""
+        event = {key: value for key, value in event.items() if key != "stack_trace"}  # people read the message
+        event["message"] = refusal(event.get("message", ""))
+        name = event["name"]
+        with told_in_one_line(self.arguments[0]):
+            present = self._read_pod(name)
+            if present is None:
+                self.log.warning("the log of pod %s went with it (docs/runbooks/pod-failures.md: where to look)", name)
+            elif is_being_deleted(present) and event["status"] == "error":
+                event["status"] = "failed"  # to be watched to its end here, not from one poll to the next
+            try:
+                return super().trigger_reentry(context, event)
+            except (AirflowFailException, AirflowSkipException):
+                raise
+            except AirflowException as error:
+                return self._failed(name, error)
 
     def cleanup(
         self,
@@ -195,19 +323,103 @@ class StepPodOperator(StepOperator):
         except AirflowSkipException:
             raise
         except AirflowException:
-            reason = explain(remote_pod, self.base_container_name)
-            if exit_code(remote_pod, self.base_container_name) == EXIT_NON_RETRYABLE:
-                raise AirflowFailException(self._own_words() or reason) from None
-            raise AirflowException(reason) from None
+            raise self._failure(remote_pod) from None
 
-    def _attended_pod(self, pod: k8s.V1Pod) -> k8s.V1Pod:
+    def _failure(self, pod: k8s.V1Pod) -> AirflowException:
+        container = self.base_container_name
+        reason = explain(pod, container, self.outlook)
+        if exit_code(pod, container) == EXIT_NON_RETRYABLE:
+            return AirflowFailException(self._own_words() or reason)
+        taken = taken_away(pod, container)
+        if taken is not None and reason.startswith(taken) and disruption(pod) is None:  # its events may know more
+            name = pod.metadata.name
+            told = told_by_events(name, self._events_about(name))
+            reason = f"{told}; {self.outlook}" if told else reason
+        return AirflowException(reason)
+
+    def _failed(self, name: str, error: AirflowException) -> None:
+        """Raise the error as which a pod's end is told, unless its step was done by then."""
+        pod, container = self.pod, self.base_container_name
+        if pod is not None:
+            taken = taken_away(pod, container)
+            if pod.status.phase == PodPhase.SUCCEEDED or (taken is not None and self._is_done_after_all(taken)):
+                return
+            raise error
+        seen = self._seen
+        if (
+            seen is not None
+            and taken_away(seen, container) is None
+            and (code := exit_code(seen, container)) is not None
+        ):
+            if code == 0:
+                return
+            raise self._failure(seen) from None
+        events = self._events_about(name)
+        for event in events:
+            self.log.info("event of pod %s: %s: %s", name, event.reason, event.message)
+        told = (taken_away(seen, container) if seen is not None and disruption(seen) else None) or gone(name, events)
+        if not self._is_done_after_all(told):
+            raise AirflowException(f"{told}; {self.outlook}") from None
+
+    def _clean(self, event: dict[str, Any], result: dict[str, Any] | None, context: Context) -> None:
+        """Wait for the pod's end, but not for ever for one that is being deleted: its node may be lost."""
+        if self.pod is not None and is_being_deleted(self.pod):
+            self.pod = self._until_it_ends(self.pod)
+            event = {**event, "status": "timeout"}  # which is not waited for
+        super()._clean(event=event, result=result, context=context)
+
+    def _until_it_ends(self, pod: k8s.V1Pod) -> k8s.V1Pod | None:
+        """Return a pod that is being deleted when it has ended, or as it is when its time is over; None if gone."""
+        deadline = time.monotonic() + patience_with([pod])
+        while not has_ended(pod) and time.monotonic() < deadline:
+            time.sleep(min(self.poll_interval, 1))
+            present = self._read_pod(pod.metadata.name)
+            if present is None:
+                return None
+            pod = present
+        return pod
+
+    def _attended_pod(self, pod: k8s.V1Pod) -> k8s.V1Pod | None:
+        """Return the pod when it has ended, or is about to, or time is up; None if it is gone."""
         deadline = time.monotonic() + self.attended_seconds
         while time.monotonic() < deadline:
             time.sleep(min(self.poll_interval, 1))
             try:
                 present = self.hook.get_pod(pod.metadata.name, pod.metadata.namespace)
-            except (ApiException, HTTPError):  # the triggerer knows better how to be patient
+            except ApiException as error:
+                if error.status == 404:
+                    return None
                 return pod
-            if present.status.phase in (PodPhase.SUCCEEDED, PodPhase.FAILED):
+            except HTTPError:  # the triggerer knows better how to be patient
+                return pod
+            self._seen = present
+            if has_ended(present) or is_being_deleted(present):
                 return present
         return pod
+
+    @generic_api_retry
+    def _read_pod(self, name: str) -> k8s.V1Pod | None:
+        """Return a pod, None if it is gone; what was last seen of it is kept."""
+        try:
+            self._seen = self.hook.get_pod(name, self.namespace)
+        except ApiException as error:
+            if error.status != 404:
+                raise
+            return None
+        return self._seen
+
+    def _present_pods(self, namespace: str, selector: str) -> list[k8s.V1Pod]:
+        """Return the pods that nobody has told to go, those first that run, of them the oldest."""
+        pods = [pod for pod in self._list_pods(namespace, selector) if not is_being_deleted(pod)]
+        return sorted(pods, key=lambda pod: (has_ended(pod), pod.metadata.creation_timestamp))
+
+
+def patience_with(pods: Iterable[k8s.V1Pod]) -> float:
+    """Return for how many seconds at most pods that are being deleted are waited for: their grace, and some more."""
+    now = datetime.now(UTC)
+    left = [
+        # The API server's clock may go differently.
+        min((pod.metadata.deletion_timestamp - now).total_seconds(), pod.metadata.deletion_grace_period_seconds or 0)
+        for pod in pods
+    ]
+    return max([0.0, *left]) + PATIENCE_SECONDS
