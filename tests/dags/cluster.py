@@ -10,7 +10,8 @@ import subprocess
 import time
 import urllib.request
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -73,14 +74,19 @@ def until(happened: Callable[[], bool], seconds: float = 15) -> None:
 
 
 class Cluster:
-    """A local Kubernetes API in a process of its own."""
+    """A local Kubernetes API in a process of its own, with what is in every cluster, and Airflow's rights there.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        time_scale: how many times faster than in a real cluster Kubernetes' own waits pass.
+    """
+
+    def __init__(self, folder: Path, time_scale: int = 200) -> None:
         self._folder = folder
-        self.kubeconfig = folder / "state" / "kubeconfig"
+        self.kubeconfig = folder / "state" / "airflow.kubeconfig"
         self.images()
         command = [str(DEV), "-m", "local.kubernetes", "--port", "0", "--state-dir", str(folder / "state")]
-        command += ["--images", str(folder / "images.json"), "--service-account", f"{NAMESPACE}/trainer"]
+        command += ["--images", str(folder / "images.json"), "--user", "airflow=ml-platform:airflow"]
+        command += ["--time-scale", str(time_scale), "--manifest", str(ROOT / "config" / "kubernetes" / "base")]
         environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
         self._server = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
         assert self._server.stdout is not None
@@ -100,19 +106,29 @@ class Cluster:
 
     def fault(self, **fault: Any) -> None:
         """Let something go wrong."""
-        self._call("faults", json.dumps(fault).encode())
+        self._call("/local/faults", json.dumps(fault).encode())
 
     def heal(self) -> None:
         """Let nothing go wrong any more."""
-        self._call("faults", method="DELETE")
+        self._call("/local/faults", method="DELETE")
 
-    def _call(self, what: str, data: bytes | None = None, method: str | None = None) -> None:
+    @contextmanager
+    def changed(self, path: str, **changes: Any) -> Iterator[None]:
+        """Change a specification by a merge patch, as the administrator, and set the same fields back."""
+        before = json.loads(self._call(path))["spec"]
+        self._call(path, json.dumps({"spec": changes}).encode(), "PATCH")
+        yield
+        self._call(path, json.dumps({"spec": before}).encode(), "PATCH")
+
+    def _call(self, path: str, data: bytes | None = None, method: str | None = None) -> bytes:
         state = self.kubeconfig.parent
         headers = {"Authorization": f"Bearer {(state / 'token').read_text().strip()}"}
-        request = urllib.request.Request(f"{self._address}/local/{what}", data, headers, method=method)
-        request.add_header("Content-Type", "application/json")
+        request = urllib.request.Request(f"{self._address}{path}", data, headers, method=method)
+        request.add_header("Content-Type", f"application/{'merge-patch+json' if method == 'PATCH' else 'json'}")
         trusted = ssl.create_default_context(cafile=str(state / "ca.crt"))
-        urllib.request.urlopen(request, context=trusted, timeout=10).close()
+        with urllib.request.urlopen(request, context=trusted, timeout=10) as answer:
+            content: bytes = answer.read()
+        return content
 
 
 class Task:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -127,9 +128,9 @@ def test_a_pod_that_goes_while_a_worker_is_with_it_is_told_at_once(
 def test_a_node_that_is_lost_is_not_waited_for_for_ever(
     dag: Any, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from mlplatform.orchestration import pods
+    from mlplatform.orchestration import step_operator
 
-    monkeypatch.setattr(pods, "PATIENCE_SECONDS", 1)
+    monkeypatch.setattr(step_operator, "PATIENCE_SECONDS", 1)
     first = trial(dag, cluster, "sleep 60", termination_grace_period=1)
     deferral = first.start()
     first.until_running()
@@ -193,6 +194,49 @@ def test_of_two_pods_that_do_the_same_the_older_goes_on(
     until(lambda: [pod.metadata.name for pod in second.pods()] == [deferral.trigger.pod_name])
     second.operator.on_kill()
     second.until_nothing_is_left()
+
+
+@pytest.mark.parametrize("pods", [1, 2])
+def test_a_full_quota_is_told_in_its_own_words(
+    dag: Any, cluster: Cluster, monkeypatch: pytest.MonkeyPatch, pods: int
+) -> None:
+    from airflow.sdk.exceptions import AirflowException, AirflowFailException
+
+    from mlplatform.orchestration import jobs
+
+    monkeypatch.setattr(jobs, "PATIENCE_SECONDS", 2)
+    task = Task(dag, cluster, "true", pods=pods)
+    told = (
+        r"is forbidden: exceeded quota: steps, requested: pods=1, used: pods=0, limited: pods=0 "
+        r"\(quotas of config/kubernetes; steps that end make room\)$"
+    )
+    with (
+        cluster.changed(f"/api/v1/namespaces/{NAMESPACE}/resourcequotas/steps", hard={"pods": "0"}),
+        pytest.raises(AirflowException, match=told) as raised,
+    ):
+        task.operator.execute(task.context)
+    assert not isinstance(raised.value, AirflowFailException), "room is made by steps that end"
+    task.until_nothing_is_left()
+
+
+@pytest.mark.parametrize("pods", [1, 2])
+def test_in_a_cluster_s_own_time_ends_are_told_alike(
+    dag: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str], pods: int
+) -> None:
+    """There, a pod's phase changes a second after its container has ended; attended and deferred."""
+    from airflow.sdk.exceptions import AirflowException
+
+    slow = Cluster(tmp_path, time_scale=1)
+    try:
+        task = trial(dag, slow, "echo said; sleep 0.5", pods=pods, attended_seconds=30)
+        assert task.operator.execute(task.context) is None
+        assert capfd.readouterr().out.count("said") == pods
+        task = trial(dag, slow, "echo boom >&2; exit 3", pods=pods)
+        with pytest.raises(AirflowException, match=r"failed with exit code 3: boom$"):
+            task.run()
+        task.until_nothing_is_left()
+    finally:
+        slow.stop()
 
 
 @pytest.mark.parametrize("pods", [1, 2])

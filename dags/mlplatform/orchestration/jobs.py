@@ -23,8 +23,9 @@ from mlplatform.orchestration.disruptions import has_ended, is_being_deleted
 from mlplatform.orchestration.job_status import explain_job, first_end, made, not_made
 from mlplatform.orchestration.pod_options import step_options
 from mlplatform.orchestration.pod_status import exit_code, explain
-from mlplatform.orchestration.pods import PATIENCE_SECONDS, StepOperator, StepPodOperator
+from mlplatform.orchestration.pods import StepPodOperator
 from mlplatform.orchestration.refusals import failure_of, refusal, told_in_one_line
+from mlplatform.orchestration.step_operator import PATIENCE_SECONDS, StepOperator
 from mlplatform.steps import EXIT_NON_RETRYABLE
 
 SERVICE = "distributed-training"
