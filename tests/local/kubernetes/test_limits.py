@@ -279,6 +279,13 @@ VIOLATIONS: dict[str, tuple[Callable[[JSON], Any], str, str]] = {
     "root": (lambda s: s["securityContext"].pop("runAsNonRoot"), "restricted", 'runAsNonRoot != true (pod or container "base" must set securityContext.runAsNonRoot=true)'),
     "root told": (lambda s: own(s).update(runAsNonRoot=False), "restricted", 'runAsNonRoot != true (container "base" must not set securityContext.runAsNonRoot=false)'),
     "user 0": (lambda s: s["securityContext"].update(runAsUser=0), "restricted", "runAsUser=0 (pod must not set runAsUser=0)"),
+    "not root only in containers": (lambda s: (s["securityContext"].update(runAsNonRoot=False), own(s).update(runAsNonRoot=True)), "restricted", "runAsNonRoot != true (pod must not set securityContext.runAsNonRoot=false)"),
+    "proc mount": (lambda s: own(s).update(procMount="Unmasked"), "baseline", 'procMount (container "base" must not set securityContext.procMount to "Unmasked")'),
+    "selinux": (lambda s: (s["securityContext"].update(seLinuxOptions={"type": "spc_t", "user": "u"}), own(s).update(seLinuxOptions={"type": "x_t"})), "baseline", 'seLinuxOptions (pod and container "base" set forbidden securityContext.seLinuxOptions: types "spc_t", "x_t"; user may not be set)'),
+    "apparmor": (lambda s: own(s).update(appArmorProfile={"type": "Unconfined"}), "baseline", 'forbidden AppArmor profile (container "base" must not set AppArmor profile type to "Unconfined")'),
+    "several of the baseline": (lambda s: s.update(hostNetwork=True, volumes=[{"name": "v", "hostPath": {}}], containers=[{**s["containers"][0], "securityContext": {"privileged": True, "capabilities": {"add": ["SYS_ADMIN"]}}}]), "baseline", 'non-default capabilities (container "base" must not include "SYS_ADMIN" in securityContext.capabilities.add), host namespaces (hostNetwork=true), hostPath volumes (volume "v"), privileged (container "base" must not set securityContext.privileged=true)'),
+    "several volumes": (lambda s: s.update(volumes=[{"name": "a", "hostPath": {}}, {"name": "b", "nfs": {}}, {"name": "c", "hostPath": {}}]), "restricted", 'restricted volume types (volumes "a", "b", "c" use restricted volume types "hostPath", "nfs")'),
+    "init containers first": (lambda s: (own(s).pop("allowPrivilegeEscalation"), s.update(initContainers=[{**s["containers"][0], "name": "first"}])), "restricted", 'allowPrivilegeEscalation != false (containers "first", "base" must set securityContext.allowPrivilegeEscalation=false)'),
     "no profile": (lambda s: s["securityContext"].pop("seccompProfile"), "restricted", 'seccompProfile (pod or container "base" must set securityContext.seccompProfile.type to "RuntimeDefault" or "Localhost")'),
     "unconfined": (lambda s: own(s).update(seccompProfile={"type": "Unconfined"}), "restricted", 'seccompProfile (container "base" must not set securityContext.seccompProfile.type to "Unconfined")'),
 }  # fmt: skip
@@ -298,6 +305,7 @@ def test_a_level_is_violated(case: str) -> None:
         lambda s: own(s)["capabilities"].update(add=["NET_BIND_SERVICE"]),
         lambda s: (s.pop("securityContext"), own(s).update(runAsNonRoot=True, seccompProfile={"type": "Localhost"})),
         lambda s: s.update(volumes=[{"name": "v", "emptyDir": {}}]),
+        lambda s: (s.update(hostUsers=False), own(s).update(runAsUser=0, runAsNonRoot=False, procMount="Unmasked")),
     ],
 )
 def test_a_level_is_kept(change: Callable[[JSON], Any]) -> None:
