@@ -96,6 +96,13 @@ def test_people_on_call_may_look_and_change_nothing(cluster: Server) -> None:
         ("GET", "/api/v1/pods", 'pods is forbidden: User "nobody" cannot list resource "pods" in API group "" at the cluster scope'),
         ("GET", "/api/v1/nodes/cpu", 'nodes "cpu" is forbidden: User "nobody" cannot get resource "nodes" in API group "" at the cluster scope'),
         ("GET", "/apis/apps/v1/namespaces/ml-training/deployments", 'deployments.apps is forbidden: User "nobody" cannot list resource "deployments" in API group "apps" in the namespace "ml-training"'),
+        ("GET", "/api/v1/namespaces/ml-training/pods?watch=yes", 'pods is forbidden: User "nobody" cannot watch resource "pods" in API group "" in the namespace "ml-training"'),
+        ("GET", "/api/v1/namespaces/ml-training/pods?watch=", 'pods is forbidden: User "nobody" cannot watch resource "pods" in API group "" in the namespace "ml-training"'),
+        ("GET", "/api/v1/watch/namespaces/ml-training/pods", 'pods is forbidden: User "nobody" cannot watch resource "pods" in API group "" in the namespace "ml-training"'),
+        ("OPTIONS", "/api/v1/namespaces/ml-training/pods", 'pods is forbidden: User "nobody" cannot  resource "pods" in API group "" in the namespace "ml-training"'),
+        ("GET", "/healthz/etcd", 'forbidden: User "nobody" cannot get path "/healthz/etcd"'),
+        ("GET", "/version/x", 'forbidden: User "nobody" cannot get path "/version/x"'),
+        ("POST", "/version", 'forbidden: User "nobody" cannot post path "/version"'),
         ("GET", "/metrics", 'forbidden: User "nobody" cannot get path "/metrics"'),
         ("GET", "/local/requests", 'forbidden: User "nobody" cannot get path "/local/requests"'),
         ("POST", "/local/faults", 'forbidden: User "nobody" cannot post path "/local/faults"'),
@@ -105,6 +112,39 @@ def test_a_refusal_has_the_words_of_the_real_api(cluster: Server, method: str, p
     answer = call(cluster, "nobody", method, path).json()
     assert answer["message"] == message
     assert (answer["status"], answer["reason"], answer["code"]) == ("Failure", "Forbidden", 403)
+
+
+def test_a_refusal_names_the_roles_that_nobody_has_made(cluster: Server) -> None:
+    path = "/apis/rbac.authorization.k8s.io/v1/namespaces/kube-system/rolebindings"
+    for name, kind, role in (("a", "Role", "gone"), ("b", "ClusterRole", "gone"), ("c", "Role", "gone")):
+        body = {"roleRef": {"kind": kind, "name": role}, "subjects": [{"kind": "Group", "name": "x"}]}
+        assert cluster.http("POST", path, json={"metadata": {"name": name}, **body}).status_code == 201
+    refused = call(cluster, "nobody", "GET", "/api/v1/namespaces/kube-system/pods").json()["message"]
+    assert refused.endswith(
+        'in the namespace "kube-system": RBAC: [role.rbac.authorization.k8s.io "gone" not found, '
+        'clusterrole.rbac.authorization.k8s.io "gone" not found]'
+    )
+    for name in "bc":
+        cluster.http("DELETE", f"{path}/{name}")
+    refused = call(cluster, "nobody", "GET", "/api/v1/namespaces/kube-system/pods").json()["message"]
+    assert refused.endswith('"kube-system": RBAC: role.rbac.authorization.k8s.io "gone" not found')
+    cluster.http("DELETE", f"{path}/a")
+
+
+def test_a_path_is_of_the_object_whose_rights_are_asked_for(cluster: Server) -> None:
+    """Or a rule for `*/pods`, which are no pods, would show all pods."""
+    for path in ("/api/v1///pods", "/api/v1//pods", "//api/v1/pods", "/api/v1/namespaces//pods"):
+        assert cluster.http("GET", path).status_code == 404, path
+    assert cluster.http("GET", "/api/v1/pods/").json()["kind"] == "PodList"
+
+
+@pytest.mark.parametrize(
+    ("form", "code"),
+    [("bearer {}", 200), ("Bearer  {}", 401), ("Bearer", 401), ("", 401), ("Basic {}", 401)],
+)
+def test_a_token_is_a_bearers(cluster: Server, form: str, code: int) -> None:
+    answer = cluster.http("GET", "/api/v1/nodes", headers={"Authorization": form.format(cluster.token)})
+    assert answer.status_code == code
 
 
 def test_whoever_has_signed_in_may_find_out_what_there_is(cluster: Server) -> None:
