@@ -16,7 +16,7 @@ import typer
 from aiohttp import web
 
 from local.images import ImageRegistry
-from local.kubernetes import admission, manifests, rbac, scheduler, tls
+from local.kubernetes import limit_validation, manifests, rbac, scheduler, tls
 from local.kubernetes.app import Api
 from local.kubernetes.errors import JSON
 from local.kubernetes.faults import Faults
@@ -41,7 +41,7 @@ def _lock(state_dir: Path) -> IO[str]:
 
 
 def _fill(api: Api, namespaces: list[str], accounts: list[str], gpus: int, objects: list[JSON]) -> None:
-    for name, value in admission.BUILT_IN_PRIORITIES.items():
+    for name, value in limit_validation.BUILT_IN_PRIORITIES.items():
         api.resources.add("priorityclasses", {"metadata": {"name": name}, "value": value})
     for name in ("default", "kube-system"):
         api.resources.add("namespaces", {"metadata": {"name": name}})

@@ -10,8 +10,6 @@ from local.kubernetes.errors import JSON, forbidden
 from local.kubernetes.store import Store
 
 _NOT_READY = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
-BUILT_IN_PRIORITIES = {"system-cluster-critical": 2000000000, "system-node-critical": 2000001000}
-"""Every cluster has these classes."""
 
 
 def default(store: Store, resource: str, obj: JSON) -> None:
@@ -32,10 +30,21 @@ def check(store: Store, resource: str, obj: JSON) -> list[str]:
     if resource == "pods":
         limit_ranges.check_pod(store, obj)
         warnings = pod_security.check_pod(_home(store, obj), obj)
+    elif resource == "priorityclasses":
+        check_default_class(store, obj)
     elif resource == "jobs":
         warnings = pod_security.warnings(_home(store, obj), obj["spec"]["template"]["spec"])
     quotas.check(store, resource, obj)
     return warnings
+
+
+def check_default_class(store: Store, obj: JSON) -> None:
+    """Raise 403 if a priority class wants to be the default of pods beside another."""
+    name = obj["metadata"]["name"]
+    others = [c["metadata"]["name"] for c in store.select("priorityclasses") if c.get("globalDefault")]
+    if obj.get("globalDefault") and (taken := [other for other in others if other != name]):
+        why = f"PriorityClass {taken[0]} is already marked as default. Only one default can exist"
+        raise forbidden("priorityclasses", name, why)
 
 
 def _home(store: Store, obj: JSON) -> JSON:

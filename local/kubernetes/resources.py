@@ -155,6 +155,7 @@ class Resources:
 
     async def create(self, request: web.Request, target: Target) -> web.StreamResponse:
         """Answer POST of a new object."""
+        _check_writable(target)
         kind = KINDS[target.resource]
         obj, warnings = decode(request, await read_json(request), kind, group_version(target.resource))
         metadata = obj["metadata"]
@@ -210,8 +211,6 @@ class Resources:
                 obj["status"] = {}
             case "configmaps" | "secrets":
                 validation.check_config(KINDS[resource], obj)
-            case "nodes":
-                raise ApiError(405, "the nodes of the local Kubernetes API are fixed")
             case _:
                 policy_validation.check(resource, obj)
                 if resource == "namespaces":
@@ -222,12 +221,14 @@ class Resources:
 
     async def replace(self, request: web.Request, target: Target) -> web.StreamResponse:
         """Answer PUT."""
+        _check_writable(target)
         kind, version = KINDS[target.resource], group_version(target.resource)
         body, warnings = decode(request, await read_json(request), kind, version)
         return self._store_update(request, target, body, warnings)
 
     async def patch(self, request: web.Request, target: Target) -> web.StreamResponse:
         """Answer PATCH in one of the three formats."""
+        _check_writable(target)
         if request.content_type not in patches.FORMATS:
             patches.apply(request.content_type, {}, {})
         patch = await read_json(request)
@@ -292,12 +293,15 @@ class Resources:
                     f'{KINDS[resource]} "{name}" is invalid: data: Forbidden: '
                     "field is immutable when `immutable` is set",
                 )
-        elif resource != "nodes":
+        else:
             policy_validation.check_update(resource, old, new)
+            if resource == "priorityclasses":
+                admission.check_default_class(self.store, new)
         return new
 
     async def delete(self, request: web.Request, target: Target) -> web.StreamResponse:
         """Answer DELETE of one object."""
+        _check_writable(target)
         options = await self._delete_options(request)
         obj = self.store.get(target.resource, target.namespace, target.name)
         wanted = options.get("preconditions", {})
@@ -316,8 +320,6 @@ class Resources:
             return _answer(request, target, marked)
         if target.resource == "namespaces":
             return _answer(request, target, self._delete_namespace(target.name))
-        if target.resource == "nodes":
-            raise ApiError(405, "the nodes of the local Kubernetes API are fixed")
         self.store.delete(target.resource, target.namespace, target.name)
         details = {"name": target.name, "kind": target.resource, "uid": obj["metadata"]["uid"]}
         return web.json_response(success(details))
@@ -370,6 +372,11 @@ class Resources:
         for event in self.store.select("events", name):
             self.store.delete("events", name, event["metadata"]["name"])
         self.store.delete("namespaces", "", name)
+
+
+def _check_writable(target: Target) -> None:
+    if target.resource == "nodes":
+        raise ApiError(405, "the nodes of the local Kubernetes API are fixed")
 
 
 def _replacement(new: JSON) -> Callable[[JSON], None]:

@@ -227,10 +227,28 @@ def test_a_pod_gets_the_priority_of_its_class(cluster: Server, namespace: str) -
     ("resource", "body", "message"),
     [
         ("resourcequotas", {"spec": {"hard": {"pods": "-1"}}}, "spec.hard[pods]: Invalid value"),
-        ("resourcequotas", {"spec": {"scopes": ["Sometimes"]}}, 'spec.scopes[0]: Unsupported value: "Sometimes"'),
-        ("limitranges", {"spec": {"limits": [{"type": "Node"}]}}, 'spec.limits[0].type: Unsupported value: "Node"'),
+        ("resourcequotas", {"spec": {"scopes": ["Sometimes"]}}, 'spec.scopes: Invalid value: ["Sometimes"]: unsupported scope'),
+        ("resourcequotas", {"spec": {"hard": {"request.cpu": "1"}}}, '[spec.hard[request.cpu]: Invalid value: "request.cpu": must be a standard resource type or fully qualified, spec.hard[request.cpu]: Invalid value: "request.cpu": must be a standard resource for quota]'),
+        ("resourcequotas", {"spec": {"hard": {"pods": "1.5"}}}, 'spec.hard[pods]: Invalid value: "1.5": must be an integer'),
+        ("resourcequotas", {"spec": {"hard": {"count/jobs.batch": "1m"}}}, "must be an integer"),
+        ("resourcequotas", {"spec": {"scopes": ["Terminating", "NotTerminating"]}}, 'spec.scopes: Invalid value: ["Terminating","NotTerminating"]: conflicting scopes'),
+        ("resourcequotas", {"spec": {"scopes": ["BestEffort"], "hard": {"cpu": "1"}}}, "unsupported scope applied to resource"),
+        ("resourcequotas", {"spec": {"scopes": ["Terminating"], "hard": {"configmaps": "1"}}}, "unsupported scope applied to resource"),
+        ("resourcequotas", {"spec": {"scopeSelector": {"matchExpressions": [{"scopeName": "PriorityClass", "operator": "In"}]}}}, "spec.scopeSelector.matchExpressions.values: Required value: must be at least one value"),
+        ("resourcequotas", {"spec": {"scopeSelector": {"matchExpressions": [{"scopeName": "Terminating", "operator": "In", "values": ["x"]}]}}}, "must be 'Exist' only operator"),
+        ("limitranges", {"spec": {"limits": [{"type": "Node"}]}}, 'spec.limits[0].type: Invalid value: "Node": must be a standard limit type or fully qualified'),
+        ("limitranges", {"spec": {"limits": [{"type": "Pod"}, {"type": "Pod"}]}}, 'spec.limits[1].type: Duplicate value: "Pod"'),
+        ("limitranges", {"spec": {"limits": [{"type": "Pod", "default": {"cpu": "1"}}]}}, "spec.limits[0].default: Forbidden: may not be specified when `type` is 'Pod'"),
+        ("limitranges", {"spec": {"limits": [{"type": "Container", "max": {"pods": "1"}}]}}, 'spec.limits[0].max[pods]: Invalid value: "pods": must be a standard resource for containers'),
+        ("limitranges", {"spec": {"limits": [{"type": "PersistentVolumeClaim"}]}}, "spec.limits[0].limits: Required value: either minimum or maximum"),
+        ("limitranges", {"spec": {"limits": [{"type": "Container", "maxLimitRequestRatio": {"cpu": "500m"}}]}}, "ratio 500m is less than 1"),
+        ("limitranges", {"spec": {"limits": [{"type": "Container", "default": {"cpu": "2"}, "max": {"cpu": "1"}}]}}, 'spec.limits[0].default[cpu]: Invalid value: "1": default value 2 is greater than max value 1'),
+        ("limitranges", {"spec": {"limits": [{"type": "Container", "default": {"a/gpu": "2"}, "defaultRequest": {"a/gpu": "1"}}]}}, "default value 2 must equal to defaultRequest value 1 in a/gpu"),
         ("limitranges", {"spec": {"limits": [{"type": "Pod", "min": {"cpu": "2"}, "max": {"cpu": "1"}}]}}, "min value 2 is greater than max value 1"),
         (CLASSES, {"value": 2000000000}, "maximum allowed value of a user defined priority is 1000000000"),
+        (CLASSES, {"metadata": {"name": "system-x"}}, "metadata.name: Forbidden: priority class names with 'system-' prefix are reserved for system use only. error: system-x is not a known system priority class"),
+        ("/api/v1/namespaces", {"metadata": {"name": "x", "labels": {"pod-security.kubernetes.io/enforce": "strict"}}}, 'metadata.labels[pod-security.kubernetes.io/enforce]: Invalid value: "strict": must be one of privileged, baseline, restricted'),
+        ("/api/v1/namespaces", {"metadata": {"name": "x", "labels": {"pod-security.kubernetes.io/warn-version": "1.36"}}}, 'Invalid value: "1.36": must be "latest" or "v1.x"'),
         (CLASSES, {"preemptionPolicy": "Always"}, 'preemptionPolicy: Unsupported value: "Always"'),
     ],
 )  # fmt: skip
@@ -239,6 +257,34 @@ def test_what_is_no_limit_is_refused(cluster: Server, resource: str, body: JSON,
     answer = cluster.http("POST", path, json={"metadata": {"name": "x"}, **body})
     assert answer.status_code == 422, answer.text
     assert message in answer.json()["message"]
+
+
+@pytest.mark.parametrize(
+    ("path", "change", "code", "message"),
+    [
+        (f"{CLASSES}/usual", {"value": 2}, 422, "value: Forbidden: may not be changed in an update."),
+        (f"{CLASSES}/other", {"globalDefault": True}, 403, "PriorityClass usual is already marked as default. Only one default can exist"),
+        ("/api/v1/namespaces/default/resourcequotas/open", {"spec": {"scopes": ["Terminating"]}}, 422, "spec.scopes: Invalid value: [\"Terminating\"]: field is immutable"),
+        ("/api/v1/namespaces/default", {"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "strict"}}}, 422, "must be one of privileged, baseline, restricted"),
+        ("/api/v1/nodes/cpu", {"metadata": {"labels": {"a": "b"}}}, 405, "the nodes of the local Kubernetes API are fixed"),
+    ],
+)  # fmt: skip
+def test_what_may_not_become_of_a_limit_is_refused(
+    cluster: Server, path: str, change: JSON, code: int, message: str
+) -> None:
+    cluster.http("POST", CLASSES, json={"metadata": {"name": "usual"}, "value": 1, "globalDefault": True})
+    cluster.http("POST", CLASSES, json={"metadata": {"name": "other"}, "value": 1})
+    second = cluster.http("POST", CLASSES, json={"metadata": {"name": "second"}, "globalDefault": True})
+    assert second.json()["message"].endswith(
+        '"second" is forbidden: PriorityClass usual is already marked as default. Only one default can exist'
+    )
+    cluster.http("POST", "/api/v1/namespaces/default/resourcequotas", json={"metadata": {"name": "open"}})
+    try:
+        answer = cluster.http("PATCH", path, json=change, headers={"Content-Type": "application/merge-patch+json"})
+        assert (answer.status_code, message in answer.json()["message"]) == (code, True), answer.text
+    finally:
+        for name in ("usual", "other"):
+            cluster.http("DELETE", f"{CLASSES}/{name}")
 
 
 # --- Pod Security

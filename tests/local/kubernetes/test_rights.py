@@ -206,6 +206,10 @@ def test_rules_name_objects_subresources_and_everything(cluster: Server) -> None
     ("resource", "body", "message"),
     [
         ("roles", {"rules": [{"apiGroups": [""], "resources": ["pods"]}]}, "rules[0].verbs: Required value"),
+        ("roles", {"metadata": {"name": ".."}}, "metadata.name: Invalid value: \"..\": may not be '..'"),
+        ("roles", {"rules": [{"apiGroups": [], "resources": ["pods"], "verbs": ["get"]}]}, "rules[0].apiGroups: Required value"),
+        ("rolebindings", {"roleRef": {"kind": "Role", "name": "a/b"}}, "roleRef.name: Invalid value: \"a/b\": may not contain '/'"),
+        ("roles", {"rules": [{"nonResourceURLs": ["/x"], "resources": ["pods"], "verbs": ["get"]}]}, 'rules[0].nonResourceURLs: Invalid value: ["/x"]: rules cannot apply to both regular resources and non-resource URLs'),
         ("roles", {"rules": [{"resources": ["pods"], "verbs": ["get"]}]}, "rules[0].apiGroups: Required value"),
         ("roles", {"rules": [{"nonResourceURLs": ["/x"], "verbs": ["get"]}]}, "namespaced rules cannot apply"),
         ("rolebindings", {"roleRef": {"kind": "Pod", "name": "x"}}, 'roleRef.kind: Unsupported value: "Pod"'),
