@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from typing import Any
 
-import yaml
 from aiohttp import web
 
-from local.kubernetes import schema
+from local.kubernetes import documents, schema
 from local.kubernetes.errors import JSON, ApiError
 from local.kubernetes.kinds import CLUSTER_SCOPED, GROUP_VERSIONS, KINDS, group_version
 from local.kubernetes.rbac import Attributes
@@ -98,15 +96,18 @@ async def read_json(request: web.Request) -> Any:
     media_type = request.content_type
     try:
         if media_type in _YAML:
-            return yaml.safe_load(body)
+            read = documents.read_yaml(body)
+            if len(read) > 1:
+                raise ValueError("expected a single document in the stream")
+            return read[0] if read else None
         if media_type not in ("application/json", "application/octet-stream") and not media_type.endswith("+json"):
             raise ApiError(
                 415,
                 "the body of the request was in an unknown format - accepted media types include: "
                 "application/json, application/yaml",
             )
-        return json.loads(body)
-    except (ValueError, yaml.YAMLError) as error:
+        return documents.read_json(body)
+    except ValueError as error:
         raise ApiError(400, f"couldn't parse the body of the request: {error}") from error
 
 

@@ -186,6 +186,11 @@ class Resources:
         self._prepare(resource, obj)
         return self._store_new(resource, obj)
 
+    def change(self, resource: str, old: JSON, new: JSON) -> None:
+        """Check and store what becomes of an object; raises what a client would be answered."""
+        merged = self._merge_update(resource, old, new)
+        self.store.update(resource, old["metadata"].get("namespace", ""), old["metadata"]["name"], _replacement(merged))
+
     def _store_new(self, resource: str, obj: JSON) -> JSON:
         created = self.store.create(resource, obj)
         if resource == "pods":
