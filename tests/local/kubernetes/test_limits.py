@@ -127,6 +127,45 @@ def test_a_quota_is_for_the_pods_in_its_scope(cluster: Server, namespace: str) -
     assert create(cluster, namespace, pod(activeDeadlineSeconds=60), dry_run=True)["kind"] == "Pod"
 
 
+def test_a_quota_counts_every_kind_and_only_what_can_be_limited(cluster: Server, namespace: str) -> None:
+    hard = {"count/serviceaccounts": "1", "count/events": "0", "limits.nvidia.com/gpu": "0", "hugepages-2Mi": "2Mi"}
+    add(cluster, namespace, "resourcequotas", "few", {"hard": hard})
+    path = f"/api/v1/namespaces/{namespace}"
+    account = cluster.http("POST", f"{path}/serviceaccounts", json={"metadata": {"name": "a"}})
+    assert account.json().get("message") == (
+        'serviceaccounts "a" is forbidden: exceeded quota: few, requested: count/serviceaccounts=1, '
+        "used: count/serviceaccounts=1, limited: count/serviceaccounts=1"
+    )
+    assert cluster.http("POST", f"{path}/events", json={"metadata": {"name": "a"}}).status_code == 201
+    gpus = {"nvidia.com/gpu": "1"}
+    assert create(cluster, namespace, pod(limits=gpus, requests=gpus), dry_run=True)["kind"] == "Pod"
+    assert "requested: hugepages-2Mi=4Mi, used: hugepages-2Mi=0" in refused(
+        cluster, namespace, pod(limits={"hugepages-2Mi": "4Mi", "cpu": "1", "memory": "1Gi"})
+    )
+
+
+def test_a_quota_counts_the_pod_as_a_whole_and_its_init_containers(cluster: Server, namespace: str) -> None:
+    add(cluster, namespace, "resourcequotas", "a", {"hard": {"requests.cpu": "1"}})
+    add(cluster, namespace, "resourcequotas", "b", {"hard": {"requests.memory": "1G"}})
+    whole = pod(resources={"requests": {"cpu": "2", "memory": "1M"}, "limits": {"cpu": "2", "memory": "1M"}})
+    assert "exceeded quota: a, requested: requests.cpu=2, used: requests.cpu=0" in refused(cluster, namespace, whole)
+    # What each wants to know comes before what any has left.
+    assert refused(cluster, namespace, pod(requests={"cpu": "2"})).endswith(
+        "failed quota: b: must specify requests.memory for: base"
+    )
+    little = pod(requests={"cpu": "1m", "memory": "1M"})
+    first = {
+        **little["spec"]["containers"][0],
+        "name": "first",
+        "resources": {"requests": {"cpu": "1m", "memory": "1500M"}},
+    }
+    little["spec"]["initContainers"] = [first]
+    # In the powers in which it was given.
+    assert refused(cluster, namespace, little).endswith(
+        "exceeded quota: b, requested: requests.memory=1500M, used: requests.memory=0, limited: requests.memory=1G"
+    )
+
+
 def test_a_job_whose_pods_exceed_the_quota_says_so_and_goes_on_when_there_is_room(
     cluster: Server, namespace: str, eventually: Any
 ) -> None:
@@ -180,6 +219,18 @@ def test_containers_may_not_have_more_than_the_maximum(cluster: Server, namespac
     both = refused(cluster, namespace, pod(limits={"memory": "100Gi", "ephemeral-storage": "60Gi"}))
     assert both.startswith('pods "x" is forbidden: [maximum ')
     assert "maximum ephemeral-storage usage per Container is 50Gi, but limit is 60Gi" in both
+
+
+def test_what_is_wrong_with_several_containers_is_said_once(cluster: Server, namespace: str) -> None:
+    ratio = {"type": "Container", "max": {"memory": "1G"}, "maxLimitRequestRatio": {"cpu": "2"}}
+    add(cluster, namespace, "limitranges", "a", {"limits": [ratio]})
+    add(cluster, namespace, "limitranges", "b", {"limits": [{"type": "Pod", "max": {"memory": "1k"}}]})
+    body = pod(requests={"cpu": "1"}, limits={"memory": "2G"})
+    body["spec"]["initContainers"] = [{**body["spec"]["containers"][0], "name": "first"}]
+    assert refused(cluster, namespace, body) == (
+        'pods "x" is forbidden: [maximum memory usage per Container is 1G, but limit is 2G, '
+        "cpu max limit to request ratio per Container is 2, but no limit is specified or limit is 0]"
+    )
 
 
 def test_minimum_ratio_and_the_sum_of_a_pod_are_bounded(cluster: Server, namespace: str) -> None:
