@@ -21,7 +21,16 @@ def default(store: Store, resource: str, obj: JSON) -> None:
     _prioritize(store, obj)
     _tolerate(obj["spec"])
     if name := obj["spec"].get("runtimeClassName"):
-        raise forbidden("pods", obj["metadata"].get("name", ""), f'pod rejected: RuntimeClass "{name}" not found')
+        raise forbidden("pods", shown_name(obj), f'pod rejected: RuntimeClass "{name}" not found')
+    if obj["spec"].get("overhead"):
+        why = "pod rejected: Pod Overhead set without corresponding RuntimeClass defined Overhead"
+        raise forbidden("pods", shown_name(obj), why)
+
+
+def shown_name(obj: JSON) -> str:
+    """Return what an object is called in a refusal that may come before it has a name of its own."""
+    metadata = obj["metadata"]
+    return str(metadata.get("name") or metadata.get("generateName") or "Unknown")
 
 
 def check(store: Store, resource: str, obj: JSON) -> list[str]:
@@ -55,12 +64,12 @@ def _check_account(store: Store, pod: JSON) -> None:
     namespace, account = pod["metadata"]["namespace"], pod["spec"]["serviceAccountName"]
     if store.find("serviceaccounts", namespace, account) is None:
         why = f'error looking up service account {namespace}/{account}: serviceaccount "{account}" not found'
-        raise forbidden("pods", pod["metadata"].get("name", ""), why)
+        raise forbidden("pods", shown_name(pod), why)
 
 
 def _prioritize(store: Store, pod: JSON) -> None:
     """Give a pod the priority of its class, or of the one that all pods have that name none."""
-    name, spec = pod["metadata"].get("name", ""), pod["spec"]
+    name, spec = shown_name(pod), pod["spec"]
     classes = {found["metadata"]["name"]: found for found in store.select("priorityclasses")}
     wanted = spec.get("priorityClassName")
     if wanted and wanted not in classes:

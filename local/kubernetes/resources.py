@@ -171,9 +171,7 @@ class Resources:
                 raise not_found("namespaces", target.namespace)
             if home["status"]["phase"] == "Terminating":
                 why = f"unable to create new content in namespace {target.namespace} because it is being terminated"
-                raise forbidden(target.resource, metadata.get("name", ""), why)
-        if not metadata.get("name") and metadata.get("generateName"):
-            metadata["name"] = generated_name(metadata["generateName"])
+                raise forbidden(target.resource, admission.shown_name(obj), why)
         warnings += self._prepare(target.resource, obj)
         if is_dry_run(request):
             shown = {"apiVersion": group_version(target.resource), "kind": kind, **obj}
@@ -203,10 +201,14 @@ class Resources:
 
     def _prepare(self, resource: str, obj: JSON) -> list[str]:
         """Default, validate and admit a new object, in place; return the warnings to send with it."""
+        if resource == "pods":
+            defaults.default_pod(obj)
+            admission.default(self.store, resource, obj)
+        metadata = obj["metadata"]
+        if not metadata.get("name") and metadata.get("generateName"):
+            metadata["name"] = generated_name(metadata["generateName"])
         match resource:
             case "pods":
-                defaults.default_pod(obj)
-                admission.default(self.store, resource, obj)
                 validation.check_pod(obj)
                 obj["status"] = {"phase": "Pending", "qosClass": defaults.qos_class(obj["spec"])}
             case "jobs":

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import copy
+import re
 import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -181,6 +182,21 @@ def test_a_job_whose_pods_exceed_the_quota_says_so_and_goes_on_when_there_is_roo
     cluster.http("DELETE", f"/api/v1/namespaces/{namespace}/resourcequotas/steps")
     path = f"/apis/batch/v1/namespaces/{namespace}/jobs/j"
     eventually(lambda: cluster.http("GET", path).json()["status"].get("succeeded") == 1)
+
+
+def test_a_pod_is_refused_under_the_name_that_it_has_by_then(cluster: Server, namespace: str) -> None:
+    generated = pod(serviceAccountName="none")
+    generated["metadata"] = {"generateName": "step-"}
+    assert refused(cluster, namespace, generated).startswith(
+        'pods "step-" is forbidden: error looking up service account'
+    )
+    assert refused(cluster, namespace, {**generated, "metadata": {}}).startswith('pods "Unknown" is forbidden: ')
+    add(cluster, namespace, "resourcequotas", "none", {"hard": {"pods": "0"}})
+    generated["spec"].pop("serviceAccountName")
+    assert re.match(r'pods "step-[a-z0-9]{5}" is forbidden: exceeded quota', refused(cluster, namespace, generated))
+    assert refused(cluster, namespace, pod(overhead={"cpu": "1"})).endswith(
+        "pod rejected: Pod Overhead set without corresponding RuntimeClass defined Overhead"
+    )
 
 
 # --- LimitRange
