@@ -16,9 +16,9 @@ import typer
 from aiohttp import web
 
 from local.images import ImageRegistry
-from local.kubernetes import admission, manifests, rbac, scheduler, tls
+from local.kubernetes import limit_validation, manifests, rbac, scheduler, tls
 from local.kubernetes.app import Api
-from local.kubernetes.errors import JSON
+from local.kubernetes.errors import JSON, ApiError
 from local.kubernetes.faults import Faults
 from local.kubernetes.kubelet import Kubelet
 from local.kubernetes.node import DEFAULT_TIME_SCALE, read_pod_env
@@ -41,7 +41,7 @@ def _lock(state_dir: Path) -> IO[str]:
 
 
 def _fill(api: Api, namespaces: list[str], accounts: list[str], gpus: int, objects: list[JSON]) -> None:
-    for name, value in admission.BUILT_IN_PRIORITIES.items():
+    for name, value in limit_validation.BUILT_IN_PRIORITIES.items():
         api.resources.add("priorityclasses", {"metadata": {"name": name}, "value": value})
     for name in ("default", "kube-system"):
         api.resources.add("namespaces", {"metadata": {"name": name}})
@@ -59,7 +59,7 @@ def _fill(api: Api, namespaces: list[str], accounts: list[str], gpus: int, objec
 
 def _user(text: str) -> rbac.User:
     name, _, groups = text.partition("=")
-    if not re.fullmatch(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?", name) or not groups:
+    if not re.fullmatch(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?", name) or not all(groups.split(",")):
         raise typer.BadParameter(f"--user {text}: must be name=group,group with a name of a-z, 0-9 and -")
     return rbac.User(name, (*groups.split(","), rbac.AUTHENTICATED))
 
@@ -131,6 +131,9 @@ def main(
     except (OSError, ValueError) as error:
         raise typer.BadParameter(str(error)) from None
     users = [_user(text) for text in user or []]
+    names = [known.name for known in users]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise typer.BadParameter(f"--user: {', '.join(twice)} is given twice")
     lock = _lock(state_dir)
     tokens = {tls.token(state_dir, known.name): known for known in users} | {tls.token(state_dir): rbac.ADMINISTRATOR}
 
@@ -148,13 +151,14 @@ def main(
             time_scale=time_scale,
         )
         api = Api(store, kubelet, faults, records, tokens)
-        _fill(api, namespace or [], accounts, gpus, objects)
+        try:
+            _fill(api, namespace or [], accounts, gpus, objects)
+        except (ApiError, ValueError) as error:
+            sys.exit(f"what the cluster is given at start is refused: {error}")
         await _serve(api, state_dir, port, (namespace or ["default"])[0], users)
 
     try:
         asyncio.run(run())
-    except ValueError as error:
-        sys.exit(f"--manifest: {error}")
     except OSError as error:
         sys.exit(f"cannot serve on 127.0.0.1:{port}: {error}; stop what uses the port, or choose another --port")
     finally:

@@ -10,8 +10,6 @@ from local.kubernetes.errors import JSON, forbidden
 from local.kubernetes.store import Store
 
 _NOT_READY = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
-BUILT_IN_PRIORITIES = {"system-cluster-critical": 2000000000, "system-node-critical": 2000001000}
-"""Every cluster has these classes."""
 
 
 def default(store: Store, resource: str, obj: JSON) -> None:
@@ -23,7 +21,16 @@ def default(store: Store, resource: str, obj: JSON) -> None:
     _prioritize(store, obj)
     _tolerate(obj["spec"])
     if name := obj["spec"].get("runtimeClassName"):
-        raise forbidden("pods", obj["metadata"].get("name", ""), f'pod rejected: RuntimeClass "{name}" not found')
+        raise forbidden("pods", shown_name(obj), f'pod rejected: RuntimeClass "{name}" not found')
+    if obj["spec"].get("overhead"):
+        why = "pod rejected: Pod Overhead set without corresponding RuntimeClass defined Overhead"
+        raise forbidden("pods", shown_name(obj), why)
+
+
+def shown_name(obj: JSON) -> str:
+    """Return what an object is called in a refusal that may come before it has a name of its own."""
+    metadata = obj["metadata"]
+    return str(metadata.get("name") or metadata.get("generateName") or "Unknown")
 
 
 def check(store: Store, resource: str, obj: JSON) -> list[str]:
@@ -32,10 +39,21 @@ def check(store: Store, resource: str, obj: JSON) -> list[str]:
     if resource == "pods":
         limit_ranges.check_pod(store, obj)
         warnings = pod_security.check_pod(_home(store, obj), obj)
+    elif resource == "priorityclasses":
+        check_default_class(store, obj)
     elif resource == "jobs":
         warnings = pod_security.warnings(_home(store, obj), obj["spec"]["template"]["spec"])
     quotas.check(store, resource, obj)
     return warnings
+
+
+def check_default_class(store: Store, obj: JSON) -> None:
+    """Raise 403 if a priority class wants to be the default of pods beside another."""
+    name = obj["metadata"]["name"]
+    others = [c["metadata"]["name"] for c in store.select("priorityclasses") if c.get("globalDefault")]
+    if obj.get("globalDefault") and (taken := [other for other in others if other != name]):
+        why = f"PriorityClass {taken[0]} is already marked as default. Only one default can exist"
+        raise forbidden("priorityclasses", name, why)
 
 
 def _home(store: Store, obj: JSON) -> JSON:
@@ -46,12 +64,12 @@ def _check_account(store: Store, pod: JSON) -> None:
     namespace, account = pod["metadata"]["namespace"], pod["spec"]["serviceAccountName"]
     if store.find("serviceaccounts", namespace, account) is None:
         why = f'error looking up service account {namespace}/{account}: serviceaccount "{account}" not found'
-        raise forbidden("pods", pod["metadata"].get("name", ""), why)
+        raise forbidden("pods", shown_name(pod), why)
 
 
 def _prioritize(store: Store, pod: JSON) -> None:
     """Give a pod the priority of its class, or of the one that all pods have that name none."""
-    name, spec = pod["metadata"].get("name", ""), pod["spec"]
+    name, spec = shown_name(pod), pod["spec"]
     classes = {found["metadata"]["name"]: found for found in store.select("priorityclasses")}
     wanted = spec.get("priorityClassName")
     if wanted and wanted not in classes:

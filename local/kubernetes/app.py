@@ -47,7 +47,7 @@ class Api:
         self.faults = faults
         self.records = records
         # Compared as digests: how long that takes says nothing about a token.
-        self._users = {_digest(f"Bearer {token}"): user for token, user in users.items()}
+        self._users = {_digest(token): user for token, user in users.items()}
 
     def application(self) -> web.Application:
         """Return the web application."""
@@ -62,7 +62,7 @@ class Api:
             return await handler(request)
         began = time.time()
         agent = request.headers.get("User-Agent", "")
-        user = self._users.get(_digest(request.headers.get("Authorization", "")))
+        user = self._caller(request)
         name = user.name if user else ""
         record = RequestRecord(began, request.method, request.path, request.query_string, agent, name)
         self.records.requests.append(record)
@@ -94,7 +94,7 @@ class Api:
         path = request.path
         if path in _OPEN:
             return web.Response(text="ok")
-        user = self._users.get(_digest(request.headers.get("Authorization", "")))
+        user = self._caller(request)
         if user is None:
             return web.json_response(status(401, "Unauthorized"), status=401)
         wanted = attributes_of(request)
@@ -118,6 +118,10 @@ class Api:
             return await self._subresource(request, target)
         return await self._resource(request, target, verb)
 
+    def _caller(self, request: web.Request) -> rbac.User | None:
+        scheme, _, rest = request.headers.get("Authorization", "").strip().partition(" ")
+        return self._users.get(_digest(rest.partition(" ")[0])) if scheme.lower() == "bearer" else None
+
     def _authorize(self, user: rbac.User, wanted: rbac.Attributes) -> None:
         asked = [wanted]
         if wanted.verb == "get" and wanted.subresource == "exec":
@@ -126,7 +130,7 @@ class Api:
             asked.append(replace(wanted, verb="create"))
         for attributes in asked:
             if not rbac.allowed(self.store, user, attributes):
-                raise rbac.refused(user, attributes)
+                raise rbac.refused(self.store, user, attributes)
 
     def _discover(self, request: web.Request) -> web.StreamResponse:
         answer = discovery.answer(request.path.rstrip("/"))

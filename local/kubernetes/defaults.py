@@ -82,4 +82,19 @@ def pod_amounts(spec: JSON, kind: str) -> dict[str, Decimal]:
     for container in spec.get("initContainers", []):
         for name, amount in container.get("resources", {}).get(kind, {}).items():
             found[name] = max(found.get(name, Decimal(0)), quantities.parse(amount))
+    # What the pod as a whole says counts instead of what its containers say.
+    for name, amount in spec.get("resources", {}).get(kind, {}).items():
+        if name in ("cpu", "memory") or name.startswith("hugepages-"):
+            found[name] = quantities.parse(amount)
     return found
+
+
+def binary_amounts(spec: JSON, kind: str) -> set[str]:
+    """Return the resources whose amounts are written in powers of two, as the first of them that is not zero is."""
+    found: dict[str, bool] = {}
+    owners = [spec, *spec["containers"], *spec.get("initContainers", [])]
+    for owner in owners:
+        for name, amount in owner.get("resources", {}).get(kind, {}).items():
+            if quantities.parse(amount):
+                found.setdefault(name, quantities.is_binary(amount))
+    return {name for name, binary in found.items() if binary}

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from decimal import Decimal
 
 from local.kubernetes import quantities
-from local.kubernetes.defaults import pod_amounts
+from local.kubernetes.defaults import binary_amounts, pod_amounts
 from local.kubernetes.errors import JSON, forbidden
 from local.kubernetes.store import Store
 
@@ -33,20 +33,25 @@ def default_pod(store: Store, pod: JSON) -> None:
 
 def check_pod(store: Store, pod: JSON) -> None:
     """Raise 403 if a pod, or a container of it, asks for less or more than its namespace lets it."""
-    problems: list[str] = []
-    spec = pod["spec"]
     for limits in _limits(store, pod["metadata"]["namespace"]):
-        for limit in limits:
-            if limit["type"] == "Container":
-                for container in spec["containers"] + spec.get("initContainers", []):
-                    resources = container.get("resources", {})
-                    asked = {kind: _parsed(resources.get(kind, {})) for kind in ("requests", "limits")}
-                    problems += _problems(limit, asked["requests"], asked["limits"])
-            elif limit["type"] == "Pod":
-                problems += _problems(limit, pod_amounts(spec, "requests"), pod_amounts(spec, "limits"))
-    if problems:
-        text = problems[0] if len(problems) == 1 else f"[{', '.join(problems)}]"
-        raise forbidden("pods", pod["metadata"]["name"], text)
+        problems = list(dict.fromkeys(problem for limit in limits for problem in _problems_of(limit, pod["spec"])))
+        if problems:
+            text = problems[0] if len(problems) == 1 else f"[{', '.join(problems)}]"
+            raise forbidden("pods", pod["metadata"]["name"], text)
+
+
+def _problems_of(limit: JSON, spec: JSON) -> Iterator[str]:
+    if limit["type"] == "Container":
+        for container in spec["containers"] + spec.get("initContainers", []):
+            resources = container.get("resources", {})
+            yield from _problems(limit, resources.get("requests", {}), resources.get("limits", {}))
+    elif limit["type"] == "Pod":
+        sums = {}
+        for kind in ("requests", "limits"):
+            binary = binary_amounts(spec, kind)
+            amounts = pod_amounts(spec, kind).items()
+            sums[kind] = {name: quantities.show(amount, binary=name in binary) for name, amount in amounts}
+        yield from _problems(limit, sums["requests"], sums["limits"])
 
 
 def _limits(store: Store, namespace: str) -> Iterator[list[JSON]]:
@@ -57,7 +62,7 @@ def _limits(store: Store, namespace: str) -> Iterator[list[JSON]]:
 def _default(container: JSON, kind: str, limits: list[JSON], defaults: str) -> list[str]:
     given = container.setdefault("resources", {}).setdefault(kind, {})
     wanted = {
-        name: quantities.show(quantities.parse(amount), binary=name != "cpu")
+        name: quantities.canonical(amount)
         for limit in limits
         if limit["type"] == "Container"
         for name, amount in _defaults_of(limit, defaults).items()
@@ -75,35 +80,34 @@ def _defaults_of(limit: JSON, which: str) -> dict[str, str]:
     return limits if which == "default" else {**limit.get("min", {}), **limits, **limit.get("defaultRequest", {})}
 
 
-def _parsed(amounts: dict[str, str]) -> dict[str, Decimal]:
-    return {name: quantities.parse(amount) for name, amount in amounts.items()}
-
-
-def _problems(limit: JSON, requests: dict[str, Decimal], limits: dict[str, Decimal]) -> Iterator[str]:
-    kind = limit["type"]
-
-    def show(name: str, amount: Decimal) -> str:
-        return quantities.show(amount, binary=name.endswith(("memory", "storage")))
-
-    for name, least in _parsed(limit.get("min", {})).items():
-        text = f"minimum {name} usage per {kind} is {show(name, least)}"
+def _problems(limit: JSON, asked_requests: dict[str, str], asked_limits: dict[str, str]) -> Iterator[str]:
+    kind, show = limit["type"], quantities.canonical
+    requests, limits = _parsed(asked_requests), _parsed(asked_limits)
+    for name, least in limit.get("min", {}).items():
+        text, bound = f"minimum {name} usage per {kind} is {show(least)}", quantities.parse(least)
         if name not in requests:
             yield f"{text}.  No request is specified"
-        elif requests[name] < least:
-            yield f"{text}, but request is {show(name, requests[name])}"
-        elif name in limits and limits[name] < least:
-            yield f"{text}, but limit is {show(name, limits[name])}"
-    for name, most in _parsed(limit.get("max", {})).items():
-        text = f"maximum {name} usage per {kind} is {show(name, most)}"
+        elif requests[name] < bound:
+            yield f"{text}, but request is {show(asked_requests[name])}"
+        elif name in limits and limits[name] < bound:
+            yield f"{text}, but limit is {show(asked_limits[name])}"
+    for name, most in limit.get("max", {}).items():
+        text, bound = f"maximum {name} usage per {kind} is {show(most)}", quantities.parse(most)
         if name not in limits:
             yield f"{text}.  No limit is specified"
-        elif limits[name] > most:
-            yield f"{text}, but limit is {show(name, limits[name])}"
-        elif name in requests and requests[name] > most:
-            yield f"{text}, but request is {show(name, requests[name])}"
-    for name, most in _parsed(limit.get("maxLimitRequestRatio", {})).items():
-        text = f"{name} max limit to request ratio per {kind} is {show(name, most)}"
-        if not requests.get(name) or not limits.get(name):
+        elif limits[name] > bound:
+            yield f"{text}, but limit is {show(asked_limits[name])}"
+        elif name in requests and requests[name] > bound:
+            yield f"{text}, but request is {show(asked_requests[name])}"
+    for name, most in limit.get("maxLimitRequestRatio", {}).items():
+        text = f"{name} max limit to request ratio per {kind} is {show(most)}"
+        if not requests.get(name):
             yield f"{text}, but no request is specified or request is 0"
-        elif limits[name] / requests[name] > most:
-            yield f"{text}, but provided ratio is {float(limits[name] / requests[name]):f}"
+        elif not limits.get(name):
+            yield f"{text}, but no limit is specified or limit is 0"
+        elif (ratio := limits[name] / requests[name]) > quantities.parse(most):
+            yield f"{text}, but provided ratio is {float(ratio):f}"
+
+
+def _parsed(amounts: dict[str, str]) -> dict[str, Decimal]:
+    return {name: quantities.parse(amount) for name, amount in amounts.items()}

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import logging
+import reprlib
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-import yaml
-
-from local.kubernetes import schema
+from local.kubernetes import documents, schema
 from local.kubernetes.errors import JSON, ApiError
 from local.kubernetes.kinds import CLUSTER_SCOPED, RESOURCES
 from local.kubernetes.resources import Resources
@@ -31,9 +32,23 @@ def read(path: Path) -> list[JSON]:
     """
     try:
         text = _build(path) if path.is_dir() else path.read_text(encoding="utf-8")
-        return [obj for obj in yaml.safe_load_all(text) if obj]
-    except (OSError, yaml.YAMLError) as error:
+        return [obj for document in documents.read_yaml(text) if document for obj in _listed(document)]
+    except (OSError, ValueError) as error:
         raise ValueError(f"{path}: cannot be read: {error}") from None
+
+
+def _listed(document: Any) -> Iterator[JSON]:
+    """Yield the objects of a document: it is one, or a list of them."""
+    if not isinstance(document, dict) or not all(isinstance(document.get(key), str) for key in ("apiVersion", "kind")):
+        raise ValueError(f"no object, which has an apiVersion and a kind: {reprlib.repr(document)}")
+    if not (document["kind"].endswith("List") and "items" in document):
+        yield document
+        return
+    items = document["items"]
+    if not isinstance(items, list):
+        raise ValueError(f"the items of a {document['kind']} are no list: {reprlib.repr(items)}")
+    for item in items:
+        yield from _listed(item)
 
 
 def apply(resources: Resources, objects: list[JSON]) -> None:
@@ -45,9 +60,9 @@ def apply(resources: Resources, objects: list[JSON]) -> None:
     ignored = set()
     known = []
     for obj in objects:
-        name = _BY_KIND.get((obj.get("apiVersion", ""), obj.get("kind", "")))
+        name = _BY_KIND.get((obj["apiVersion"], obj["kind"]))
         if name is None or name in _NEVER:
-            ignored.add(str(obj.get("kind")))
+            ignored.add(obj["kind"])
         else:
             known.append((name, obj))
     for name, obj in sorted(known, key=lambda pair: pair[0] not in _FIRST):
@@ -58,37 +73,39 @@ def apply(resources: Resources, objects: list[JSON]) -> None:
 
 def _add(resources: Resources, name: str, obj: JSON) -> None:
     kind, version = obj["kind"], obj["apiVersion"]
-    about = f"{kind} {obj.get('metadata', {}).get('name')}"
+    about = kind
     try:
         cleaned, unknown = schema.check(kind, obj, version=version)
+        about = f"{kind} {cleaned.setdefault('metadata', {}).get('name', '')}"
         if unknown:
             raise ValueError(f"{about}: {', '.join(unknown)}")
         cleaned = {key: value for key, value in cleaned.items() if key not in ("apiVersion", "kind")}
         if name not in CLUSTER_SCOPED:
             namespace = cleaned["metadata"].setdefault("namespace", "default")
             resources.store.get("namespaces", "", namespace)
-        where = cleaned["metadata"].get("namespace", ""), cleaned["metadata"]["name"]
-        if name in _MADE_BEFORE and resources.store.find(name, *where):
-            resources.store.update(name, *where, lambda old: _lay(cleaned, old))
+        where = cleaned["metadata"].get("namespace", ""), cleaned["metadata"].get("name", "")
+        if name in _MADE_BEFORE and (old := resources.store.find(name, *where)):
+            resources.change(name, old, _laid(cleaned, old))
         else:
             resources.add(name, cleaned)
     except ApiError as error:
         raise ValueError(f"{about}: {error}") from None
 
 
-def _lay(new: JSON, over: JSON) -> None:
-    """Lay a manifest over an object that the cluster had already."""
-    over.update({key: value for key, value in new.items() if key != "metadata"})
+def _laid(new: JSON, old: JSON) -> JSON:
+    """Return what is asked for when a manifest is laid over an object that the cluster had already."""
+    merged = {**old, **new, "metadata": dict(old["metadata"])}
     for key in ("labels", "annotations"):
-        over["metadata"][key] = {**over["metadata"].get(key, {}), **new["metadata"].get(key, {})}
+        merged["metadata"][key] = {**old["metadata"].get(key, {}), **new["metadata"].get(key, {})}
+    return merged
 
 
 def _build(folder: Path) -> str:
     own = Path(sys.executable).with_name("kubectl")  # this project's own, else the one on PATH
     kubectl = str(own) if own.exists() else shutil.which("kubectl")
     if kubectl is None:
-        raise ValueError(f"{folder}: kubectl was not found, which builds a kustomization: run `make setup`")
+        raise ValueError("kubectl was not found, which builds a kustomization: run `make setup`")
     built = subprocess.run([kubectl, "kustomize", str(folder)], capture_output=True, text=True, check=False)
     if built.returncode != 0:
-        raise ValueError(f"{folder}: {built.stderr.strip()}")
+        raise ValueError(built.stderr.strip())
     return built.stdout

@@ -35,6 +35,7 @@ _SAFE_SYSCTLS = {
     "net.ipv4.tcp_wmem",
 }
 _SELINUX_TYPES = {"", "container_t", "container_init_t", "container_kvm_t", "container_engine_t"}
+_PROFILES = ("RuntimeDefault", "Localhost")  # of seccomp, and of AppArmor
 Check = Callable[[JSON], str | None]
 
 
@@ -56,7 +57,7 @@ def warnings(namespace: JSON, spec: JSON) -> list[str]:
 
 def violations(spec: JSON, level: str) -> str:
     """Return what of a pod breaks a level (privileged, baseline or restricted), in one line; empty if nothing does."""
-    checks = {"baseline": (*_BASELINE, *_BASELINE_ONLY), "restricted": (*_BASELINE, *_RESTRICTED)}.get(level, ())
+    checks = {"baseline": _BASELINE, "restricted": _RESTRICTED}.get(level, ())
     return ", ".join(problem for check in checks if (problem := check(spec)))
 
 
@@ -81,6 +82,26 @@ def _names(names: Iterable[str], what: str = "container") -> str:
 
 def _of(spec: JSON, refused: Callable[[JSON], bool]) -> list[str]:
     return [container["name"] for container in _containers(spec) if refused(container)]
+
+
+def _quoted(texts: Iterable[str]) -> str:
+    return ", ".join(f'"{text}"' for text in sorted(texts))
+
+
+def _setters(spec: JSON, field: str, bad: Callable[[JSON], bool]) -> tuple[list[JSON], str]:
+    """Return what is bad of a field of the security contexts, and who has set it."""
+    pod = spec.get("securityContext", {})
+    owners = [c for c in _containers(spec) if field in _own(c) and bad(_own(c)[field])]
+    found = [_own(c)[field] for c in owners]
+    where = [_names(c["name"] for c in owners)] if owners else []
+    if field in pod and bad(pod[field]):
+        found, where = [pod[field], *found], ["pod", *where]
+    return found, " and ".join(where)
+
+
+def _has_own_users(spec: JSON) -> bool:
+    """Tell whether root in the pod is nobody on the node (a user namespace)."""
+    return spec.get("hostUsers") is False
 
 
 # -- baseline
@@ -109,15 +130,34 @@ def _privileged(spec: JSON) -> str | None:
 
 
 def _proc_mount(spec: JSON) -> str | None:
+    if _has_own_users(spec):
+        return None
     names = _of(spec, lambda c: _own(c).get("procMount", "Default") != "Default")
-    return f"procMount ({_names(names)} must not set securityContext.procMount)" if names else None
+    kinds = _quoted({str(_own(c).get("procMount", "Default")) for c in _containers(spec)} - {"Default"})
+    return f"procMount ({_names(names)} must not set securityContext.procMount to {kinds})" if names else None
 
 
 def _selinux(spec: JSON) -> str | None:
-    contexts = [spec.get("securityContext", {}), *(_own(c) for c in _containers(spec))]
-    options = [context.get("seLinuxOptions", {}) for context in contexts]
-    bad = any(o.get("type", "") not in _SELINUX_TYPES or o.get("user") or o.get("role") for o in options)
-    return "seLinuxOptions (pod or containers set forbidden securityContext.seLinuxOptions)" if bad else None
+    def bad(options: JSON) -> bool:
+        return options.get("type", "") not in _SELINUX_TYPES or bool(options.get("user") or options.get("role"))
+
+    found, where = _setters(spec, "seLinuxOptions", bad)
+    if not found:
+        return None
+    types = {options.get("type", "") for options in found} - _SELINUX_TYPES
+    # As there, user and role are only told of beside a wrong type.
+    why = [f"type{'s' if len(types) > 1 else ''} {_quoted(types)}"] if types else []
+    why += [f"{field} may not be set" for field in ("user", "role") if types and any(o.get(field) for o in found)]
+    return f"seLinuxOptions ({where} set forbidden securityContext.seLinuxOptions: {'; '.join(why)})"
+
+
+def _apparmor(spec: JSON) -> str | None:
+    found, where = _setters(spec, "appArmorProfile", lambda p: p.get("type") not in _PROFILES)
+    if not found:
+        return None
+    types = {str(profile.get("type", "")) for profile in found}
+    what = f"forbidden AppArmor profile{'s' if len(types) > 1 else ''}"
+    return f"{what} ({where} must not set AppArmor profile type to {_quoted(types)})"
 
 
 def _sysctls(spec: JSON) -> str | None:
@@ -141,9 +181,9 @@ def _added_capabilities(allowed: set[str]) -> Callable[[JSON], Iterator[tuple[st
 
 
 def _include(found: list[tuple[str, list[str]]]) -> str:
-    quoted = [f'"{name}"' for name in sorted({name for _, listed in found for name in listed})]
     names = _names(name for name, _ in found)
-    return f"{names} must not include {', '.join(quoted)} in securityContext.capabilities.add"
+    added = _quoted({name for _, listed in found for name in listed})
+    return f"{names} must not include {added} in securityContext.capabilities.add"
 
 
 def _baseline_capabilities(spec: JSON) -> str | None:
@@ -151,18 +191,10 @@ def _baseline_capabilities(spec: JSON) -> str | None:
     return f"non-default capabilities ({_include(found)})" if found else None
 
 
-def _unconfined_seccomp(spec: JSON) -> str | None:
-    def unconfined(context: JSON) -> bool:
-        return context.get("seccompProfile", {}).get("type") == "Unconfined"
-
-    where = ["pod"] if unconfined(spec.get("securityContext", {})) else []
-    if names := _of(spec, lambda c: unconfined(_own(c))):
-        where.append(_names(names))
-    return (
-        f'seccompProfile ({" and ".join(where)} must not set securityContext.seccompProfile.type to "Unconfined")'
-        if where
-        else None
-    )
+def _bad_seccomp(spec: JSON) -> str | None:
+    found, where = _setters(spec, "seccompProfile", lambda p: p.get("type") not in _PROFILES)
+    types = _quoted({str(profile.get("type", "")) for profile in found})
+    return f"seccompProfile ({where} must not set securityContext.seccompProfile.type to {types})" if found else None
 
 
 # -- restricted
@@ -183,32 +215,34 @@ def _restricted_capabilities(spec: JSON) -> str | None:
 
 
 def _volume_types(spec: JSON) -> str | None:
-    bad: dict[str, list[str]] = {}
-    for volume in spec.get("volumes", []):
-        for kind in sorted(set(volume) - {"name"} - _RESTRICTED_VOLUMES):
-            bad.setdefault(kind, []).append(volume["name"])
-    if not bad:
+    kinds = {v["name"]: set(v) - {"name"} - _RESTRICTED_VOLUMES for v in spec.get("volumes", [])}
+    names = [name for name, found in kinds.items() if found]
+    bad = {kind for found in kinds.values() for kind in found}
+    if not names:
         return None
-    names = [name for listed in bad.values() for name in listed]
-    kinds = [f'"{kind}"' for kind in sorted(bad)]
     uses = "uses" if len(names) == 1 else "use"
-    what = f"restricted volume type{'s' if len(kinds) > 1 else ''}"
-    return f"restricted volume types ({_names(names, 'volume')} {uses} {what} {', '.join(kinds)})"
+    what = f"restricted volume type{'s' if len(bad) > 1 else ''}"
+    return f"restricted volume types ({_names(names, 'volume')} {uses} {what} {_quoted(bad)})"
 
 
 def _non_root(spec: JSON) -> str | None:
+    if _has_own_users(spec):
+        return None
     pod = spec.get("securityContext", {}).get("runAsNonRoot")
-    explicit = _of(spec, lambda c: _own(c).get("runAsNonRoot") is False)
-    silent = _of(spec, lambda c: _own(c).get("runAsNonRoot") is None)
-    if explicit or (pod is False and silent):
-        where = (["pod"] if pod is False else []) + ([_names(explicit)] if explicit else [])
+    where = ["pod"] if pod is False else []
+    if explicit := _of(spec, lambda c: _own(c).get("runAsNonRoot") is False):
+        where.append(_names(explicit))
+    if where:
         return f"runAsNonRoot != true ({' and '.join(where)} must not set securityContext.runAsNonRoot=false)"
+    silent = _of(spec, lambda c: _own(c).get("runAsNonRoot") is None)
     if pod is True or not silent:
         return None
     return f"runAsNonRoot != true (pod or {_names(silent)} must set securityContext.runAsNonRoot=true)"
 
 
 def _root_user(spec: JSON) -> str | None:
+    if _has_own_users(spec):
+        return None
     where = ["pod"] if spec.get("securityContext", {}).get("runAsUser") == 0 else []
     if names := _of(spec, lambda c: _own(c).get("runAsUser") == 0):
         where.append(_names(names))
@@ -216,35 +250,23 @@ def _root_user(spec: JSON) -> str | None:
 
 
 def _seccomp(spec: JSON) -> str | None:
-    allowed = ("RuntimeDefault", "Localhost")
-
-    def kind(context: JSON) -> str | None:
-        found: str | None = context.get("seccompProfile", {}).get("type")
-        return found
-
-    pod = kind(spec.get("securityContext", {}))
-    bad = _of(spec, lambda c: kind(_own(c)) not in (None, *allowed))
-    silent = _of(spec, lambda c: kind(_own(c)) is None)
-    if bad or (pod not in (None, *allowed)):
-        where = (["pod"] if pod not in (None, *allowed) else []) + ([_names(bad)] if bad else [])
-        return (
-            f'seccompProfile ({" and ".join(where)} must not set securityContext.seccompProfile.type to "Unconfined")'
-        )
-    if pod in allowed or not silent:
+    if bad := _bad_seccomp(spec):
+        return bad
+    silent = _of(spec, lambda c: "seccompProfile" not in _own(c))
+    if "seccompProfile" in spec.get("securityContext", {}) or not silent:
         return None
     must = 'must set securityContext.seccompProfile.type to "RuntimeDefault" or "Localhost"'
     return f"seccompProfile (pod or {_names(silent)} {must})"
 
 
-# In the order in which the API names them: within a level by the check's name. What is only in the baseline has a
-# stricter check of the same thing among the restricted ones.
-_BASELINE: tuple[Check, ...] = (_host_namespaces, _host_ports, _privileged, _proc_mount, _selinux, _sysctls)
-_BASELINE_ONLY: tuple[Check, ...] = (_baseline_capabilities, _host_path, _unconfined_seccomp)
+# In the order in which the API names them: those of the baseline first, within a level by the check's identifier.
+# Some of the baseline have a stricter check of the same thing among the restricted ones, which takes their place.
+_BASELINE: tuple[Check, ...] = (
+    *(_apparmor, _baseline_capabilities, _host_namespaces, _host_path, _host_ports, _privileged, _proc_mount),
+    *(_selinux, _bad_seccomp, _sysctls),
+)
+_REPLACED = (_baseline_capabilities, _host_path, _bad_seccomp)
 _RESTRICTED: tuple[Check, ...] = (
-    _privilege_escalation,
-    _restricted_capabilities,
-    _volume_types,
-    _non_root,
-    _root_user,
-    _seccomp,
+    *(check for check in _BASELINE if check not in _REPLACED),
+    *(_privilege_escalation, _restricted_capabilities, _volume_types, _non_root, _root_user, _seccomp),
 )

@@ -5,18 +5,18 @@ Rules and messages follow k8s.io/kubernetes/pkg/apis/{rbac,scheduling,core}/vali
 
 from __future__ import annotations
 
-from local.kubernetes import quantities
+import re
+
 from local.kubernetes.errors import JSON, Causes
 from local.kubernetes.kinds import KINDS
+from local.kubernetes.limit_validation import check_limits, check_priority_class, check_quota
 from local.kubernetes.validation import check_labels, check_metadata
 
 _RBAC_GROUP = "rbac.authorization.k8s.io"
 _RBAC = ("roles", "rolebindings", "clusterroles", "clusterrolebindings")
-_SCOPES = ["BestEffort", "NotBestEffort", "NotTerminating", "PriorityClass", "Terminating"]
-_OPERATORS = ["In", "NotIn", "Exists", "DoesNotExist"]
-_LIMIT_TYPES = ["Container", "Pod", "PersistentVolumeClaim"]
-_POLICIES = ["Never", "PreemptLowerPriority"]
-_HIGHEST_OF_USERS = 1000000000
+_LABEL = "pod-security.kubernetes.io/"
+_LEVELS = ("privileged", "baseline", "restricted")
+_VERSION = re.compile(r"latest|v1\.(0|[1-9][0-9]*)")
 
 
 def check(resource: str, obj: JSON) -> None:
@@ -32,12 +32,13 @@ def check(resource: str, obj: JSON) -> None:
         case "rolebindings" | "clusterrolebindings":
             _check_binding(causes, obj)
         case "resourcequotas":
-            _check_quota(causes, obj.setdefault("spec", {}))
+            check_quota(causes, obj.setdefault("spec", {}))
         case "limitranges":
-            for index, limit in enumerate(obj.setdefault("spec", {}).get("limits", [])):
-                _check_limit(causes, f"spec.limits[{index}]", limit)
+            check_limits(causes, obj.setdefault("spec", {}).get("limits", []))
         case "priorityclasses":
-            _check_priority_class(causes, obj)
+            check_priority_class(causes, obj)
+        case "namespaces":
+            _check_levels(causes, obj["metadata"].get("labels", {}))
     causes.raise_if_any(KINDS[resource], obj["metadata"].get("name", ""))
 
 
@@ -45,10 +46,13 @@ def check_update(resource: str, old: JSON, new: JSON) -> None:
     """Raise 422 naming what is wrong with a changed object, or may not change in it."""
     check(resource, new)
     causes = Causes()
-    fixed = {"priorityclasses": ("value", "preemptionPolicy")}.get(resource, ())
-    for field in fixed:
-        if old.get(field) != new.get(field):
-            causes.invalid(field, new.get(field), "field is immutable")
+    if resource == "priorityclasses":
+        if old["value"] != new["value"]:
+            causes.forbidden("value", "may not be changed in an update.")
+        if old["preemptionPolicy"] != new["preemptionPolicy"]:
+            causes.invalid("preemptionPolicy", new["preemptionPolicy"], "field is immutable")
+    if resource == "resourcequotas" and old["spec"].get("scopes", []) != new["spec"].get("scopes", []):
+        causes.invalid("spec.scopes", new["spec"].get("scopes"), "field is immutable")
     if resource in ("rolebindings", "clusterrolebindings") and old["roleRef"] != new["roleRef"]:
         causes.invalid("roleRef", new["roleRef"], "cannot change roleRef")
     causes.raise_if_any(KINDS[resource], new["metadata"]["name"])
@@ -59,10 +63,25 @@ def _check_rbac_metadata(causes: Causes, metadata: JSON) -> None:
     name = metadata.get("name", "")
     if not name:
         causes.required("metadata.name", "name or generateName is required")
+    _check_path_segment(causes, "metadata.name", name)
+    check_labels(causes, "metadata.labels", metadata.get("labels", {}))
+
+
+def _check_path_segment(causes: Causes, field: str, name: str) -> None:
+    if name in (".", ".."):
+        causes.invalid(field, name, f"may not be '{name}'")
     for bad in ("/", "%"):
         if bad in name:
-            causes.invalid("metadata.name", name, f"may not contain '{bad}'")
-    check_labels(causes, "metadata.labels", metadata.get("labels", {}))
+            causes.invalid(field, name, f"may not contain '{bad}'")
+
+
+def _check_levels(causes: Causes, labels: dict[str, str]) -> None:
+    for mode in ("enforce", "audit", "warn"):
+        level, version = labels.get(_LABEL + mode, "privileged"), labels.get(f"{_LABEL}{mode}-version", "latest")
+        if level not in _LEVELS:
+            causes.invalid(f"metadata.labels[{_LABEL}{mode}]", level, f"must be one of {', '.join(_LEVELS)}")
+        if not _VERSION.fullmatch(version):
+            causes.invalid(f"metadata.labels[{_LABEL}{mode}-version]", version, 'must be "latest" or "v1.x"')
 
 
 def _check_rules(causes: Causes, rules: list[JSON], *, namespaced: bool) -> None:
@@ -73,8 +92,11 @@ def _check_rules(causes: Causes, rules: list[JSON], *, namespaced: bool) -> None
         if urls := rule.get("nonResourceURLs"):
             if namespaced:
                 causes.invalid(f"{field}.nonResourceURLs", urls, "namespaced rules cannot apply to non-resource URLs")
+            if any(rule.get(other) for other in ("apiGroups", "resources", "resourceNames")):
+                text = "rules cannot apply to both regular resources and non-resource URLs"
+                causes.invalid(f"{field}.nonResourceURLs", urls, text)
             continue
-        if "apiGroups" not in rule:
+        if not rule.get("apiGroups"):
             causes.required(f"{field}.apiGroups", "resource rules must supply at least one api group")
         if not rule.get("resources"):
             causes.required(f"{field}.resources", "resource rules must supply at least one resource")
@@ -90,6 +112,7 @@ def _check_binding(causes: Causes, binding: JSON) -> None:
         causes.unsupported("roleRef.kind", role.get("kind", ""), kinds)
     if not role.get("name"):
         causes.required("roleRef.name")
+    _check_path_segment(causes, "roleRef.name", role.get("name", ""))
     for index, subject in enumerate(binding.get("subjects", [])):
         field = f"subjects[{index}]"
         if subject.get("kind") not in ("ServiceAccount", "User", "Group"):
@@ -101,40 +124,3 @@ def _check_binding(causes: Causes, binding: JSON) -> None:
             causes.unsupported(f"{field}.apiGroup", subject["apiGroup"], [_RBAC_GROUP])
         if not subject.get("name"):
             causes.required(f"{field}.name")
-
-
-def _check_quota(causes: Causes, spec: JSON) -> None:
-    for name, amount in spec.get("hard", {}).items():
-        if quantities.parse(amount) < 0:
-            causes.invalid(f"spec.hard[{name}]", amount, "must be greater than or equal to 0")
-    for index, scope in enumerate(spec.get("scopes", [])):
-        if scope not in _SCOPES:
-            causes.unsupported(f"spec.scopes[{index}]", scope, _SCOPES)
-    for index, expression in enumerate(spec.get("scopeSelector", {}).get("matchExpressions", [])):
-        field = f"spec.scopeSelector.matchExpressions[{index}]"
-        if expression.get("scopeName") not in _SCOPES:
-            causes.unsupported(f"{field}.scopeName", expression.get("scopeName", ""), _SCOPES)
-        if expression.get("operator") not in _OPERATORS:
-            causes.unsupported(f"{field}.operator", expression.get("operator", ""), _OPERATORS)
-
-
-def _check_limit(causes: Causes, field: str, limit: JSON) -> None:
-    if limit.get("type") not in _LIMIT_TYPES:
-        causes.unsupported(f"{field}.type", limit.get("type", ""), _LIMIT_TYPES)
-    ordered = [("min", "min"), ("defaultRequest", "default request"), ("default", "default"), ("max", "max")]
-    for low, (lower, lower_words) in enumerate(ordered):
-        for higher, higher_words in ordered[low + 1 :]:
-            for name, amount in limit.get(lower, {}).items():
-                bound = limit.get(higher, {}).get(name)
-                if bound is not None and quantities.parse(amount) > quantities.parse(bound):
-                    text = f"{lower_words} value {amount} is greater than {higher_words} value {bound}"
-                    causes.invalid(f"{field}.{lower}[{name}]", amount, text)
-
-
-def _check_priority_class(causes: Causes, obj: JSON) -> None:
-    value = obj.setdefault("value", 0)
-    if value > _HIGHEST_OF_USERS and not obj["metadata"].get("name", "").startswith("system-"):
-        causes.forbidden("value", f"maximum allowed value of a user defined priority is {_HIGHEST_OF_USERS}")
-    policy = obj.setdefault("preemptionPolicy", "PreemptLowerPriority")
-    if policy not in _POLICIES:
-        causes.unsupported("preemptionPolicy", policy, _POLICIES)

@@ -6,17 +6,19 @@ Follows k8s.io/apiserver/pkg/admission/plugin/resourcequota and k8s.io/kubernete
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from datetime import datetime
 from decimal import Decimal
 
 from local.kubernetes import quantities
-from local.kubernetes.defaults import pod_amounts, qos_class
+from local.kubernetes.defaults import binary_amounts, pod_amounts, qos_class
 from local.kubernetes.errors import JSON, forbidden
-from local.kubernetes.kinds import group_of
+from local.kubernetes.kinds import RESOURCES, group_of
 from local.kubernetes.store import Store
 
 _COMPUTE = ("cpu", "memory", "ephemeral-storage")
 # Resources whose plain name in a quota counts objects; all others are counted as count/<resource>.<group>.
+_NEVER_COUNTED = ("events",)
 _COUNTED = ("configmaps", "secrets", "resourcequotas")
 # Of these a quota wants every container to say what it needs.
 _MUST_BE_SAID = ("requests.cpu", "requests.memory", "limits.cpu", "limits.memory", "cpu", "memory")
@@ -25,23 +27,26 @@ Usage = dict[str, Decimal]
 
 def check(store: Store, resource: str, obj: JSON) -> None:
     """Raise 403 if a new object does not fit its namespace's quotas."""
+    if resource in _NEVER_COUNTED:
+        return
     metadata = obj["metadata"]
-    namespace = metadata.get("namespace", "")
-    wanted = _usage(resource, obj)
-    for quota in store.select("resourcequotas", namespace):
-        hard = _hard(quota)
-        asked = {name: amount for name, amount in wanted.items() if name in hard}
-        if not _covers(quota, resource, obj):
-            continue
-        name = metadata.get("name", "")
-        if resource == "pods" and (unsaid := _unsaid(hard, obj["spec"])):
+    name, wanted = metadata.get("name", ""), _usage(resource, obj)
+    quotas = [q for q in store.select("resourcequotas", metadata.get("namespace", "")) if _covers(q, resource, obj)]
+    # First what every quota wants to know, then how much each has left.
+    for quota in quotas if resource == "pods" else []:
+        if unsaid := _unsaid(_hard(quota), obj["spec"]):
             raise forbidden(resource, name, f"failed quota: {quota['metadata']['name']}: must specify {unsaid}")
-        used = usage(store, quota)
+    for quota in quotas:
+        hard, used = _hard(quota), usage(store, quota)
+        asked = {key: amount for key, amount in wanted.items() if key in hard}
         over = sorted(key for key, amount in asked.items() if amount > 0 and used[key] + amount > hard[key])
         if over:
+            binary = _binary(resource, obj)
+            texts = status(store, quota)
+            requested = ",".join(f"{key}={quantities.show(asked[key], binary=key in binary)}" for key in over)
             text = (
-                f"exceeded quota: {quota['metadata']['name']}, requested: {_list(asked, over)}, "
-                f"used: {_list(used, over)}, limited: {_list(hard, over)}"
+                f"exceeded quota: {quota['metadata']['name']}, requested: {requested}, "
+                f"used: {_list(texts['used'], over)}, limited: {_list(texts['hard'], over)}"
             )
             raise forbidden(resource, name, text)
 
@@ -49,20 +54,27 @@ def check(store: Store, resource: str, obj: JSON) -> None:
 def usage(store: Store, quota: JSON) -> Usage:
     """Return what is used now of everything that a quota limits."""
     used = {name: Decimal(0) for name in _hard(quota)}
-    namespace = quota["metadata"]["namespace"]
-    for resource in ("pods", "jobs", *_COUNTED):
-        for obj in store.select(resource, namespace):
-            if _covers(quota, resource, obj):
-                for name, amount in _usage(resource, obj).items():
-                    if name in used:
-                        used[name] += amount
+    for resource, obj in _counted(store, quota):
+        for name, amount in _usage(resource, obj).items():
+            if name in used:
+                used[name] += amount
     return used
 
 
 def status(store: Store, quota: JSON) -> JSON:
     """Return a quota's status."""
-    hard, used = _hard(quota), usage(store, quota)
-    return {"hard": {name: _show(name, hard[name]) for name in hard}, "used": {n: _show(n, used[n]) for n in hard}}
+    used = usage(store, quota)
+    binary = {name for resource, obj in _counted(store, quota) for name in _binary(resource, obj)}
+    hard = {name: quantities.canonical(text) for name, text in quota["spec"].get("hard", {}).items()}
+    return {"hard": hard, "used": {name: quantities.show(used[name], binary=name in binary) for name in hard}}
+
+
+def _counted(store: Store, quota: JSON) -> Iterator[tuple[str, JSON]]:
+    for resource, known in RESOURCES.items():
+        if known.namespaced and resource not in _NEVER_COUNTED:
+            for obj in store.select(resource, quota["metadata"]["namespace"]):
+                if _covers(quota, resource, obj):
+                    yield resource, obj
 
 
 def _hard(quota: JSON) -> Usage:
@@ -79,10 +91,24 @@ def _usage(resource: str, obj: JSON) -> Usage:
     found["pods"] = Decimal(1)
     for kind in ("requests", "limits"):
         for name, amount in pod_amounts(obj["spec"], kind).items():
-            found[f"{kind}.{name}"] = amount
-            if kind == "requests" and name in _COMPUTE:
-                found[name] = amount
+            found |= dict.fromkeys(_names(kind, name), amount)
     return found
+
+
+def _names(kind: str, name: str) -> list[str]:
+    """Return what quotas call a pod's requests or limits of a resource."""
+    if name in _COMPUTE:
+        return [f"limits.{name}"] if kind == "limits" else [name, f"requests.{name}"]
+    if kind == "limits":
+        return []  # what is not overcommitted has only requests, which equal the limits
+    return [name, f"requests.{name}"] if name.startswith("hugepages-") else [f"requests.{name}"]
+
+
+def _binary(resource: str, obj: JSON) -> set[str]:
+    if resource != "pods":
+        return set()
+    kinds = ("requests", "limits")
+    return {text for kind in kinds for name in binary_amounts(obj["spec"], kind) for text in _names(kind, name)}
 
 
 def _is_over(pod: JSON) -> bool:
@@ -101,6 +127,8 @@ def _unsaid(hard: Usage, spec: JSON) -> str:
         if name not in _MUST_BE_SAID:
             continue
         kind, _, resource = name.rpartition(".")
+        if resource in spec.get("resources", {}).get(kind or "requests", {}):
+            continue  # the pod says it for all
         for container in spec["containers"] + spec.get("initContainers", []):
             if resource not in container.get("resources", {}).get(kind or "requests", {}):
                 missing.setdefault(name, []).append(container["name"])
@@ -124,6 +152,8 @@ def _in_scope(condition: JSON, spec: JSON) -> bool:
             return qos_class(spec) == "BestEffort"
         case "NotBestEffort":
             return qos_class(spec) != "BestEffort"
+        case "CrossNamespacePodAffinity":
+            return _looks_elsewhere(spec)
         case "PriorityClass":
             value, values = spec.get("priorityClassName", ""), condition.get("values", [])
             return {
@@ -135,9 +165,17 @@ def _in_scope(condition: JSON, spec: JSON) -> bool:
     return False
 
 
-def _list(amounts: Usage, names: list[str]) -> str:
-    return ",".join(f"{name}={_show(name, amounts[name])}" for name in names)
+def _looks_elsewhere(spec: JSON) -> bool:
+    affinity = spec.get("affinity", {})
+    for kind in ("podAffinity", "podAntiAffinity"):
+        found = affinity.get(kind, {})
+        terms = found.get("requiredDuringSchedulingIgnoredDuringExecution", [])
+        preferred = found.get("preferredDuringSchedulingIgnoredDuringExecution", [])
+        for term in [*terms, *(weighted.get("podAffinityTerm", {}) for weighted in preferred)]:
+            if term.get("namespaces") or "namespaceSelector" in term:
+                return True
+    return False
 
 
-def _show(name: str, amount: Decimal) -> str:
-    return quantities.show(amount, binary=name.endswith(("memory", "storage")))
+def _list(texts: dict[str, str], names: list[str]) -> str:
+    return ",".join(f"{name}={texts[name]}" for name in names)

@@ -15,9 +15,9 @@ from local.kubernetes.store import Store
 ADMINISTRATORS = "system:masters"
 """The group that may do everything."""
 AUTHENTICATED = "system:authenticated"
-_READY = ("/healthz", "/livez", "/readyz")
 # What the ClusterRole system:discovery lets everybody read who has signed in.
-_DISCOVERY = ("/api", "/apis", "/openapi", "/version", *_READY)
+_TREES = ("/api", "/apis", "/openapi")
+_DISCOVERY = (*_TREES, "/version", "/version/", "/healthz", "/livez", "/readyz")
 
 
 @dataclass(frozen=True)
@@ -58,29 +58,34 @@ def allowed(store: Store, user: User, wanted: Attributes) -> bool:
     """Tell whether a user may make a request."""
     if user.is_administrator:
         return True
-    if AUTHENTICATED in user.groups and wanted.verb == "get" and _is_below(wanted.path, _DISCOVERY):
+    if AUTHENTICATED in user.groups and wanted.verb == "get" and _is_discovery(wanted.path):
         return True
-    return any(_rule_allows(rule, wanted) for rule in _rules(store, user, wanted.namespace))
+    roles = _roles(store, user, wanted.namespace)
+    return any(_rule_allows(rule, wanted) for _, role in roles for rule in (role or {}).get("rules", []))
 
 
-def refused(user: User, wanted: Attributes) -> ApiError:
-    """403 in the words of the real API."""
+def refused(store: Store, user: User, wanted: Attributes) -> ApiError:
+    """403 in the words of the real API, which also names the roles that a binding gives and nobody has made."""
     who = f"User {json.dumps(user.name)} cannot {wanted.verb}"
+    missing = [name for name, role in _roles(store, user, wanted.namespace) if role is None]
+    missing = [f"{name} not found" for name in dict.fromkeys(missing)]
+    reason = f": RBAC: {missing[0] if len(missing) == 1 else f'[{", ".join(missing)}]'}" if missing else ""
     if wanted.path:
-        return ApiError(403, f"forbidden: {who} path {json.dumps(wanted.path)}", details={})
+        return ApiError(403, f"forbidden: {who} path {json.dumps(wanted.path)}{reason}", details={})
     where = f"in the namespace {json.dumps(wanted.namespace)}" if wanted.namespace else "at the cluster scope"
-    why = f"{who} resource {json.dumps(wanted.full_resource)} in API group {json.dumps(wanted.group)} {where}"
+    why = f"{who} resource {json.dumps(wanted.full_resource)} in API group {json.dumps(wanted.group)} {where}{reason}"
     kind = f"{wanted.resource}.{wanted.group}" if wanted.group else wanted.resource
     about = f"{kind} {json.dumps(wanted.name)}" if wanted.name else kind
     details = {"name": wanted.name, "group": wanted.group, "kind": wanted.resource}
     return ApiError(403, f"{about} is forbidden: {why}", details={key: text for key, text in details.items() if text})
 
 
-def _is_below(path: str, roots: tuple[str, ...]) -> bool:
-    return any(path == root or path.startswith(f"{root}/") for root in roots)
+def _is_discovery(path: str) -> bool:
+    return path in _DISCOVERY or any(path.startswith(f"{root}/") for root in _TREES)
 
 
-def _rules(store: Store, user: User, namespace: str) -> Iterator[JSON]:
+def _roles(store: Store, user: User, namespace: str) -> Iterator[tuple[str, JSON | None]]:
+    """Return the roles that a user has, by the name that messages give them; None for one that does not exist."""
     bindings = store.select("clusterrolebindings")
     if namespace:
         bindings += store.select("rolebindings", namespace)
@@ -90,7 +95,7 @@ def _rules(store: Store, user: User, namespace: str) -> Iterator[JSON]:
             continue
         kind, name = binding["roleRef"]["kind"], binding["roleRef"]["name"]
         role = store.find("roles", where, name) if kind == "Role" else store.find("clusterroles", "", name)
-        yield from (role or {}).get("rules", [])
+        yield f"{kind.lower()}.rbac.authorization.k8s.io {json.dumps(name)}", role
 
 
 def _is_subject(subject: JSON, user: User, namespace: str) -> bool:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from typing import Any
 
-import yaml
 from aiohttp import web
 
-from local.kubernetes import schema
+from local.kubernetes import documents, schema
 from local.kubernetes.errors import JSON, ApiError
 from local.kubernetes.kinds import CLUSTER_SCOPED, GROUP_VERSIONS, KINDS, group_version
 from local.kubernetes.rbac import Attributes
@@ -34,7 +32,8 @@ def parse_path(path: str) -> Target | None:
     found = next((version for version, root in roots.items() if path.startswith(root)), None)
     if found is None:
         return None
-    parts = path.removeprefix(roots[found]).strip("/").split("/")
+    # Only the end is lenient: what attributes_of makes of a path has to be about the same object.
+    parts = path.removeprefix(roots[found]).rstrip("/").split("/")
     if any(not part for part in parts):
         return None
     if parts[0] == "namespaces" and len(parts) >= 3 and parts[2] != "status":
@@ -54,6 +53,7 @@ def parse_path(path: str) -> Target | None:
     return Target(rest[0], namespace, name, rest[2] if len(rest) > 2 else "")
 
 
+_VERBS = {"GET": "get", "HEAD": "get", "POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
 _BY_NAME = re.compile(r"(?:^|,)metadata\.name==?([^,]+)(?:,|$)")
 
 
@@ -69,24 +69,24 @@ def attributes_of(request: web.Request) -> Attributes:
         case ["apis", group, _, first, *rest]:
             pass
         case _:
-            verb = "get" if method == "HEAD" else method.lower()
-            return Attributes(verb, path=request.path)
+            return Attributes(method.lower(), path=request.path)
+    by_path = first in ("watch", "proxy") and bool(rest)  # the old spelling of verbs, /api/v1/watch/pods
+    verb = first if by_path else _VERBS.get(method, "")
+    if by_path:
+        first, *rest = rest
     namespace = ""
     if first == "namespaces" and rest:
         namespace = rest[0]
         if len(rest) > 1 and rest[1] not in ("status", "finalize"):
             first, *rest = rest[1:]
     name, subresource = [*rest, "", ""][:2]
-    if method in ("GET", "HEAD"):
-        verb = "get"
-        if not name:
-            verb = "watch" if request.query.get("watch", "").lower() in ("1", "t", "true") else "list"
-            found = _BY_NAME.search(request.query.get("fieldSelector", ""))
-            name = found[1] if found else ""
-    elif method == "DELETE":
-        verb = "delete" if name else "deletecollection"
-    else:
-        verb = {"POST": "create", "PUT": "update", "PATCH": "patch"}.get(method, method.lower())
+    if verb == "get" and not name:
+        # Whatever does not say no is yes, an empty value too.
+        verb = "list" if request.query.get("watch", "false").lower() in ("0", "false") else "watch"
+        found = _BY_NAME.search(request.query.get("fieldSelector", ""))
+        name = found[1] if found else ""
+    elif verb == "delete" and not name:
+        verb = "deletecollection"
     return Attributes(verb, group, first, subresource, namespace, name)
 
 
@@ -96,15 +96,18 @@ async def read_json(request: web.Request) -> Any:
     media_type = request.content_type
     try:
         if media_type in _YAML:
-            return yaml.safe_load(body)
+            read = documents.read_yaml(body)
+            if len(read) > 1:
+                raise ValueError("expected a single document in the stream")
+            return read[0] if read else None
         if media_type not in ("application/json", "application/octet-stream") and not media_type.endswith("+json"):
             raise ApiError(
                 415,
                 "the body of the request was in an unknown format - accepted media types include: "
                 "application/json, application/yaml",
             )
-        return json.loads(body)
-    except (ValueError, yaml.YAMLError) as error:
+        return documents.read_json(body)
+    except ValueError as error:
         raise ApiError(400, f"couldn't parse the body of the request: {error}") from error
 
 

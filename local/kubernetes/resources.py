@@ -157,6 +157,7 @@ class Resources:
 
     async def create(self, request: web.Request, target: Target) -> web.StreamResponse:
         """Answer POST of a new object."""
+        _check_writable(target)
         kind = KINDS[target.resource]
         obj, warnings = decode(request, await read_json(request), kind, group_version(target.resource))
         metadata = obj["metadata"]
@@ -172,9 +173,7 @@ class Resources:
                 raise not_found("namespaces", target.namespace)
             if home["status"]["phase"] == "Terminating":
                 why = f"unable to create new content in namespace {target.namespace} because it is being terminated"
-                raise forbidden(target.resource, metadata.get("name", ""), why)
-        if not metadata.get("name") and metadata.get("generateName"):
-            metadata["name"] = generated_name(metadata["generateName"])
+                raise forbidden(target.resource, admission.shown_name(obj), why)
         warnings += self._prepare(target.resource, obj)
         if is_dry_run(request):
             shown = {"apiVersion": group_version(target.resource), "kind": kind, **obj}
@@ -186,6 +185,11 @@ class Resources:
         """Default, check, admit and store an object that no client has sent; raises what one would be answered."""
         self._prepare(resource, obj)
         return self._store_new(resource, obj)
+
+    def change(self, resource: str, old: JSON, new: JSON) -> None:
+        """Check and store what becomes of an object; raises what a client would be answered."""
+        merged = self._merge_update(resource, old, new)
+        self.store.update(resource, old["metadata"].get("namespace", ""), old["metadata"]["name"], _replacement(merged))
 
     def _store_new(self, resource: str, obj: JSON) -> JSON:
         created = self.store.create(resource, obj)
@@ -199,10 +203,14 @@ class Resources:
 
     def _prepare(self, resource: str, obj: JSON) -> list[str]:
         """Default, validate and admit a new object, in place; return the warnings to send with it."""
+        if resource == "pods":
+            defaults.default_pod(obj)
+            admission.default(self.store, resource, obj)
+        metadata = obj["metadata"]
+        if not metadata.get("name") and metadata.get("generateName"):
+            metadata["name"] = generated_name(metadata["generateName"])
         match resource:
             case "pods":
-                defaults.default_pod(obj)
-                admission.default(self.store, resource, obj)
                 validation.check_pod(obj)
                 obj["status"] = {"phase": "Pending", "qosClass": defaults.qos_class(obj["spec"])}
             case "jobs":
@@ -212,8 +220,6 @@ class Resources:
                 obj["status"] = {}
             case "configmaps" | "secrets":
                 validation.check_config(KINDS[resource], obj)
-            case "nodes":
-                raise ApiError(405, "the nodes of the local Kubernetes API are fixed")
             case _:
                 policy_validation.check(resource, obj)
                 if resource == "namespaces":
@@ -224,12 +230,14 @@ class Resources:
 
     async def replace(self, request: web.Request, target: Target) -> web.StreamResponse:
         """Answer PUT."""
+        _check_writable(target)
         kind, version = KINDS[target.resource], group_version(target.resource)
         body, warnings = decode(request, await read_json(request), kind, version)
         return self._store_update(request, target, body, warnings)
 
     async def patch(self, request: web.Request, target: Target) -> web.StreamResponse:
         """Answer PATCH in one of the three formats."""
+        _check_writable(target)
         if request.content_type not in patches.FORMATS:
             patches.apply(request.content_type, {}, {})
         patch = await read_json(request)
@@ -296,14 +304,17 @@ class Resources:
                     f'{KINDS[resource]} "{name}" is invalid: data: Forbidden: '
                     "field is immutable when `immutable` is set",
                 )
-        elif resource != "nodes":
+        else:
             policy_validation.check_update(resource, old, new)
+            if resource == "priorityclasses":
+                admission.check_default_class(self.store, new)
         if resource in WITH_GENERATION and new["spec"] != old["spec"]:
             new["metadata"]["generation"] += 1
         return new
 
     async def delete(self, request: web.Request, target: Target) -> web.StreamResponse:
         """Answer DELETE of one object."""
+        _check_writable(target)
         options = await self._delete_options(request)
         obj = self.store.get(target.resource, target.namespace, target.name)
         wanted = options.get("preconditions", {})
@@ -322,8 +333,6 @@ class Resources:
             return _answer(request, target, marked)
         if target.resource == "namespaces":
             return _answer(request, target, self._delete_namespace(target.name))
-        if target.resource == "nodes":
-            raise ApiError(405, "the nodes of the local Kubernetes API are fixed")
         gone = self.store.delete(target.resource, target.namespace, target.name)
         if self.store.find(target.resource, target.namespace, target.name) is not None:
             return _answer(request, target, gone)  # its finalizers hold it
@@ -376,6 +385,11 @@ class Resources:
         for event in self.store.select("events", name):
             self.store.delete("events", name, event["metadata"]["name"])
         self.store.delete("namespaces", "", name)
+
+
+def _check_writable(target: Target) -> None:
+    if target.resource == "nodes":
+        raise ApiError(405, "the nodes of the local Kubernetes API are fixed")
 
 
 def _replacement(new: JSON) -> Callable[[JSON], None]:

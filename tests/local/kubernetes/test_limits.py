@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import copy
+import re
 import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -127,6 +128,45 @@ def test_a_quota_is_for_the_pods_in_its_scope(cluster: Server, namespace: str) -
     assert create(cluster, namespace, pod(activeDeadlineSeconds=60), dry_run=True)["kind"] == "Pod"
 
 
+def test_a_quota_counts_every_kind_and_only_what_can_be_limited(cluster: Server, namespace: str) -> None:
+    hard = {"count/serviceaccounts": "1", "count/events": "0", "limits.nvidia.com/gpu": "0", "hugepages-2Mi": "2Mi"}
+    add(cluster, namespace, "resourcequotas", "few", {"hard": hard})
+    path = f"/api/v1/namespaces/{namespace}"
+    account = cluster.http("POST", f"{path}/serviceaccounts", json={"metadata": {"name": "a"}})
+    assert account.json().get("message") == (
+        'serviceaccounts "a" is forbidden: exceeded quota: few, requested: count/serviceaccounts=1, '
+        "used: count/serviceaccounts=1, limited: count/serviceaccounts=1"
+    )
+    assert cluster.http("POST", f"{path}/events", json={"metadata": {"name": "a"}}).status_code == 201
+    gpus = {"nvidia.com/gpu": "1"}
+    assert create(cluster, namespace, pod(limits=gpus, requests=gpus), dry_run=True)["kind"] == "Pod"
+    assert "requested: hugepages-2Mi=4Mi, used: hugepages-2Mi=0" in refused(
+        cluster, namespace, pod(limits={"hugepages-2Mi": "4Mi", "cpu": "1", "memory": "1Gi"})
+    )
+
+
+def test_a_quota_counts_the_pod_as_a_whole_and_its_init_containers(cluster: Server, namespace: str) -> None:
+    add(cluster, namespace, "resourcequotas", "a", {"hard": {"requests.cpu": "1"}})
+    add(cluster, namespace, "resourcequotas", "b", {"hard": {"requests.memory": "1G"}})
+    whole = pod(resources={"requests": {"cpu": "2", "memory": "1M"}, "limits": {"cpu": "2", "memory": "1M"}})
+    assert "exceeded quota: a, requested: requests.cpu=2, used: requests.cpu=0" in refused(cluster, namespace, whole)
+    # What each wants to know comes before what any has left.
+    assert refused(cluster, namespace, pod(requests={"cpu": "2"})).endswith(
+        "failed quota: b: must specify requests.memory for: base"
+    )
+    little = pod(requests={"cpu": "1m", "memory": "1M"})
+    first = {
+        **little["spec"]["containers"][0],
+        "name": "first",
+        "resources": {"requests": {"cpu": "1m", "memory": "1500M"}},
+    }
+    little["spec"]["initContainers"] = [first]
+    # In the powers in which it was given.
+    assert refused(cluster, namespace, little).endswith(
+        "exceeded quota: b, requested: requests.memory=1500M, used: requests.memory=0, limited: requests.memory=1G"
+    )
+
+
 def test_a_job_whose_pods_exceed_the_quota_says_so_and_goes_on_when_there_is_room(
     cluster: Server, namespace: str, eventually: Any
 ) -> None:
@@ -142,6 +182,21 @@ def test_a_job_whose_pods_exceed_the_quota_says_so_and_goes_on_when_there_is_roo
     cluster.http("DELETE", f"/api/v1/namespaces/{namespace}/resourcequotas/steps")
     path = f"/apis/batch/v1/namespaces/{namespace}/jobs/j"
     eventually(lambda: cluster.http("GET", path).json()["status"].get("succeeded") == 1)
+
+
+def test_a_pod_is_refused_under_the_name_that_it_has_by_then(cluster: Server, namespace: str) -> None:
+    generated = pod(serviceAccountName="none")
+    generated["metadata"] = {"generateName": "step-"}
+    assert refused(cluster, namespace, generated).startswith(
+        'pods "step-" is forbidden: error looking up service account'
+    )
+    assert refused(cluster, namespace, {**generated, "metadata": {}}).startswith('pods "Unknown" is forbidden: ')
+    add(cluster, namespace, "resourcequotas", "none", {"hard": {"pods": "0"}})
+    generated["spec"].pop("serviceAccountName")
+    assert re.match(r'pods "step-[a-z0-9]{5}" is forbidden: exceeded quota', refused(cluster, namespace, generated))
+    assert refused(cluster, namespace, pod(overhead={"cpu": "1"})).endswith(
+        "pod rejected: Pod Overhead set without corresponding RuntimeClass defined Overhead"
+    )
 
 
 # --- LimitRange
@@ -180,6 +235,18 @@ def test_containers_may_not_have_more_than_the_maximum(cluster: Server, namespac
     both = refused(cluster, namespace, pod(limits={"memory": "100Gi", "ephemeral-storage": "60Gi"}))
     assert both.startswith('pods "x" is forbidden: [maximum ')
     assert "maximum ephemeral-storage usage per Container is 50Gi, but limit is 60Gi" in both
+
+
+def test_what_is_wrong_with_several_containers_is_said_once(cluster: Server, namespace: str) -> None:
+    ratio = {"type": "Container", "max": {"memory": "1G"}, "maxLimitRequestRatio": {"cpu": "2"}}
+    add(cluster, namespace, "limitranges", "a", {"limits": [ratio]})
+    add(cluster, namespace, "limitranges", "b", {"limits": [{"type": "Pod", "max": {"memory": "1k"}}]})
+    body = pod(requests={"cpu": "1"}, limits={"memory": "2G"})
+    body["spec"]["initContainers"] = [{**body["spec"]["containers"][0], "name": "first"}]
+    assert refused(cluster, namespace, body) == (
+        'pods "x" is forbidden: [maximum memory usage per Container is 1G, but limit is 2G, '
+        "cpu max limit to request ratio per Container is 2, but no limit is specified or limit is 0]"
+    )
 
 
 def test_minimum_ratio_and_the_sum_of_a_pod_are_bounded(cluster: Server, namespace: str) -> None:
@@ -227,10 +294,28 @@ def test_a_pod_gets_the_priority_of_its_class(cluster: Server, namespace: str) -
     ("resource", "body", "message"),
     [
         ("resourcequotas", {"spec": {"hard": {"pods": "-1"}}}, "spec.hard[pods]: Invalid value"),
-        ("resourcequotas", {"spec": {"scopes": ["Sometimes"]}}, 'spec.scopes[0]: Unsupported value: "Sometimes"'),
-        ("limitranges", {"spec": {"limits": [{"type": "Node"}]}}, 'spec.limits[0].type: Unsupported value: "Node"'),
+        ("resourcequotas", {"spec": {"scopes": ["Sometimes"]}}, 'spec.scopes: Invalid value: ["Sometimes"]: unsupported scope'),
+        ("resourcequotas", {"spec": {"hard": {"request.cpu": "1"}}}, '[spec.hard[request.cpu]: Invalid value: "request.cpu": must be a standard resource type or fully qualified, spec.hard[request.cpu]: Invalid value: "request.cpu": must be a standard resource for quota]'),
+        ("resourcequotas", {"spec": {"hard": {"pods": "1.5"}}}, 'spec.hard[pods]: Invalid value: "1.5": must be an integer'),
+        ("resourcequotas", {"spec": {"hard": {"count/jobs.batch": "1m"}}}, "must be an integer"),
+        ("resourcequotas", {"spec": {"scopes": ["Terminating", "NotTerminating"]}}, 'spec.scopes: Invalid value: ["Terminating","NotTerminating"]: conflicting scopes'),
+        ("resourcequotas", {"spec": {"scopes": ["BestEffort"], "hard": {"cpu": "1"}}}, "unsupported scope applied to resource"),
+        ("resourcequotas", {"spec": {"scopes": ["Terminating"], "hard": {"configmaps": "1"}}}, "unsupported scope applied to resource"),
+        ("resourcequotas", {"spec": {"scopeSelector": {"matchExpressions": [{"scopeName": "PriorityClass", "operator": "In"}]}}}, "spec.scopeSelector.matchExpressions.values: Required value: must be at least one value"),
+        ("resourcequotas", {"spec": {"scopeSelector": {"matchExpressions": [{"scopeName": "Terminating", "operator": "In", "values": ["x"]}]}}}, "must be 'Exist' only operator"),
+        ("limitranges", {"spec": {"limits": [{"type": "Node"}]}}, 'spec.limits[0].type: Invalid value: "Node": must be a standard limit type or fully qualified'),
+        ("limitranges", {"spec": {"limits": [{"type": "Pod"}, {"type": "Pod"}]}}, 'spec.limits[1].type: Duplicate value: "Pod"'),
+        ("limitranges", {"spec": {"limits": [{"type": "Pod", "default": {"cpu": "1"}}]}}, "spec.limits[0].default: Forbidden: may not be specified when `type` is 'Pod'"),
+        ("limitranges", {"spec": {"limits": [{"type": "Container", "max": {"pods": "1"}}]}}, 'spec.limits[0].max[pods]: Invalid value: "pods": must be a standard resource for containers'),
+        ("limitranges", {"spec": {"limits": [{"type": "PersistentVolumeClaim"}]}}, "spec.limits[0].limits: Required value: either minimum or maximum"),
+        ("limitranges", {"spec": {"limits": [{"type": "Container", "maxLimitRequestRatio": {"cpu": "500m"}}]}}, "ratio 500m is less than 1"),
+        ("limitranges", {"spec": {"limits": [{"type": "Container", "default": {"cpu": "2"}, "max": {"cpu": "1"}}]}}, 'spec.limits[0].default[cpu]: Invalid value: "1": default value 2 is greater than max value 1'),
+        ("limitranges", {"spec": {"limits": [{"type": "Container", "default": {"a/gpu": "2"}, "defaultRequest": {"a/gpu": "1"}}]}}, "default value 2 must equal to defaultRequest value 1 in a/gpu"),
         ("limitranges", {"spec": {"limits": [{"type": "Pod", "min": {"cpu": "2"}, "max": {"cpu": "1"}}]}}, "min value 2 is greater than max value 1"),
         (CLASSES, {"value": 2000000000}, "maximum allowed value of a user defined priority is 1000000000"),
+        (CLASSES, {"metadata": {"name": "system-x"}}, "metadata.name: Forbidden: priority class names with 'system-' prefix are reserved for system use only. error: system-x is not a known system priority class"),
+        ("/api/v1/namespaces", {"metadata": {"name": "x", "labels": {"pod-security.kubernetes.io/enforce": "strict"}}}, 'metadata.labels[pod-security.kubernetes.io/enforce]: Invalid value: "strict": must be one of privileged, baseline, restricted'),
+        ("/api/v1/namespaces", {"metadata": {"name": "x", "labels": {"pod-security.kubernetes.io/warn-version": "1.36"}}}, 'Invalid value: "1.36": must be "latest" or "v1.x"'),
         (CLASSES, {"preemptionPolicy": "Always"}, 'preemptionPolicy: Unsupported value: "Always"'),
     ],
 )  # fmt: skip
@@ -239,6 +324,34 @@ def test_what_is_no_limit_is_refused(cluster: Server, resource: str, body: JSON,
     answer = cluster.http("POST", path, json={"metadata": {"name": "x"}, **body})
     assert answer.status_code == 422, answer.text
     assert message in answer.json()["message"]
+
+
+@pytest.mark.parametrize(
+    ("path", "change", "code", "message"),
+    [
+        (f"{CLASSES}/usual", {"value": 2}, 422, "value: Forbidden: may not be changed in an update."),
+        (f"{CLASSES}/other", {"globalDefault": True}, 403, "PriorityClass usual is already marked as default. Only one default can exist"),
+        ("/api/v1/namespaces/default/resourcequotas/open", {"spec": {"scopes": ["Terminating"]}}, 422, "spec.scopes: Invalid value: [\"Terminating\"]: field is immutable"),
+        ("/api/v1/namespaces/default", {"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "strict"}}}, 422, "must be one of privileged, baseline, restricted"),
+        ("/api/v1/nodes/cpu", {"metadata": {"labels": {"a": "b"}}}, 405, "the nodes of the local Kubernetes API are fixed"),
+    ],
+)  # fmt: skip
+def test_what_may_not_become_of_a_limit_is_refused(
+    cluster: Server, path: str, change: JSON, code: int, message: str
+) -> None:
+    cluster.http("POST", CLASSES, json={"metadata": {"name": "usual"}, "value": 1, "globalDefault": True})
+    cluster.http("POST", CLASSES, json={"metadata": {"name": "other"}, "value": 1})
+    second = cluster.http("POST", CLASSES, json={"metadata": {"name": "second"}, "globalDefault": True})
+    assert second.json()["message"].endswith(
+        '"second" is forbidden: PriorityClass usual is already marked as default. Only one default can exist'
+    )
+    cluster.http("POST", "/api/v1/namespaces/default/resourcequotas", json={"metadata": {"name": "open"}})
+    try:
+        answer = cluster.http("PATCH", path, json=change, headers={"Content-Type": "application/merge-patch+json"})
+        assert (answer.status_code, message in answer.json()["message"]) == (code, True), answer.text
+    finally:
+        for name in ("usual", "other"):
+            cluster.http("DELETE", f"{CLASSES}/{name}")
 
 
 # --- Pod Security
@@ -279,6 +392,13 @@ VIOLATIONS: dict[str, tuple[Callable[[JSON], Any], str, str]] = {
     "root": (lambda s: s["securityContext"].pop("runAsNonRoot"), "restricted", 'runAsNonRoot != true (pod or container "base" must set securityContext.runAsNonRoot=true)'),
     "root told": (lambda s: own(s).update(runAsNonRoot=False), "restricted", 'runAsNonRoot != true (container "base" must not set securityContext.runAsNonRoot=false)'),
     "user 0": (lambda s: s["securityContext"].update(runAsUser=0), "restricted", "runAsUser=0 (pod must not set runAsUser=0)"),
+    "not root only in containers": (lambda s: (s["securityContext"].update(runAsNonRoot=False), own(s).update(runAsNonRoot=True)), "restricted", "runAsNonRoot != true (pod must not set securityContext.runAsNonRoot=false)"),
+    "proc mount": (lambda s: own(s).update(procMount="Unmasked"), "baseline", 'procMount (container "base" must not set securityContext.procMount to "Unmasked")'),
+    "selinux": (lambda s: (s["securityContext"].update(seLinuxOptions={"type": "spc_t", "user": "u"}), own(s).update(seLinuxOptions={"type": "x_t"})), "baseline", 'seLinuxOptions (pod and container "base" set forbidden securityContext.seLinuxOptions: types "spc_t", "x_t"; user may not be set)'),
+    "apparmor": (lambda s: own(s).update(appArmorProfile={"type": "Unconfined"}), "baseline", 'forbidden AppArmor profile (container "base" must not set AppArmor profile type to "Unconfined")'),
+    "several of the baseline": (lambda s: s.update(hostNetwork=True, volumes=[{"name": "v", "hostPath": {}}], containers=[{**s["containers"][0], "securityContext": {"privileged": True, "capabilities": {"add": ["SYS_ADMIN"]}}}]), "baseline", 'non-default capabilities (container "base" must not include "SYS_ADMIN" in securityContext.capabilities.add), host namespaces (hostNetwork=true), hostPath volumes (volume "v"), privileged (container "base" must not set securityContext.privileged=true)'),
+    "several volumes": (lambda s: s.update(volumes=[{"name": "a", "hostPath": {}}, {"name": "b", "nfs": {}}, {"name": "c", "hostPath": {}}]), "restricted", 'restricted volume types (volumes "a", "b", "c" use restricted volume types "hostPath", "nfs")'),
+    "init containers first": (lambda s: (own(s).pop("allowPrivilegeEscalation"), s.update(initContainers=[{**s["containers"][0], "name": "first"}])), "restricted", 'allowPrivilegeEscalation != false (containers "first", "base" must set securityContext.allowPrivilegeEscalation=false)'),
     "no profile": (lambda s: s["securityContext"].pop("seccompProfile"), "restricted", 'seccompProfile (pod or container "base" must set securityContext.seccompProfile.type to "RuntimeDefault" or "Localhost")'),
     "unconfined": (lambda s: own(s).update(seccompProfile={"type": "Unconfined"}), "restricted", 'seccompProfile (container "base" must not set securityContext.seccompProfile.type to "Unconfined")'),
 }  # fmt: skip
@@ -298,6 +418,7 @@ def test_a_level_is_violated(case: str) -> None:
         lambda s: own(s)["capabilities"].update(add=["NET_BIND_SERVICE"]),
         lambda s: (s.pop("securityContext"), own(s).update(runAsNonRoot=True, seccompProfile={"type": "Localhost"})),
         lambda s: s.update(volumes=[{"name": "v", "emptyDir": {}}]),
+        lambda s: (s.update(hostUsers=False), own(s).update(runAsUser=0, runAsNonRoot=False, procMount="Unmasked")),
     ],
 )
 def test_a_level_is_kept(change: Callable[[JSON], Any]) -> None:

@@ -28,13 +28,25 @@ from local.kubernetes.errors import ApiError
 
 @pytest.mark.parametrize(
     ("text", "value"),
-    [("1", 1), ("500m", "0.5"), ("2Gi", 2**31), ("1.5G", 15 * 10**8), ("1e3", 1000), ("-1", -1), ("3E", 3 * 10**18)],
+    [
+        ("1", 1),
+        ("500m", "0.5"),
+        ("2Gi", 2**31),
+        ("1.5G", 15 * 10**8),
+        ("1e3", 1000),
+        ("-1", -1),
+        ("3E", 3 * 10**18),
+        *((text, 2**63 - 1) for text in ("1e9999999999", "9" * 400, "1e30", "10E")),
+        ("-8Ei", 1 - 2**63),
+        *((text, "1e-9") for text in ("1e-9999999999", "0.0000000001")),
+        ("0e9999999999", 0),
+    ],
 )
 def test_quantities(text: str, value: Any) -> None:
     assert quantities.parse(text) == Decimal(value)
 
 
-@pytest.mark.parametrize("text", ["", "1 Gi", "1GB", "one", "1gi", "--1", "1e", "0x10"])
+@pytest.mark.parametrize("text", ["", "1 Gi", "1GB", "one", "1gi", "--1", "1e", "0x10", " 1", "1\n", "\u0663"])
 def test_what_is_no_quantity(text: str) -> None:
     with pytest.raises(ValueError, match="quantities must match"):
         quantities.parse(text)

@@ -4,17 +4,23 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import httpx
 import kubernetes
 import pytest
 from kubernetes.client.rest import ApiException
 
+from local.kubernetes import manifests
+from local.kubernetes.resources import Resources
+from local.kubernetes.store import Store
 from tests.kubernetes.policies import AIRFLOW_RIGHTS, AIRFLOW_RIGHTS_TO_JOBS
 from tests.local.kubernetes.conftest import ROOT, Server, pod_body, start_server
 
@@ -96,6 +102,13 @@ def test_people_on_call_may_look_and_change_nothing(cluster: Server) -> None:
         ("GET", "/api/v1/pods", 'pods is forbidden: User "nobody" cannot list resource "pods" in API group "" at the cluster scope'),
         ("GET", "/api/v1/nodes/cpu", 'nodes "cpu" is forbidden: User "nobody" cannot get resource "nodes" in API group "" at the cluster scope'),
         ("GET", "/apis/apps/v1/namespaces/ml-training/deployments", 'deployments.apps is forbidden: User "nobody" cannot list resource "deployments" in API group "apps" in the namespace "ml-training"'),
+        ("GET", "/api/v1/namespaces/ml-training/pods?watch=yes", 'pods is forbidden: User "nobody" cannot watch resource "pods" in API group "" in the namespace "ml-training"'),
+        ("GET", "/api/v1/namespaces/ml-training/pods?watch=", 'pods is forbidden: User "nobody" cannot watch resource "pods" in API group "" in the namespace "ml-training"'),
+        ("GET", "/api/v1/watch/namespaces/ml-training/pods", 'pods is forbidden: User "nobody" cannot watch resource "pods" in API group "" in the namespace "ml-training"'),
+        ("OPTIONS", "/api/v1/namespaces/ml-training/pods", 'pods is forbidden: User "nobody" cannot  resource "pods" in API group "" in the namespace "ml-training"'),
+        ("GET", "/healthz/etcd", 'forbidden: User "nobody" cannot get path "/healthz/etcd"'),
+        ("GET", "/version/x", 'forbidden: User "nobody" cannot get path "/version/x"'),
+        ("POST", "/version", 'forbidden: User "nobody" cannot post path "/version"'),
         ("GET", "/metrics", 'forbidden: User "nobody" cannot get path "/metrics"'),
         ("GET", "/local/requests", 'forbidden: User "nobody" cannot get path "/local/requests"'),
         ("POST", "/local/faults", 'forbidden: User "nobody" cannot post path "/local/faults"'),
@@ -105,6 +118,39 @@ def test_a_refusal_has_the_words_of_the_real_api(cluster: Server, method: str, p
     answer = call(cluster, "nobody", method, path).json()
     assert answer["message"] == message
     assert (answer["status"], answer["reason"], answer["code"]) == ("Failure", "Forbidden", 403)
+
+
+def test_a_refusal_names_the_roles_that_nobody_has_made(cluster: Server) -> None:
+    path = "/apis/rbac.authorization.k8s.io/v1/namespaces/kube-system/rolebindings"
+    for name, kind, role in (("a", "Role", "gone"), ("b", "ClusterRole", "gone"), ("c", "Role", "gone")):
+        body = {"roleRef": {"kind": kind, "name": role}, "subjects": [{"kind": "Group", "name": "x"}]}
+        assert cluster.http("POST", path, json={"metadata": {"name": name}, **body}).status_code == 201
+    refused = call(cluster, "nobody", "GET", "/api/v1/namespaces/kube-system/pods").json()["message"]
+    assert refused.endswith(
+        'in the namespace "kube-system": RBAC: [role.rbac.authorization.k8s.io "gone" not found, '
+        'clusterrole.rbac.authorization.k8s.io "gone" not found]'
+    )
+    for name in "bc":
+        cluster.http("DELETE", f"{path}/{name}")
+    refused = call(cluster, "nobody", "GET", "/api/v1/namespaces/kube-system/pods").json()["message"]
+    assert refused.endswith('"kube-system": RBAC: role.rbac.authorization.k8s.io "gone" not found')
+    cluster.http("DELETE", f"{path}/a")
+
+
+def test_a_path_is_of_the_object_whose_rights_are_asked_for(cluster: Server) -> None:
+    """Or a rule for `*/pods`, which are no pods, would show all pods."""
+    for path in ("/api/v1///pods", "/api/v1//pods", "//api/v1/pods", "/api/v1/namespaces//pods"):
+        assert cluster.http("GET", path).status_code == 404, path
+    assert cluster.http("GET", "/api/v1/pods/").json()["kind"] == "PodList"
+
+
+@pytest.mark.parametrize(
+    ("form", "code"),
+    [("bearer {}", 200), ("Bearer  {}", 401), ("Bearer", 401), ("", 401), ("Basic {}", 401)],
+)
+def test_a_token_is_a_bearers(cluster: Server, form: str, code: int) -> None:
+    answer = cluster.http("GET", "/api/v1/nodes", headers={"Authorization": form.format(cluster.token)})
+    assert answer.status_code == code
 
 
 def test_whoever_has_signed_in_may_find_out_what_there_is(cluster: Server) -> None:
@@ -166,6 +212,10 @@ def test_rules_name_objects_subresources_and_everything(cluster: Server) -> None
     ("resource", "body", "message"),
     [
         ("roles", {"rules": [{"apiGroups": [""], "resources": ["pods"]}]}, "rules[0].verbs: Required value"),
+        ("roles", {"metadata": {"name": ".."}}, "metadata.name: Invalid value: \"..\": may not be '..'"),
+        ("roles", {"rules": [{"apiGroups": [], "resources": ["pods"], "verbs": ["get"]}]}, "rules[0].apiGroups: Required value"),
+        ("rolebindings", {"roleRef": {"kind": "Role", "name": "a/b"}}, "roleRef.name: Invalid value: \"a/b\": may not contain '/'"),
+        ("roles", {"rules": [{"nonResourceURLs": ["/x"], "resources": ["pods"], "verbs": ["get"]}]}, 'rules[0].nonResourceURLs: Invalid value: ["/x"]: rules cannot apply to both regular resources and non-resource URLs'),
         ("roles", {"rules": [{"resources": ["pods"], "verbs": ["get"]}]}, "rules[0].apiGroups: Required value"),
         ("roles", {"rules": [{"nonResourceURLs": ["/x"], "verbs": ["get"]}]}, "namespaced rules cannot apply"),
         ("rolebindings", {"roleRef": {"kind": "Pod", "name": "x"}}, 'roleRef.kind: Unsupported value: "Pod"'),
@@ -220,10 +270,117 @@ def test_airflow_starts_a_pod_that_the_namespace_lets_in(cluster: Server) -> Non
 )  # fmt: skip
 def test_a_manifest_that_is_refused_stops_the_start(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "m.yaml").write_text(text)
+    _assert_no_start(tmp_path, message, "--manifest", str(tmp_path / "m.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--namespace", "UPPER"], 'Namespace "UPPER" is invalid'),
+        (["--user", "a=x", "--user", "a=y"], "--user: a is given twice"),
+        (["--user", "a=x,,y"], "must be name=group,group"),
+    ],
+)  # fmt: skip
+def test_an_option_that_is_refused_stops_the_start(tmp_path: Path, options: list[str], message: str) -> None:
+    _assert_no_start(tmp_path, message, *options)
+
+
+def _assert_no_start(tmp_path: Path, message: str, *options: str) -> None:
     (tmp_path / "images.json").write_text("{}")
     command = [sys.executable, "-m", "local.kubernetes", "--state-dir", str(tmp_path / "s")]
-    command += ["--images", str(tmp_path / "images.json"), "--manifest", str(tmp_path / "m.yaml")]
+    command += ["--images", str(tmp_path / "images.json"), *options]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode != 0
     assert message in done.stderr.replace("\n", " ").replace("│", ""), done.stderr
     assert "Traceback" not in done.stderr
+
+
+RBAC = "rbac.authorization.k8s.io/v1"
+
+
+@pytest.fixture
+def resources() -> Resources:
+    """An API of its own, without a server."""
+    made = Resources(Store(), Mock())
+    for name in ("default", TRAINING):
+        made.add("namespaces", {"metadata": {"name": name}})
+    return made
+
+
+def _applied(resources: Resources, folder: Path, text: str) -> None:
+    (folder / "m.yaml").write_text(text)
+    manifests.apply(resources, manifests.read(folder / "m.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("just words", "no object, which has an apiVersion and a kind: 'just words'"),
+        ("- kind: Role", "no object"),
+        ("1", "no object"),
+        ("kind: Role\napiVersion: [v1]", "no object"),
+        ("kind: {a: b}\napiVersion: v1", "no object"),
+        ("kind: List\napiVersion: v1\nitems: 1", "the items of a List are no list: 1"),
+        ("kind: List\napiVersion: v1\nitems: [1]", "no object"),
+        ("a: &a [*a]", "exceeded max depth"),
+        ("a: &a [x, x, x, x]\n" + "".join(f"{c}: &{c} [*{d}, *{d}, *{d}, *{d}]\n" for d, c in pairwise("abcdefghijklmnopqr")), "no object"),
+        ("[" * 3000, "exceeded max depth"),
+        ("? [a]\n: b", "unhashable key"),
+        ("kind: !!python/name:os.system", "could not determine a constructor"),
+        (f"kind: Role\napiVersion: {RBAC}", 'Role : Role "" is invalid: metadata.name: Required value'),
+        (f"kind: Role\napiVersion: {RBAC}\nmetadata: 1", "Role: Role in version"),
+        (f"kind: Role\napiVersion: {RBAC}\nmetadata: [a]", "cannot unmarshal array"),
+        (f"kind: Role\napiVersion: {RBAC}\nmetadata: {{name: a}}\nrules: 1", "cannot unmarshal number"),
+        (f"kind: RoleBinding\napiVersion: {RBAC}\nmetadata: {{name: a}}\nsubjects: {{}}", "cannot unmarshal object"),
+        (f"kind: Role\napiVersion: {RBAC}\nmetadata: {{name: a}}\n---\n" * 2, 'Role a: roles.rbac.authorization.k8s.io "a" already exists'),
+        ("kind: Namespace\napiVersion: v1\nmetadata: {name: default, labels: {pod-security.kubernetes.io/enforce: x}}", "must be one of privileged, baseline, restricted"),
+        ("kind: ServiceAccount\napiVersion: v1\nmetadata: {name: default, labels: {a: '?'}}", "metadata.labels: Invalid value"),
+    ],
+)  # fmt: skip
+def test_a_hostile_manifest_has_one_message(resources: Resources, tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        _applied(resources, tmp_path, text)
+
+
+def test_a_folder_that_does_not_build_has_one_message(tmp_path: Path) -> None:
+    (tmp_path / "m.yaml").write_bytes(b"\xff\xfe\xfd")
+    with pytest.raises(ValueError, match=r"m\.yaml: cannot be read"):
+        manifests.read(tmp_path / "m.yaml")
+    with pytest.raises(ValueError, match="unable to find one of"):
+        manifests.read(tmp_path)
+    (tmp_path / "kustomization.yaml").write_text("resources: [none.yaml]")
+    with pytest.raises(ValueError, match=r"none\.yaml"):
+        manifests.read(tmp_path)
+
+
+def test_a_manifest_may_be_a_list_and_is_read_as_json(resources: Resources, tmp_path: Path) -> None:
+    """As kubectl does it: dates and keys are texts."""
+    config = (
+        "kind: ConfigMap\napiVersion: v1\nmetadata: {name: a, annotations: {day: 2026-01-02}}\ndata: {2: x, yes: y}"
+    )
+    role = f"kind: Role\napiVersion: {RBAC}\nmetadata: {{name: r}}"
+    items = "".join(f"- {text}".replace("\n", "\n  ") + "\n" for text in (config, role))
+    _applied(resources, tmp_path, f"kind: List\napiVersion: v1\nitems:\n{items}")
+    made = resources.store.get("configmaps", "default", "a")
+    assert made["data"] == {"2": "x", "true": "y"}
+    assert made["metadata"]["annotations"] == {"day": "2026-01-02"}
+    assert resources.store.find("roles", "default", "r")
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        ("yaml", "metadata: {name: a, labels: {1: a}}\ndata: {1: x, yes: y}"),
+        ("yaml", "a: &a [*a]"),
+        ("yaml", "[" * 3000),
+        ("yaml", "---\n---\n"),
+        ("json", "[" * 200_000),
+        ("json", '{"a":' * 5000),
+        ("json", '"' + "9" * 5000),
+    ],
+)
+def test_a_hostile_body_is_answered_with_a_status(cluster: Server, kind: str, body: str) -> None:
+    path, headers = "/api/v1/namespaces/default/configmaps?dryRun=All", {"Content-Type": f"application/{kind}"}
+    answer = cluster.http("POST", path, content=body, headers=headers)
+    assert answer.status_code in (201, 400), answer.text
+    assert answer.json()["kind"] in ("ConfigMap", "Status")
