@@ -164,7 +164,7 @@ def test_a_pod_waits_for_its_next_try_while_the_quota_is_full(
     before = len(kubernetes.refusals())
     with ThreadPoolExecutor() as pool:
         with kubernetes.changed(quota, spec={"hard": {"pods": "0"}}):
-            running = pool.submit(run_pipeline, land={flights.landing_key("flights", 3): truncated()})
+            running = pool.submit(run_pipeline, land={flights.landing_key("flights", 3): truncated()[:-1]})
             assert eventually(lambda: len(kubernetes.refusals()) > before)
         run = running.result()
     validate = run.task("data.validate")
