@@ -11,6 +11,7 @@ from dataclasses import replace
 from aiohttp import web
 
 from local.kubernetes import discovery, rbac, subresources
+from local.kubernetes.answers import not_allowed
 from local.kubernetes.errors import ApiError, not_found, status
 from local.kubernetes.faults import Faults
 from local.kubernetes.job_controller import JobController
@@ -18,7 +19,7 @@ from local.kubernetes.kinds import CLUSTER_SCOPED
 from local.kubernetes.kubelet import Kubelet
 from local.kubernetes.records import Records, RequestRecord
 from local.kubernetes.requests import Target, attributes_of, parse_path, read_json
-from local.kubernetes.resources import Resources, not_allowed
+from local.kubernetes.resources import Resources
 from local.kubernetes.store import Store
 
 logger = logging.getLogger(__name__)
@@ -142,11 +143,11 @@ class Api:
         resources = self.resources
         match verb:
             case "get" if request.method == "GET":
-                return resources.get(request, target)
+                return resources.reader.get(request, target)
             case "list":
-                return resources.list_all(request, target)
+                return resources.reader.list_all(request, target)
             case "watch":
-                return await resources.watch(request, target)
+                return await resources.reader.watch(request, target)
             case "create" if not target.name and _is_complete(target):
                 return await resources.create(request, target)
             case "update" if target.name:
@@ -168,7 +169,7 @@ class Api:
         if request.method not in methods[target.subresource]:
             return not_allowed(request)
         if target.subresource == "status":
-            return self.resources.get(request, target)
+            return self.resources.reader.get(request, target)
         pod = self.store.get("pods", target.namespace, target.name)
         match target.subresource:
             case "log":

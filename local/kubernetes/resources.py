@@ -1,11 +1,8 @@
-"""Create, read, watch, change and delete objects, as the API server does for every resource alike."""
+"""Create, change and delete objects, as the API server does for every resource alike."""
 
 from __future__ import annotations
 
 import asyncio
-import base64
-import json
-import time
 import uuid
 from collections.abc import Callable
 from typing import Any
@@ -20,140 +17,29 @@ from local.kubernetes import (
     job_validation,
     patches,
     policy_validation,
-    quotas,
     schema,
     validation,
 )
+from local.kubernetes.answers import answer, list_of
 from local.kubernetes.errors import JSON, ApiError, Causes, forbidden, not_found, success
-from local.kubernetes.errors import status as failure
 from local.kubernetes.kinds import CLUSTER_SCOPED, KINDS, WITH_GENERATION, group_version
 from local.kubernetes.kubelet import Kubelet
-from local.kubernetes.logs import boolean, integer
+from local.kubernetes.logs import integer
 from local.kubernetes.names import generated_name
+from local.kubernetes.reading import Reader
 from local.kubernetes.requests import Target, check_kind, decode, is_dry_run, read_json
-from local.kubernetes.selectors import parse_fields, parse_labels
-from local.kubernetes.store import Change, Store
-from local.kubernetes.tables import table
+from local.kubernetes.store import Store
 
-_MAX_WATCH_SECONDS = 1800
 _GO_WITH_NAMESPACE = tuple(name for name in KINDS if name not in (*CLUSTER_SCOPED, "pods", "events"))
 
 
 class Resources:
-    """The handlers that are the same for every resource."""
+    """The handlers that change objects of any resource."""
 
     def __init__(self, store: Store, kubelet: Kubelet) -> None:
         self.store = store
         self.kubelet = kubelet
-
-    # -- reading
-
-    def get(self, request: web.Request, target: Target) -> web.StreamResponse:
-        """Answer GET of one object."""
-        obj = self.store.get(target.resource, target.namespace, target.name)
-        return _answer(request, target, self._with_status(target.resource, obj))
-
-    def _with_status(self, resource: str, obj: JSON) -> JSON:
-        """Add what nobody keeps up to date: how much of a quota is used."""
-        return {**obj, "status": quotas.status(self.store, obj)} if resource == "resourcequotas" else obj
-
-    def list_all(self, request: web.Request, target: Target) -> web.StreamResponse:
-        """Answer GET of a collection."""
-        query = request.query
-        self._check_version(query.get("resourceVersion", ""))
-        objects = self.store.select(target.resource, target.namespace, self._filter(target, request))
-        metadata: JSON = {"resourceVersion": str(self.store.version)}
-        if token := query.get("continue"):
-            try:
-                after = tuple(json.loads(base64.urlsafe_b64decode(token)))
-            except ValueError as error:
-                raise ApiError(400, f"continue key is not valid: {error}") from error
-            objects = [o for o in objects if _key(o) > after]
-        limit = integer(query, "limit")
-        if limit and len(objects) > limit:
-            last = _key(objects[limit - 1])
-            metadata["continue"] = base64.urlsafe_b64encode(json.dumps(last).encode()).decode()
-            metadata["remainingItemCount"] = len(objects) - limit
-            objects = objects[:limit]
-        objects = [self._with_status(target.resource, obj) for obj in objects]
-        if _wants_table(request):
-            return web.json_response(table(target.resource, objects, metadata))
-        for obj in objects:
-            obj.pop("kind", None)
-            obj.pop("apiVersion", None)
-        return web.json_response(_list_of(target.resource, metadata, objects))
-
-    def _filter(self, target: Target, request: web.Request) -> Callable[[JSON], bool]:
-        labels = parse_labels(request.query.get("labelSelector", ""))
-        fields = parse_fields(target.resource, request.query.get("fieldSelector", ""))
-        name = target.name
-
-        def matches(obj: JSON) -> bool:
-            metadata = obj["metadata"]
-            if target.namespace and metadata.get("namespace", "") != target.namespace:
-                return False
-            return (not name or metadata["name"] == name) and labels(metadata.get("labels") or {}) and fields(obj)
-
-        return matches
-
-    def _check_version(self, text: str) -> int | None:
-        if not text or text == "0":
-            return None
-        try:
-            version = int(text)
-        except ValueError as error:
-            raise ApiError(400, f'invalid resource version "{text}": {error}') from error
-        if version > self.store.version:
-            raise ApiError(504, f"Too large resource version: {version}, current: {self.store.version}")
-        return version
-
-    async def watch(self, request: web.Request, target: Target) -> web.StreamResponse:
-        """Answer a watch: what is there, unless a version is given, then every change until the time is up."""
-        matches = self._filter(target, request)
-        version = self._check_version(request.query.get("resourceVersion", ""))
-        initial = boolean(request.query, "sendInitialEvents")
-        bookmarks = boolean(request.query, "allowWatchBookmarks")
-        seconds = integer(request.query, "timeoutSeconds")
-        deadline = time.monotonic() + min(seconds or _MAX_WATCH_SECONDS, _MAX_WATCH_SECONDS)
-        response = web.StreamResponse(headers={"Content-Type": "application/json"})
-        await response.prepare(request)
-        as_table = _wants_table(request)
-        sent_columns = False
-
-        async def send(kind: str, obj: JSON) -> None:
-            nonlocal sent_columns
-            if as_table and kind not in ("ERROR", "BOOKMARK"):
-                metadata = {"resourceVersion": obj["metadata"]["resourceVersion"]}
-                obj = table(target.resource, [obj], metadata, columns=not sent_columns)
-                sent_columns = True
-            await response.write(json.dumps({"type": kind, "object": obj}).encode() + b"\n")
-
-        def bookmark(annotations: JSON) -> JSON:
-            metadata = {"resourceVersion": str(self.store.version), "creationTimestamp": None, **annotations}
-            version = group_version(target.resource)
-            return {"kind": KINDS[target.resource], "apiVersion": version, "metadata": metadata}
-
-        try:
-            if version is None or initial:
-                version = self.store.version
-                for obj in self.store.select(target.resource, target.namespace, matches):
-                    await send("ADDED", obj)
-                if initial and bookmarks:
-                    await send("BOOKMARK", bookmark({"annotations": {"k8s.io/initial-events-end": "true"}}))
-            while (left := deadline - time.monotonic()) > 0:
-                for change in self.store.changes_since(version):
-                    version = change.version
-                    if change.resource == target.resource and (event := _event(change, matches)):
-                        await send(event, change.object)
-                await self.store.wait_for_change(version, left)
-            if bookmarks:
-                await send("BOOKMARK", bookmark({}))
-        except ApiError as error:
-            await send("ERROR", error.body)
-        await response.write_eof()
-        return response
-
-    # -- writing
+        self.reader = Reader(store)
 
     async def create(self, request: web.Request, target: Target) -> web.StreamResponse:
         """Answer POST of a new object."""
@@ -177,9 +63,9 @@ class Resources:
         warnings += self._prepare(target.resource, obj)
         if is_dry_run(request):
             shown = {"apiVersion": group_version(target.resource), "kind": kind, **obj}
-            return _answer(request, target, shown, 201, warnings)
+            return answer(request, target, shown, 201, warnings)
         created = self._store_new(target.resource, obj)
-        return _answer(request, target, created, 201, warnings)
+        return answer(request, target, created, 201, warnings)
 
     def add(self, resource: str, obj: JSON) -> JSON:
         """Default, check, admit and store an object that no client has sent; raises what one would be answered."""
@@ -253,14 +139,14 @@ class Resources:
         old = self.store.get(resource, namespace, name)
         new = self._merge_update(resource, old, body)
         if is_dry_run(request):
-            return _answer(request, target, new, warnings=warnings)
+            return answer(request, target, new, warnings=warnings)
         updated = self.store.update(resource, namespace, name, _replacement(new))
         if resource == "pods" and old["spec"] != updated["spec"]:
             worker = self.kubelet.workers.get(updated["metadata"]["uid"])
             if worker is not None:
                 worker.set_deadline(updated["spec"].get("activeDeadlineSeconds"))
             self.kubelet.schedule()
-        return _answer(request, target, updated, warnings=warnings)
+        return answer(request, target, updated, warnings=warnings)
 
     def _merge_update(self, resource: str, old: JSON, body: JSON) -> JSON:
         """Return what an update makes of an object; raises what is wrong with it."""
@@ -325,17 +211,17 @@ class Resources:
                 )
                 raise ApiError(409, f'Operation cannot be fulfilled on {target.resource} "{target.name}": {why}')
         if is_dry_run(request, options):
-            return _answer(request, target, obj)
+            return answer(request, target, obj)
         if target.resource == "pods":
-            return _answer(request, target, self.kubelet.delete(obj, options.get("gracePeriodSeconds")))
+            return answer(request, target, self.kubelet.delete(obj, options.get("gracePeriodSeconds")))
         if target.resource == "jobs" and _propagation(request, options, target.name) == "Foreground":
             marked = self.store.update("jobs", target.namespace, target.name, _deleted_after_its_pods)
-            return _answer(request, target, marked)
+            return answer(request, target, marked)
         if target.resource == "namespaces":
-            return _answer(request, target, self._delete_namespace(target.name))
+            return answer(request, target, self._delete_namespace(target.name))
         gone = self.store.delete(target.resource, target.namespace, target.name)
         if self.store.find(target.resource, target.namespace, target.name) is not None:
-            return _answer(request, target, gone)  # its finalizers hold it
+            return answer(request, target, gone)  # its finalizers hold it
         details = {"name": target.name, "kind": target.resource, "uid": obj["metadata"]["uid"]}
         return web.json_response(success(details))
 
@@ -344,7 +230,7 @@ class Resources:
         if target.resource in CLUSTER_SCOPED or not target.namespace:
             raise ApiError(405, "the server does not allow this method on the requested resource")
         options = await self._delete_options(request)
-        objects = self.store.select(target.resource, target.namespace, self._filter(target, request))
+        objects = self.store.select(target.resource, target.namespace, self.reader.filter(target, request))
         for obj in objects if not is_dry_run(request, options) else []:
             if target.resource == "pods":
                 self.kubelet.delete(obj, options.get("gracePeriodSeconds"))
@@ -353,7 +239,7 @@ class Resources:
             else:
                 self.store.delete(target.resource, target.namespace, obj["metadata"]["name"])
         metadata = {"resourceVersion": str(self.store.version)}
-        return web.json_response(_list_of(target.resource, metadata, objects))
+        return web.json_response(list_of(target.resource, metadata, objects))
 
     async def _delete_options(self, request: web.Request) -> JSON:
         options: JSON = {}
@@ -439,46 +325,3 @@ def _deleted_after_its_pods(job: JSON) -> None:
     deletion.mark(job)
     metadata = job["metadata"]
     metadata["finalizers"] = list(dict.fromkeys([*metadata.get("finalizers", []), job_controller.FOREGROUND]))
-
-
-def _list_of(resource: str, metadata: JSON, objects: list[JSON]) -> JSON:
-    version = group_version(resource)
-    return {"kind": f"{KINDS[resource]}List", "apiVersion": version, "metadata": metadata, "items": objects}
-
-
-def _key(obj: JSON) -> tuple[str, str]:
-    return obj["metadata"].get("namespace", ""), obj["metadata"]["name"]
-
-
-def _wants_table(request: web.Request) -> bool:
-    return "as=Table" in request.headers.get("Accept", "")
-
-
-def _answer(
-    request: web.Request, target: Target, obj: JSON, code: int = 200, warnings: list[str] | None = None
-) -> web.Response:
-    if _wants_table(request) and code == 200:
-        obj = table(target.resource, [obj], {"resourceVersion": obj["metadata"].get("resourceVersion", "")})
-    response = web.json_response(obj, status=code)
-    for warning in warnings or []:
-        text = warning.replace("\\", "\\\\").replace('"', '\\"')
-        response.headers.add("Warning", f'299 - "{text}"')
-    return response
-
-
-def _event(change: Change, matches: Callable[[JSON], bool]) -> str | None:
-    """Return what a change is to a watcher who only sees the objects that match."""
-    before = change.previous is not None and matches(change.previous)
-    after = change.type != "DELETED" and matches(change.object)
-    if before and after:
-        return "MODIFIED"
-    if after:
-        return "ADDED"
-    return "DELETED" if before else None
-
-
-def not_allowed(request: web.Request) -> web.Response:
-    """Answer a method that the resource does not have."""
-    return web.json_response(
-        failure(405, "the server does not allow this method on the requested resource"), status=405
-    )
