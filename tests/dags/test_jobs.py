@@ -177,7 +177,8 @@ def test_another_try_waits_for_pods_whose_job_is_gone_already(dag: Any, cluster:
     first = Task(dag, cluster, SCRIPTS["save"])
     first.start()
     first.until_running()
-    first.operator.on_kill()
+    name = first.jobs()[0].metadata.name
+    first.operator.job_client.delete_namespaced_job(name, NAMESPACE, propagation_policy="Background")
     until(lambda: not first.jobs())
     leaving = {pod.metadata.name for pod in first.pods() if pod.status.phase == "Running"}
     assert len(leaving) == 2, "they save their state"

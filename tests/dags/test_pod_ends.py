@@ -339,11 +339,121 @@ def test_a_job_on_a_lost_node_is_left_behind(job_task: Any, monkeypatch: pytest.
     if deleted:
         job_task._clear_away({})
         assert told == [
-            "going on without waiting for pod p-0 of an earlier try: its grace is over, its node does not answer"
+            "going on without waiting for pod p-0 of an earlier try: its grace is over, its node may be lost"
         ]
     else:
         with pytest.raises(AirflowException, match=r"^job job-0 of an earlier try could not be deleted$"):
             job_task._clear_away({})
+
+
+def answers(*answers: Any) -> Any:
+    """Return a call of the API that answers with these, one after the other; the last one stays."""
+    left = list(answers)
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        answer = left.pop(0) if len(left) > 1 else left[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return SimpleNamespace(items=answer)
+
+    return call
+
+
+def test_an_api_that_is_busy_for_a_moment_ends_no_try(job_task: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from kubernetes.client import models as k8s
+
+    busy = refused(500, "etcdserver: leader changed")
+    left = k8s.V1Job(metadata=k8s.V1ObjectMeta(name="job-0", uid="u"))
+    deletions: list[str] = []
+
+    def delete(name: str, namespace: str, propagation_policy: str) -> None:
+        deletions.append(propagation_policy)
+        if len(deletions) == 1:
+            raise busy
+
+    job_task.poll_interval = 0.01
+    job_task.job_client = SimpleNamespace(list_namespaced_job=answers(busy, [left], []), delete_namespaced_job=delete)
+    job_task.client = SimpleNamespace(list_namespaced_pod=answers([]))
+    monkeypatch.setattr(type(job_task), "_labels_of_all_tries", lambda self, context: "task_id=train")
+    job_task._clear_away({})
+    assert deletions == ["Foreground"] * 2, "so that the next try knows of the job until its pods have ended"
+
+
+def test_a_task_that_is_killed_while_it_waits_starts_nothing(job_task: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from airflow.sdk.exceptions import AirflowException
+
+    leaving = pod("p-0", "Running", None, deleted=0)
+
+    def ends(*args: Any, **kwargs: Any) -> Any:
+        job_task.on_kill()
+        return SimpleNamespace(items=[])
+
+    job_task.poll_interval = 0.01
+    still = SimpleNamespace(list_namespaced_pod=lambda *args, **kwargs: SimpleNamespace(items=[leaving]))
+    job_task.client = still
+    monkeypatch.setattr(type(job_task), "_labels_of_all_tries", lambda self, context: "task_id=train")
+    monkeypatch.setattr("time.sleep", lambda seconds: setattr(still, "list_namespaced_pod", ends))
+    with pytest.raises(AirflowException, match=r"^the task was told to end$"):
+        job_task._await_earlier_pods({})
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_job_that_may_have_been_made_is_deleted(job_task: Any, monkeypatch: pytest.MonkeyPatch, killed: bool) -> None:
+    """Its answer was lost, so that it is there already when it is asked for again; or it came after `on_kill`."""
+    from airflow.sdk.exceptions import AirflowException
+    from kubernetes.client import models as k8s
+
+    deleted: list[str] = []
+
+    def create(job: Any) -> None:
+        if not killed:
+            raise refused(409, 'jobs.batch "job-0" already exists')
+        job_task.on_kill()
+        deleted.clear()
+
+    request = k8s.V1Job(metadata=k8s.V1ObjectMeta(name="job-0"))
+    job_task.name, job_task.hook = "train", SimpleNamespace(create_job=create)
+    job_task.job_client = SimpleNamespace(delete_namespaced_job=lambda name, *args, **kwargs: deleted.append(name))
+    for name, nothing in (("is_done", False), ("_clear_away", None), ("build_job_request_obj", request)):
+        monkeypatch.setattr(type(job_task), name, lambda self, context, nothing=nothing: nothing)
+    with pytest.raises(AirflowException, match="told to end" if killed else "already exists"):
+        job_task.execute({})
+    assert deleted == ["job-0"]
+
+
+def test_a_job_that_was_not_watched_any_longer_says_why(job_task: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from airflow.sdk.exceptions import AirflowException
+    from kubernetes.client import models as k8s
+
+    job_task.hook = SimpleNamespace(
+        get_job_status=lambda *args: k8s.V1Job(
+            metadata=k8s.V1ObjectMeta(name="job-0"), status=k8s.V1JobStatus(active=2)
+        ),
+        is_job_complete=lambda job: False,
+        is_job_successful=lambda job: False,
+    )
+    monkeypatch.setattr(type(job_task), "_pods_of", lambda self, name: [pod("p-0", "Running", None)])
+    for name in ("_write_all_logs", "_write_last_logs", "_delete"):
+        monkeypatch.setattr(type(job_task), name, lambda self, what: None)
+    job_task._events_about = lambda name, kind="Pod": []
+    event = {"status": "error", "message": "connection reset", "name": "p-0", "job": "job-0", "deferred": 9}
+    with pytest.raises(AirflowException) as raised:
+        job_task.trigger_reentry({}, event)
+    assert str(raised.value) == "job job-0 did not come to its end: watching it ended: connection reset"
+
+
+def test_what_took_a_pod_of_a_job_away_is_told_when_it_is_gone(job_task: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from airflow.sdk.exceptions import AirflowException
+
+    evicted = pod("p-1", "Running", None, deleted=50, disruption=("EvictionByEvictionAPI", "Eviction API: evicting"))
+    seen = [[pod("p-0", "Running", None), evicted], [pod("p-0", deleted=61, ended=62)]]
+    job_task.hook = SimpleNamespace(get_job_status=answers(refused(404, "no such job")))
+    monkeypatch.setattr(type(job_task), "_pods_of", lambda self, name: seen.pop(0))
+    for name in ("_write_all_logs", "_write_last_logs", "_delete"):
+        monkeypatch.setattr(type(job_task), name, lambda self, what: None)
+    job_task._events_about = lambda name, kind="Pod": [*CREATED, CLEARED] if kind == "Job" else []
+    with pytest.raises(AirflowException, match=r"^pod p-1 was taken away by an eviction, .* \(EvictionByEvictionAPI: "):
+        job_task.trigger_reentry({}, {"status": "success", "job": "job-0"})
 
 
 # --- What the API refuses ------------------------------------------------------------------------
@@ -392,6 +502,12 @@ STEP = "steps.train of the settings"
             'serviceaccount "trainer" not found',
             "steps.train.service_account of the settings, `make cluster-config`",
             False,
+        ),
+        (
+            403,
+            'pods "x" is forbidden: error looking up service account ml-training/trainer: etcdserver: timed out',
+            None,
+            True,
         ),
         (
             403,

@@ -467,6 +467,32 @@ def test_a_pod_that_vanishes_between_two_reads_is_told_as_it_was_seen(
     assert isinstance(raised.value, AirflowFailException) is ("exit code 64" in told)
 
 
+def test_a_pod_whose_container_was_done_when_its_node_was_lost_is_done(
+    train: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pod = taken(0)
+    pod.status.phase = "Running"
+    pod.status.container_statuses[0].state.terminated.finished_at = datetime.now(UTC) - timedelta(seconds=90)
+    objects(monkeypatch, {})
+    train.hook = SimpleNamespace(get_pod=lambda name, namespace: pod)
+    monkeypatch.setattr("mlplatform.orchestration.step_operator.PATIENCE_SECONDS", -60)
+    monkeypatch.setattr(type(train), "_write_logs", lambda self, *args, **kwargs: None)
+    event = {"status": "success", "name": "flights-train-1", "namespace": "ml-training"}
+    assert train.trigger_reentry({"ti": SimpleNamespace()}, event) is None
+
+
+def test_a_pod_that_was_made_while_its_task_was_killed_is_deleted(train: Any) -> None:
+    from airflow.sdk.exceptions import AirflowException
+
+    deleted: list[str] = []
+    train.client = SimpleNamespace(delete_namespaced_pod=lambda name, **kwargs: deleted.append(name))
+    train.on_kill()
+    train.pod = ended(0)
+    with pytest.raises(AirflowException, match=r"^the task was told to end$"):
+        train.invoke_defer_method(context={})
+    assert deleted == ["flights-train-1"]
+
+
 def result(**changes: Any) -> bytes:
     from mlplatform.documents.results import TrainResult
 

@@ -91,13 +91,20 @@ def made(events: Events, pods: Iterable[k8s.V1Pod], job: k8s.V1Job | None = None
     return max(len(named), counted)
 
 
-def explain_job(name: str, job: k8s.V1Job | None) -> str:
-    """Say in one line why a job did not succeed of which no pod tells more."""
+def explain_job(name: str, job: k8s.V1Job | None, given_up: str = "") -> str:
+    """Say in one line why a job did not succeed of which no pod tells more.
+
+    Args:
+        name: of the job.
+        job: as it was last seen, None if it is gone.
+        given_up: why a job that has not ended was not watched any longer.
+    """
     if job is None:
         return f"job {name} is gone: somebody deleted it"
     failed = next((c for c in (job.status.conditions or []) if c.type == "Failed" and c.status == "True"), None)
     if failed is None:
-        return f"job {name} did not come to its end: not all of its pods have ended after the first one did"
+        why = given_up or "not all of its pods have ended after the first one did"
+        return f"job {name} did not come to its end: {why}"
     if failed.reason == "DeadlineExceeded":
         minutes = job.spec.active_deadline_seconds / 60
         return f"job {name} took longer than {minutes:g} minutes with starting (timeout_minutes of the step)"

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from airflow.providers.cncf.kubernetes.kubernetes_helper_functions import generic_api_retry
 from airflow.providers.cncf.kubernetes.operators.job import KubernetesJobOperator
 from airflow.sdk import Context
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
@@ -19,7 +20,7 @@ from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
 
 from mlplatform.config.environment import Settings
-from mlplatform.orchestration.disruptions import has_ended, is_being_deleted
+from mlplatform.orchestration.disruptions import disruption, has_ended, is_being_deleted
 from mlplatform.orchestration.job_status import explain_job, first_end, made, not_made
 from mlplatform.orchestration.pod_options import step_options
 from mlplatform.orchestration.pod_status import exit_code, explain
@@ -88,11 +89,13 @@ class StepJobOperator(StepOperator, KubernetesJobOperator):
     def _start(self, context: Context) -> None:
         self._clear_away(context)
         self.name = self._set_name(self.name)
-        self.job_request_obj = self.build_job_request_obj(context)
-        self.job = self.create_job(self.job_request_obj)  # must set `self.job` for `on_kill`
+        self.job = self.job_request_obj = self.build_job_request_obj(context)
         name = self.job.metadata.name
-        context["ti"].xcom_push(key="job_name", value=name)
         try:
+            # Made or not is not known of one whose answer is lost, nor of one that `on_kill` came in between.
+            self.create_job(self.job)
+            self._stop_if_killed()
+            context["ti"].xcom_push(key="job_name", value=name)
             self.pod = self._first_pod(name)
         except BaseException:
             self._delete(name)
@@ -124,12 +127,12 @@ class StepJobOperator(StepOperator, KubernetesJobOperator):
             self.invoke_defer_method(context=context)
             return
         there, written = ({pod.metadata.name for pod in some} for some in (pods, leaving))
-        # Of one that is gone by now, what was seen of it counts, if that was its end.
-        pods += [pod for pod in seen if has_ended(pod) and pod.metadata.name not in there]
+        # Of one that is gone by now, what was seen of it counts, if that was its end or what brought it about.
+        pods += [pod for pod in seen if (has_ended(pod) or disruption(pod)) and pod.metadata.name not in there]
         try:
             self._write_all_logs([pod for pod in pods if pod.metadata.name not in written])
             if job is None or not self.hook.is_job_successful(job):
-                self._fail(name, job, pods)
+                self._fail(name, job, pods, "" if watched else f"watching it ended: {refusal(event['message'])}")
         finally:
             self._delete(name)
 
@@ -164,11 +167,11 @@ class StepJobOperator(StepOperator, KubernetesJobOperator):
         selector = self._labels_of_all_tries(context)
         deadline = time.monotonic() + (self.termination_grace_period or 30) + PATIENCE_SECONDS
         asked: set[str] = set()
-        while left := self.job_client.list_namespaced_job(self.namespace, label_selector=selector).items:
+        while left := self._list_jobs(selector):
             for job in left:
                 if job.metadata.uid not in asked:
                     self.log.info("deleting job %s, which an earlier try left", job.metadata.name)
-                    self._delete(job.metadata.name, "Foreground")
+                    self._delete(job.metadata.name)
                     asked.add(job.metadata.uid)
             if time.monotonic() > deadline:
                 break
@@ -231,14 +234,21 @@ class StepJobOperator(StepOperator, KubernetesJobOperator):
         pods = self._list_pods(self.namespace, f"batch.kubernetes.io/job-name={name}")
         return sorted(pods, key=lambda pod: int((pod.metadata.labels or {}).get(_INDEX, 0)))
 
-    def _delete(self, name: str, policy: str = "Background") -> None:
+    @generic_api_retry
+    def _list_jobs(self, selector: str) -> list[k8s.V1Job]:
+        return list(self.job_client.list_namespaced_job(self.namespace, label_selector=selector).items)
+
+    def _delete(self, name: str) -> None:
         try:
-            self.job_client.delete_namespaced_job(name, self.namespace, propagation_policy=policy)
-        except ApiException as error:
-            if error.status != 404:
+            self._ask_to_delete(name)
+        except (ApiException, HTTPError) as error:
+            if getattr(error, "status", None) != 404:
                 self.log.warning("job %s could not be deleted: %s", name, refusal(error))
-        except HTTPError as error:
-            self.log.warning("job %s could not be deleted: %s", name, refusal(error))
+
+    @generic_api_retry
+    def _ask_to_delete(self, name: str) -> None:
+        # In the foreground: the job stays until its pods have ended, so that another try knows of all of them.
+        self.job_client.delete_namespaced_job(name, self.namespace, propagation_policy="Foreground")
 
     # -- its end
 
@@ -268,7 +278,7 @@ class StepJobOperator(StepOperator, KubernetesJobOperator):
             self.log.warning("the log of pod %s could not be read to its end: %s", pod.metadata.name, refusal(error))
         return lines
 
-    def _fail(self, name: str, job: k8s.V1Job | None, pods: Sequence[k8s.V1Pod]) -> None:
+    def _fail(self, name: str, job: k8s.V1Job | None, pods: Sequence[k8s.V1Pod], given_up: str = "") -> None:
         container = self.base_container_name
         for pod in pods:
             if exit_code(pod, container) == EXIT_NON_RETRYABLE:
@@ -290,7 +300,7 @@ class StepJobOperator(StepOperator, KubernetesJobOperator):
             if pod.status.phase == "Pending" and not is_being_deleted(pod):
                 self._read_pod_events(pod, reraise=False)
                 raise AirflowException(explain(pod, container))
-        raise AirflowException(explain_job(name, job))
+        raise AirflowException(explain_job(name, job, given_up))
 
 
 def training_operator(settings: Settings, run_key: str) -> tuple[type[StepOperator], dict[str, Any]]:

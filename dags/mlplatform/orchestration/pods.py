@@ -68,6 +68,9 @@ class StepPodOperator(StepOperator):
 
     def invoke_defer_method(self, last_log_time: Any = None, context: Context | None = None) -> None:
         """Hand over to the triggerer, unless the pod has ended or is about to: then its end is dealt with at once."""
+        if self._killed:  # perhaps while the pod was made, when `on_kill` did not know of it yet
+            self.on_kill()
+            self._stop_if_killed()
         if self._attend and self.pod is not None:
             self._attend = False
             name = self.pod.metadata.name
@@ -147,7 +150,10 @@ class StepPodOperator(StepOperator):
         pod, container = self.pod, self.base_container_name
         if pod is not None:
             taken = taken_away(pod, container)
-            if pod.status.phase == PodPhase.SUCCEEDED or (taken is not None and self._is_done_after_all(taken)):
+            # A lost node does not tell the phase any more of a pod whose container it told to have ended.
+            if pod.status.phase == PodPhase.SUCCEEDED or (taken is None and exit_code(pod, container) == 0):
+                return
+            if taken is not None and self._is_done_after_all(taken):
                 return
             raise error
         seen = self._seen

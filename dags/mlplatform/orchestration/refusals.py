@@ -27,7 +27,7 @@ _CANNOT_BE_MENDED: tuple[tuple[str, str], ...] = (
     ),
     (r"no PriorityClass with name", "steps.{step}.priority_class of the settings, `make cluster-config`"),
     (
-        r"error looking up service account",
+        r"error looking up service account .* not found",  # not one that could not be asked for
         "steps.{step}.service_account of the settings, `make cluster-config`",
     ),
     (r'namespaces "[^"]*" not found', "kubernetes.* of the settings, `make cluster-config`"),

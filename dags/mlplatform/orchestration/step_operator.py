@@ -12,6 +12,7 @@ from airflow.providers.cncf.kubernetes.hooks.kubernetes import KubernetesHook
 from airflow.providers.cncf.kubernetes.kubernetes_helper_functions import generic_api_retry
 from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
 from airflow.sdk import BaseOperatorLink, Context
+from airflow.sdk.exceptions import AirflowException
 from kubernetes.client import models as k8s
 from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
@@ -19,10 +20,7 @@ from urllib3.exceptions import HTTPError
 from mlplatform import storage
 from mlplatform.documents.results import StepFailure
 from mlplatform.errors import StorageError
-from mlplatform.orchestration.disruptions import (
-    has_ended,
-    is_being_deleted,
-)
+from mlplatform.orchestration.disruptions import has_ended, is_being_deleted
 from mlplatform.orchestration.refusals import refusal
 from mlplatform.people import report_links
 from mlplatform.steps import ERROR, REPORT, RESULT, STEPS
@@ -188,14 +186,20 @@ class StepOperator(KubernetesPodOperator):
         while leaving and time.monotonic() < deadline:
             time.sleep(min(self.poll_interval, 1))
             leaving = self._leaving_pods(context)
+        self._stop_if_killed()
         self._leave_behind(leaving)
+
+    def _stop_if_killed(self) -> None:
+        """Start nothing more in a task that was told to end: Airflow's signal calls `on_kill`, and lets it go on."""
+        if self._killed:
+            raise AirflowException("the task was told to end")
 
     def _leave_behind(self, pods: Iterable[k8s.V1Pod]) -> None:
         # Nobody but its node can say that a pod has ended. Without its node, it stays for as long as the node's object
         # does, which may be for ever; and a node that nobody reaches is as a rule one that is gone.
         for pod in pods:
             self.log.warning(
-                "going on without waiting for pod %s of an earlier try: its grace is over, its node does not answer",
+                "going on without waiting for pod %s of an earlier try: its grace is over, its node may be lost",
                 pod.metadata.name,
             )
 
