@@ -39,6 +39,7 @@ def test_the_job_is_one_of_as_many_pods_as_the_settings_say(dag: Any) -> None:
     assert job["metadata"]["namespace"] == NAMESPACE
     assert (spec["completions"], spec["parallelism"], spec["completionMode"]) == (3, 3, "Indexed")
     assert spec["backoffLimit"] == 0, "a retry is Airflow's"
+    assert spec["ttlSecondsAfterFinished"] == 86400, "what a marked task leaves goes by itself"
     pod = spec["template"]["spec"]
     assert spec["activeDeadlineSeconds"] > pod["activeDeadlineSeconds"] + 120, "a job's time runs before its pods start"
     name = job["metadata"]["name"]
@@ -199,6 +200,11 @@ def test_watching_that_fails_does_not_end_the_job(dag: Any, cluster: Cluster) ->
     with pytest.raises(TaskDeferred) as again:
         task.resume(deferral, lost)
     assert again.value.trigger.trigger_kwargs["deferred"] == 2
+    # Four failures in hours are four times one, and no reason to end a training.
+    later = {"deferred": 4, "deferred_at": time.time() - 3600}
+    with pytest.raises(TaskDeferred) as again:
+        task.resume(deferral, lost | later)
+    assert again.value.trigger.trigger_kwargs["deferred"] == 1
     assert len(task.jobs()) == 1
     task.operator.on_kill()
     task.until_nothing_is_left()

@@ -125,6 +125,20 @@ def test_a_pod_that_goes_while_a_worker_is_with_it_is_told_at_once(
     task.until_nothing_is_left()
 
 
+def test_watching_that_failed_long_ago_does_not_count(dag: Any, cluster: Cluster) -> None:
+    from airflow.sdk.exceptions import TaskDeferred
+
+    task = trial(dag, cluster, "sleep 60", termination_grace_period=1)
+    deferral = task.start()
+    task.until_running()
+    event = lost(deferral.trigger.pod_name) | {"_redefer_count": 3, "deferred_at": time.time() - 3600}
+    with pytest.raises(TaskDeferred) as again:
+        task.resume(deferral, event)
+    assert again.value.trigger.trigger_kwargs["_redefer_count"] == 1
+    task.operator.on_kill()
+    task.until_nothing_is_left()
+
+
 def test_a_node_that_is_lost_is_not_waited_for_for_ever(
     dag: Any, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -26,7 +26,7 @@ from mlplatform.orchestration.pod_options import step_options
 from mlplatform.orchestration.pod_status import exit_code, explain
 from mlplatform.orchestration.pods import StepPodOperator
 from mlplatform.orchestration.refusals import failure_of, refusal, told_in_one_line
-from mlplatform.orchestration.step_operator import PATIENCE_SECONDS, StepOperator
+from mlplatform.orchestration.step_operator import PATIENCE_SECONDS, StepOperator, patience_with
 from mlplatform.steps import EXIT_NON_RETRYABLE
 
 SERVICE = "distributed-training"
@@ -34,6 +34,7 @@ SERVICE = "distributed-training"
 FIRST_PORT = 29500
 """Of the rendezvous of map index 0; each further one has the next, as on one machine all would share it."""
 _INDEX = "batch.kubernetes.io/job-completion-index"
+_KEPT_SECONDS = 24 * 3600
 
 
 class StepJobOperator(StepOperator, KubernetesJobOperator):
@@ -120,10 +121,11 @@ class StepJobOperator(StepOperator, KubernetesJobOperator):
         job = self._ended(name, None if watched or leaving else 0)
         pods = self._pods_of(name)
         running = job is not None and not self.hook.is_job_complete(job)
-        if event["status"] == "error" and running and pods and event["deferred"] <= self.MAX_REDEFER_ATTEMPTS:
+        watches = 0 if self.was_calm(event) else event.get("deferred", 0)
+        if event["status"] == "error" and running and pods and watches <= self.MAX_REDEFER_ATTEMPTS:
             self.log.warning("watching pod %s failed (%s); the job goes on", event["name"], refusal(event["message"]))
             self.pods = pods
-            self.trigger_kwargs = {"job": name, "deferred": event["deferred"] + 1}
+            self.trigger_kwargs = {"job": name, "deferred": watches + 1}
             self.invoke_defer_method(context=context)
             return
         there, written = ({pod.metadata.name for pod in some} for some in (pods, leaving))
@@ -143,6 +145,8 @@ class StepJobOperator(StepOperator, KubernetesJobOperator):
         job.metadata.labels = {**job.metadata.labels, **self._get_ti_pod_labels(context)}
         # A job's time counts from its creation, a pod's from its start.
         job.spec.active_deadline_seconds = int(self.startup_seconds + self.active_deadline_seconds + PATIENCE_SECONDS)
+        # It is deleted when its task ends; of a task that is marked or cleared while deferred, only the first pod is.
+        job.spec.ttl_seconds_after_finished = _KEPT_SECONDS
         job.spec.template.metadata.name = None
         pod = job.spec.template.spec
         pod.subdomain = SERVICE
@@ -272,7 +276,9 @@ class StepJobOperator(StepOperator, KubernetesJobOperator):
         lines: list[str] = []
         about = {"name": pod.metadata.name, "namespace": pod.metadata.namespace, "container": self.base_container_name}
         try:
-            for line in self.client.read_namespaced_pod_log(**about, follow=True, _preload_content=False):
+            # A silent node says nothing more, not even that it is gone.
+            limits = {"follow": True, "_preload_content": False, "_request_timeout": patience_with([pod])}
+            for line in self.client.read_namespaced_pod_log(**about, **limits):
                 lines.append(line.decode("utf-8", errors="backslashreplace").rstrip("\n"))
         except (HTTPError, ApiException) as error:
             self.log.warning("the log of pod %s could not be read to its end: %s", pod.metadata.name, refusal(error))

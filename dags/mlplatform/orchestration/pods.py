@@ -104,6 +104,8 @@ class StepPodOperator(StepOperator):
         """Deal with the end of the pod, or with what became of watching it."""
         event = {key: value for key, value in event.items() if key != "stack_trace"}  # people read the message
         event["message"] = refusal(event.get("message", ""))
+        if self.was_calm(event):
+            event.pop("_redefer_count", None)
         name = event["name"]
         with told_in_one_line(self.arguments[0]):
             present = self._read_pod(name)

@@ -28,6 +28,8 @@ from mlplatform.steps import ERROR, REPORT, RESULT, STEPS
 PATIENCE_SECONDS = 60.0
 """How long Kubernetes may take for what it does by itself: make a job's pods, see that all have ended, delete them."""
 
+_CALM_SECONDS = 600.0
+
 
 class ReportLink(BaseOperatorLink):
     """Leads from a step's task to the report it wrote, as a button on the task's page and as XCom ``report``.
@@ -116,9 +118,15 @@ class StepOperator(KubernetesPodOperator):
         return "another try does the step again"
 
     def defer(self, *, trigger: Any, **kwargs: Any) -> Any:
-        """Hand over to the triggerer, which needs no connection either."""
+        """Hand over to the triggerer, which needs no connection either, and whose event says since when it watched."""
         trigger.connection_extras = {}
+        trigger.trigger_kwargs = {**trigger.trigger_kwargs, "deferred_at": time.time()}
         super().defer(trigger=trigger, **kwargs)
+
+    @staticmethod
+    def was_calm(event: Mapping[str, Any]) -> bool:
+        """Tell whether watching went well for some time: then its earlier failures do not count any more."""
+        return bool(time.time() - event.get("deferred_at", time.time()) > _CALM_SECONDS)
 
     def _leave_out_gpu(self) -> None:
         """Change the arguments to those without a GPU, if there is to be none."""
