@@ -263,8 +263,6 @@ def test_airflow_starts_a_pod_that_the_namespace_lets_in(cluster: Server) -> Non
     ("text", "message"),
     [
         ("kind: Role\napiVersion: rbac.authorization.k8s.io/v1\nmetadata: {name: a, namespace: nowhere}\nrules: []", 'namespaces "nowhere" not found'),
-        ("kind: LimitRange\napiVersion: v1\nmetadata: {name: a}\nspec: {limit: []}", 'unknown field "spec.limit"'),
-        ("kind: ResourceQuota\napiVersion: v1\nmetadata: {name: a}\nspec: {hard: {pods: many}}", "quantities must match"),
         ("a: [", "cannot be read"),
     ],
 )  # fmt: skip
@@ -333,6 +331,8 @@ def _applied(resources: Resources, folder: Path, text: str) -> None:
         (f"kind: Role\napiVersion: {RBAC}\nmetadata: {{name: a}}\nrules: 1", "cannot unmarshal number"),
         (f"kind: RoleBinding\napiVersion: {RBAC}\nmetadata: {{name: a}}\nsubjects: {{}}", "cannot unmarshal object"),
         (f"kind: Role\napiVersion: {RBAC}\nmetadata: {{name: a}}\n---\n" * 2, 'Role a: roles.rbac.authorization.k8s.io "a" already exists'),
+        ("kind: LimitRange\napiVersion: v1\nmetadata: {name: a}\nspec: {limit: []}", 'unknown field "spec.limit"'),
+        ("kind: ResourceQuota\napiVersion: v1\nmetadata: {name: a}\nspec: {hard: {pods: many}}", "quantities must match"),
         ("kind: Namespace\napiVersion: v1\nmetadata: {name: default, labels: {pod-security.kubernetes.io/enforce: x}}", "must be one of privileged, baseline, restricted"),
         ("kind: ServiceAccount\napiVersion: v1\nmetadata: {name: default, labels: {a: '?'}}", "metadata.labels: Invalid value"),
     ],
