@@ -264,12 +264,12 @@ def job_task(monkeypatch: pytest.MonkeyPatch) -> Any:
     return task
 
 
-def job_failure(task: Any, pods: list[Any], events: list[Any]) -> Any:
+def job_failure(task: Any, pods: list[Any], events: list[Any], about_pods: dict[str, list[Any]] | None = None) -> Any:
     from kubernetes.client import models as k8s
 
     failed = k8s.V1JobCondition(type="Failed", status="True", reason="BackoffLimitExceeded")
     job = k8s.V1Job(status=k8s.V1JobStatus(failed=len(pods), conditions=[failed]))
-    task._events_about = lambda name, kind="Pod": events if kind == "Job" else []
+    task._events_about = lambda name, kind="Pod": events if kind == "Job" else (about_pods or {}).get(name, [])
     with pytest.raises(Exception) as raised:  # noqa: PT011 - which one is what the caller asserts
         task._fail("job-0", job, pods)
     return raised.value
@@ -293,6 +293,20 @@ def test_a_job_that_got_too_few_pods_says_why(job_task: Any) -> None:
     assert str(job_failure(job_task, [pod("p-0", code=1), pod("p-1", code=None, phase="Running")], later)) == (
         "pod p-0 failed with exit code 1: Error"
     ), "both were made in the end"
+
+
+@pytest.mark.parametrize("started", [False, True])
+def test_a_pod_that_the_others_waited_for_is_named(job_task: Any, started: bool) -> None:
+    """The first pod gives up, and the job controller clears away the one it waited for, which had found no node."""
+    events = [*CREATED, event("SuccessfulDelete", "Deleted pod: p-1", 700)]
+    unplaced = event("FailedScheduling", "0/2 nodes are available:\n2 Insufficient nvidia.com/gpu.", 10)
+    unplaced.type = "Warning"
+    about = {"p-1": [unplaced, *([event("Started", "Container started", 20)] if started else [])]}
+    raised = job_failure(job_task, [pod("p-0", code=1, ended=690)], events, about)
+    late = (
+        "; pod p-1 had not started by then (FailedScheduling: 0/2 nodes are available: 2 Insufficient nvidia.com/gpu.)"
+    )
+    assert str(raised) == "pod p-0 failed with exit code 1: Error" + ("" if started else late)
 
 
 def test_exit_64_is_the_step_s_word_from_a_pod_that_was_deleted_too(job_task: Any) -> None:

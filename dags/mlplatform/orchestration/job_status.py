@@ -14,6 +14,7 @@ from mlplatform.orchestration.pod_status import explain, terminated
 
 type Events = Sequence[k8s.CoreV1Event]
 _NEVER = datetime.max.replace(tzinfo=UTC)
+_LATE_LIMIT = 300
 _OF_ENDS = frozenset({"Preempted", "Evicted", "ScaleDown", "TaintManagerEviction", "NodeNotReady", "Killing"})
 
 
@@ -72,6 +73,21 @@ def first_end(
             ends.append(End(when, True, f"{gone(name, told)}; {outlook}"))
     # Times are whole seconds; of several ends in the same one, the one that came from outside was first.
     return min(ends, key=lambda end: (end.when.replace(microsecond=0), not end.from_outside), default=None)
+
+
+def not_started(events: Events, events_of: Callable[[str], Events]) -> str | None:
+    """Return which of a failed job's pods were cleared away before they had started, and why; None if there are none.
+
+    The others wait for them, and in the end fail because of that, in their own words.
+    """
+    late = []
+    for name in sorted(_named(events, "SuccessfulDelete", "Deleted pod: ")):
+        told = sorted(events_of(name), key=event_time)
+        warnings = [event for event in told if event.type == "Warning"]
+        if warnings and not any(event.reason == "Started" for event in told):
+            message = " ".join((warnings[-1].message or "").split())
+            late.append(f"pod {name} had not started by then ({warnings[-1].reason}: {message[:_LATE_LIMIT]})")
+    return "; ".join(late) or None
 
 
 def not_made(events: Events) -> str | None:

@@ -21,7 +21,7 @@ from urllib3.exceptions import HTTPError
 
 from mlplatform.config.environment import Settings
 from mlplatform.orchestration.disruptions import disruption, has_ended, is_being_deleted
-from mlplatform.orchestration.job_status import explain_job, first_end, made, not_made
+from mlplatform.orchestration.job_status import explain_job, first_end, made, not_made, not_started
 from mlplatform.orchestration.pod_options import step_options
 from mlplatform.orchestration.pod_status import exit_code, explain
 from mlplatform.orchestration.pods import StepPodOperator
@@ -301,7 +301,8 @@ class StepJobOperator(StepOperator, KubernetesJobOperator):
         if end is not None:
             if end.pod is not None:
                 self._read_pod_events(end.pod, reraise=False)
-            raise AirflowException(end.message)
+            late = not_started(events, self._events_about)
+            raise AirflowException(f"{end.message}; {late}" if late else end.message)
         for pod in pods:
             if pod.status.phase == "Pending" and not is_being_deleted(pod):
                 self._read_pod_events(pod, reraise=False)
