@@ -18,14 +18,14 @@ from local.kubernetes.job_controller import JobController
 from local.kubernetes.kinds import CLUSTER_SCOPED
 from local.kubernetes.kubelet import Kubelet
 from local.kubernetes.records import Records, RequestRecord
-from local.kubernetes.requests import Target, attributes_of, parse_path, read_json
+from local.kubernetes.requests import Target, read_json, read_target
 from local.kubernetes.resources import Resources
 from local.kubernetes.store import Store
 
 logger = logging.getLogger(__name__)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-_PREPARED = "prepared"
+_PREPARED, _CALLER = "prepared", "caller"
 _CLIENT_GONE = 499  # nobody reads it; it is for the request log
 _OPEN = ("/readyz", "/livez", "/healthz")
 _MAX_BODY = 3 * 1024 * 1024  # the API server's own limit
@@ -59,11 +59,11 @@ class Api:
 
     @web.middleware
     async def _record(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        user = request[_CALLER] = self._caller(request)
         if request.path in _OPEN or request.path.startswith("/local/"):
             return await handler(request)
         began = time.time()
         agent = request.headers.get("User-Agent", "")
-        user = self._caller(request)
         name = user.name if user else ""
         record = RequestRecord(began, request.method, request.path, request.query_string, agent, name)
         self.records.requests.append(record)
@@ -95,15 +95,14 @@ class Api:
         path = request.path
         if path in _OPEN:
             return web.Response(text="ok")
-        user = self._caller(request)
+        user = request[_CALLER]
         if user is None:
             return web.json_response(status(401, "Unauthorized"), status=401)
-        wanted = attributes_of(request)
+        wanted, target = read_target(request)
         self._authorize(user, wanted)
         if path.startswith("/local/"):
             return await self._control(request)
-        target, verb = parse_path(path), wanted.verb
-        fault = self.faults.take_request(verb, path)
+        fault = self.faults.take_request(wanted.verb, path)
         if fault is not None:
             if fault.request.status == 0:
                 if request.transport is not None:
@@ -117,7 +116,7 @@ class Api:
             return self._discover(request)
         if target.subresource:
             return await self._subresource(request, target)
-        return await self._resource(request, target, verb)
+        return await self._resource(request, target, wanted.verb)
 
     def _caller(self, request: web.Request) -> rbac.User | None:
         scheme, _, rest = request.headers.get("Authorization", "").strip().partition(" ")

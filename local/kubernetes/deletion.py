@@ -9,12 +9,13 @@ import time
 from datetime import datetime
 
 from local.kubernetes.errors import JSON
+from local.kubernetes.phases import is_over
 from local.kubernetes.times import timestamp
 
 
 def grace_of(pod: JSON, wanted: int | None) -> int:
     """Return the seconds a pod gets between SIGTERM and SIGKILL: none when nothing of it runs."""
-    if not pod["spec"].get("nodeName") or pod["status"]["phase"] in ("Succeeded", "Failed"):
+    if not pod["spec"].get("nodeName") or is_over(pod):
         return 0
     seconds: int = pod["spec"]["terminationGracePeriodSeconds"] if wanted is None else wanted
     return 1 if seconds < 0 else seconds

@@ -12,6 +12,7 @@ from local.kubernetes import deletion, jobs
 from local.kubernetes.errors import JSON, ApiError
 from local.kubernetes.jobs import Account
 from local.kubernetes.kubelet import Kubelet
+from local.kubernetes.phases import is_over
 from local.kubernetes.store import Change, Store
 from local.kubernetes.times import timestamp
 
@@ -187,7 +188,7 @@ class JobController:
     def _tell(self, job: JSON, account: Account, active: list[JSON], reason: str | None, done: bool) -> None:
         """Write the job's status; it is over only when none of its pods runs any more."""
         pods = self._pods(job["metadata"]["uid"])
-        terminating = [pod for pod in pods if "deletionTimestamp" in pod["metadata"] and not jobs.is_over(pod)]
+        terminating = [pod for pod in pods if "deletionTimestamp" in pod["metadata"] and not is_over(pod)]
         over = not active and not terminating
         for pod in pods:  # those that were deleted just now
             account.count(pod, time.time())

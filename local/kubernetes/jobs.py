@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from local.kubernetes.errors import JSON
 from local.kubernetes.names import MAX_GENERATED, generated_name
+from local.kubernetes.phases import is_over
 
 INDEX = "batch.kubernetes.io/job-completion-index"
 TRACKING = "batch.kubernetes.io/job-tracking"
@@ -47,11 +48,6 @@ class Account:
             self.succeeded += 1
         if index is not None:
             self.indexes.add(index)
-
-
-def is_over(pod: JSON) -> bool:
-    """Tell whether a pod has ended."""
-    return pod["status"]["phase"] in ("Succeeded", "Failed")
 
 
 def index_of(pod: JSON) -> int | None:

@@ -17,6 +17,7 @@ from local.kubernetes.errors import JSON
 from local.kubernetes.events import EventRecorder
 from local.kubernetes.faults import Fault, Faults
 from local.kubernetes.node import DEFAULT_TIME_SCALE, Node
+from local.kubernetes.phases import is_over
 from local.kubernetes.pod_status import Stop
 from local.kubernetes.pods import NODE_LOST, PodWorker
 from local.kubernetes.processes import Guard, process_table
@@ -27,7 +28,6 @@ from local.kubernetes.times import timestamp
 _SAMPLE_SECONDS = 0.25
 _KEPT_LOGS = 500
 _GONE_SECONDS = 1.0  # in a real cluster, from the end of a deleted pod to the end of its object
-FINISHED = ("Succeeded", "Failed")
 
 
 class Kubelet:
@@ -158,7 +158,7 @@ class Kubelet:
         A pod's processes can outlive what the API says of it by a moment: when it was deleted without grace, it is
         gone before the worker has finished and given its GPUs back.
         """
-        told = {p["metadata"]["uid"]: p for p in self.store.select("pods") if p["status"]["phase"] not in FINISHED}
+        told = {p["metadata"]["uid"]: p for p in self.store.select("pods") if not is_over(p)}
         held = {uid: worker.pod for uid, worker in self.workers.items() if not worker.finished}
         return list((told | held).values())
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from local.kubernetes.errors import JSON, forbidden
 
-_LABEL = "pod-security.kubernetes.io/"
+LABEL = "pod-security.kubernetes.io/"
 _BASELINE_CAPABILITIES = {
     *("AUDIT_WRITE", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "MKNOD", "NET_BIND_SERVICE"),
     *("SETFCAP", "SETGID", "SETPCAP", "SETUID", "SYS_CHROOT"),
@@ -41,7 +41,7 @@ Check = Callable[[JSON], str | None]
 
 def check_pod(namespace: JSON, pod: JSON) -> list[str]:
     """Return the warnings for a new pod in a namespace; 403 if the level that is enforced refuses it."""
-    level, version = _mode(namespace, "enforce")
+    level, version = asked(namespace["metadata"], "enforce")
     if problems := violations(pod["spec"], level):
         why = f'violates PodSecurity "{level}:{version}": {problems}'
         raise forbidden("pods", pod["metadata"]["name"], why)
@@ -50,7 +50,7 @@ def check_pod(namespace: JSON, pod: JSON) -> list[str]:
 
 def warnings(namespace: JSON, spec: JSON) -> list[str]:
     """Return what to warn of in a pod, or in the template of a controller's pods."""
-    level, version = _mode(namespace, "warn")
+    level, version = asked(namespace["metadata"], "warn")
     problems = violations(spec, level)
     return [f'would violate PodSecurity "{level}:{version}": {problems}'] if problems else []
 
@@ -61,9 +61,10 @@ def violations(spec: JSON, level: str) -> str:
     return ", ".join(problem for check in checks if (problem := check(spec)))
 
 
-def _mode(namespace: JSON, mode: str) -> tuple[str, str]:
-    labels = namespace["metadata"].get("labels", {})
-    return labels.get(_LABEL + mode, "privileged"), labels.get(f"{_LABEL}{mode}-version", "latest")
+def asked(metadata: JSON, mode: str) -> tuple[str, str]:
+    """Return the level and the version that a namespace's labels ask for in a mode: enforce, audit or warn."""
+    labels = metadata.get("labels", {})
+    return labels.get(LABEL + mode, "privileged"), labels.get(f"{LABEL}{mode}-version", "latest")
 
 
 def _containers(spec: JSON) -> list[JSON]:

@@ -10,11 +10,11 @@ import re
 from local.kubernetes.errors import JSON, Causes
 from local.kubernetes.kinds import KINDS
 from local.kubernetes.limit_validation import check_limits, check_priority_class, check_quota
+from local.kubernetes.pod_security import LABEL, asked
 from local.kubernetes.validation import check_labels, check_metadata
 
 _RBAC_GROUP = "rbac.authorization.k8s.io"
 _RBAC = ("roles", "rolebindings", "clusterroles", "clusterrolebindings")
-_LABEL = "pod-security.kubernetes.io/"
 _LEVELS = ("privileged", "baseline", "restricted")
 _VERSION = re.compile(r"latest|v1\.(0|[1-9][0-9]*)")
 
@@ -38,7 +38,7 @@ def check(resource: str, obj: JSON) -> None:
         case "priorityclasses":
             check_priority_class(causes, obj)
         case "namespaces":
-            _check_levels(causes, obj["metadata"].get("labels", {}))
+            _check_levels(causes, obj["metadata"])
     causes.raise_if_any(KINDS[resource], obj["metadata"].get("name", ""))
 
 
@@ -75,13 +75,13 @@ def _check_path_segment(causes: Causes, field: str, name: str) -> None:
             causes.invalid(field, name, f"may not contain '{bad}'")
 
 
-def _check_levels(causes: Causes, labels: dict[str, str]) -> None:
+def _check_levels(causes: Causes, metadata: JSON) -> None:
     for mode in ("enforce", "audit", "warn"):
-        level, version = labels.get(_LABEL + mode, "privileged"), labels.get(f"{_LABEL}{mode}-version", "latest")
+        level, version = asked(metadata, mode)
         if level not in _LEVELS:
-            causes.invalid(f"metadata.labels[{_LABEL}{mode}]", level, f"must be one of {', '.join(_LEVELS)}")
+            causes.invalid(f"metadata.labels[{LABEL}{mode}]", level, f"must be one of {', '.join(_LEVELS)}")
         if not _VERSION.fullmatch(version):
-            causes.invalid(f"metadata.labels[{_LABEL}{mode}-version]", version, 'must be "latest" or "v1.x"')
+            causes.invalid(f"metadata.labels[{LABEL}{mode}-version]", version, 'must be "latest" or "v1.x"')
 
 
 def _check_rules(causes: Causes, rules: list[JSON], *, namespaced: bool) -> None:

@@ -68,8 +68,3 @@ def show(amount: Decimal, *, binary: bool = False) -> str:
         if amount and number == number.to_integral_value():
             return f"{int(number)}{name}"
     return "0"
-
-
-def total(quantities: list[str]) -> Decimal:
-    """Add up quantities."""
-    return sum((parse(q) for q in quantities), Decimal(0))

@@ -14,6 +14,7 @@ from local.kubernetes import quantities
 from local.kubernetes.defaults import binary_amounts, pod_amounts, qos_class
 from local.kubernetes.errors import JSON, forbidden
 from local.kubernetes.kinds import RESOURCES, group_of
+from local.kubernetes.phases import is_over
 from local.kubernetes.store import Store
 
 _COMPUTE = ("cpu", "memory", "ephemeral-storage")
@@ -86,7 +87,7 @@ def _usage(resource: str, obj: JSON) -> Usage:
     found = {f"count/{resource}.{group}" if group else f"count/{resource}": Decimal(1)}
     if resource in _COUNTED:
         found[resource] = Decimal(1)
-    if resource != "pods" or _is_over(obj):
+    if resource != "pods" or _uses_nothing(obj):
         return found
     found["pods"] = Decimal(1)
     for kind in ("requests", "limits"):
@@ -111,9 +112,9 @@ def _binary(resource: str, obj: JSON) -> set[str]:
     return {text for kind in kinds for name in binary_amounts(obj["spec"], kind) for text in _names(kind, name)}
 
 
-def _is_over(pod: JSON) -> bool:
+def _uses_nothing(pod: JSON) -> bool:
     """Tell whether a pod uses nothing any more: it has ended, or it should have long been gone."""
-    if pod.get("status", {}).get("phase") in ("Succeeded", "Failed"):
+    if is_over(pod):
         return True
     end = pod["metadata"].get("deletionTimestamp")
     grace = pod["metadata"].get("deletionGracePeriodSeconds", 0)

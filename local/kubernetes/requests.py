@@ -10,7 +10,7 @@ from aiohttp import web
 
 from local.kubernetes import documents, schema
 from local.kubernetes.errors import JSON, ApiError
-from local.kubernetes.kinds import CLUSTER_SCOPED, GROUP_VERSIONS, KINDS, group_version
+from local.kubernetes.kinds import CLUSTER_SCOPED, KINDS, group_version
 from local.kubernetes.rbac import Attributes
 
 _YAML = ("application/yaml", "application/x-yaml", "text/yaml")
@@ -25,42 +25,24 @@ class Target:
     name: str = ""
     subresource: str = ""
 
-
-def parse_path(path: str) -> Target | None:
-    """Return the target of a path under /api/v1 or /apis/batch/v1, or None when there is no such resource."""
-    roots = {version: f"/{'apis' if '/' in version else 'api'}/{version}/" for version in GROUP_VERSIONS}
-    found = next((version for version, root in roots.items() if path.startswith(root)), None)
-    if found is None:
-        return None
-    # Only the end is lenient: what attributes_of makes of a path has to be about the same object.
-    parts = path.removeprefix(roots[found]).rstrip("/").split("/")
-    if any(not part for part in parts):
-        return None
-    if parts[0] == "namespaces" and len(parts) >= 3 and parts[2] != "status":
-        namespace, rest = parts[1], parts[2:]
-    else:
-        namespace, rest = "", parts
-    if (
-        rest[0] not in KINDS
-        or group_version(rest[0]) != found
-        or len(rest) > 3
-        or (namespace and rest[0] in CLUSTER_SCOPED)
-    ):
-        return None
-    name = rest[1] if len(rest) > 1 else ""
-    if name and not namespace and rest[0] not in CLUSTER_SCOPED:
-        return None
-    return Target(rest[0], namespace, name, rest[2] if len(rest) > 2 else "")
+    @property
+    def path(self) -> str:
+        """The one way to write it."""
+        version = group_version(self.resource)
+        home = ("namespaces", self.namespace) if self.namespace else ()
+        parts = ("apis" if "/" in version else "api", version, *home, self.resource, self.name, self.subresource)
+        return "/" + "/".join(part for part in parts if part)
 
 
 _VERBS = {"GET": "get", "HEAD": "get", "POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
 _BY_NAME = re.compile(r"(?:^|,)metadata\.name==?([^,]+)(?:,|$)")
 
 
-def attributes_of(request: web.Request) -> Attributes:
-    """Return what a request wants to do, whether or not there is such a resource.
+def read_target(request: web.Request) -> tuple[Attributes, Target | None]:
+    """Return what a request wants to do, and which of the resources that there are it is about.
 
-    Follows k8s.io/apiserver/pkg/endpoints/request.RequestInfoFactory.
+    Follows k8s.io/apiserver/pkg/endpoints/request.RequestInfoFactory. The path is read once, so that nobody is
+    judged by one object and answered with another.
     """
     method = request.method
     match request.path.strip("/").split("/"):
@@ -69,7 +51,7 @@ def attributes_of(request: web.Request) -> Attributes:
         case ["apis", group, _, first, *rest]:
             pass
         case _:
-            return Attributes(method.lower(), path=request.path)
+            return Attributes(method.lower(), path=request.path), None
     by_path = first in ("watch", "proxy") and bool(rest)  # the old spelling of verbs, /api/v1/watch/pods
     verb = first if by_path else _VERBS.get(method, "")
     if by_path:
@@ -80,6 +62,7 @@ def attributes_of(request: web.Request) -> Attributes:
         if len(rest) > 1 and rest[1] not in ("status", "finalize"):
             first, *rest = rest[1:]
     name, subresource = [*rest, "", ""][:2]
+    target = Target(first, "" if first in CLUSTER_SCOPED else namespace, name, subresource)
     if verb == "get" and not name:
         # Whatever does not say no is yes, an empty value too.
         verb = "list" if request.query.get("watch", "false").lower() in ("0", "false") else "watch"
@@ -87,7 +70,15 @@ def attributes_of(request: web.Request) -> Attributes:
         name = found[1] if found else ""
     elif verb == "delete" and not name:
         verb = "deletecollection"
-    return Attributes(verb, group, first, subresource, namespace, name)
+    wanted = Attributes(verb, group, first, subresource, namespace, name)
+    return wanted, target if _exists(target, request.path) else None
+
+
+def _exists(target: Target, path: str) -> bool:
+    """Tell whether there is such a resource, and a path is the one way to write it, but for slashes at its end."""
+    if target.resource not in KINDS or target.path != path.rstrip("/"):
+        return False
+    return not target.name or bool(target.namespace) or target.resource in CLUSTER_SCOPED
 
 
 async def read_json(request: web.Request) -> Any:

@@ -10,6 +10,7 @@ from local.kubernetes.errors import JSON, ApiError
 from local.kubernetes.execs import Session
 from local.kubernetes.kubelet import Kubelet
 from local.kubernetes.logs import LogOptions
+from local.kubernetes.phases import is_over
 from local.kubernetes.pods import PodWorker
 from local.kubernetes.requests import check_kind, is_dry_run, read_json
 from local.kubernetes.schema import check as check_schema
@@ -80,7 +81,8 @@ async def execute(request: web.Request, kubelet: Kubelet, pod: JSON) -> web.Stre
     if worker.lost is not None:
         raise _unreachable(worker)
     container = _container(worker, container_name)
-    if (phase := pod["status"]["phase"]) in ("Succeeded", "Failed"):
+    if is_over(pod):
+        phase = pod["status"]["phase"]
         raise ApiError(400, f"cannot exec into a container in a completed pod; current phase is {phase}")
     if not container.running:
         raise ApiError(500, f'unable to upgrade connection: container not found ("{container_name}")')

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from local.kubernetes.errors import JSON
+from local.kubernetes.phases import is_over
 
 _COLUMNS: dict[str, list[str]] = {
     "pods": ["Name", "Ready", "Status", "Restarts", "Age", "IP", "Node"],
@@ -45,7 +46,7 @@ def _span(start: str | None, end: str | None) -> str:
 
 
 def _pod_status(pod: JSON) -> str:
-    if "deletionTimestamp" in pod["metadata"] and pod["status"]["phase"] not in ("Succeeded", "Failed"):
+    if "deletionTimestamp" in pod["metadata"] and not is_over(pod):
         return "Terminating"
     status = pod["status"].get("reason") or pod["status"]["phase"]
     for container in pod["status"].get("initContainerStatuses", []):

@@ -178,6 +178,14 @@ def pod_body(*words: str, name: str | None = None, labels: dict[str, str] | None
     return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": labels or {}}, "spec": spec}
 
 
+def until(holds: Callable[[], Any], seconds: float = 15) -> None:
+    """Wait until something holds."""
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, "it never held"
+        time.sleep(0.05)
+
+
 @dataclass
 class Pods:
     """Creates pods, looks at them, and deletes them after the test."""
@@ -238,11 +246,8 @@ class Pods:
 
     def gone(self, name: str, seconds: float = 10) -> None:
         """Wait until a pod is deleted."""
-        deadline = time.monotonic() + seconds
         path = f"/api/v1/namespaces/{NAMESPACE}/pods/{name}"
-        while self.server.http("GET", path).status_code != 404:
-            assert time.monotonic() < deadline, f"{name} is still there"
-            time.sleep(0.05)
+        until(lambda: self.server.http("GET", path).status_code == 404, seconds)
 
     def seen(self, name: str, since: str, until: Callable[[JSON], Any]) -> list[JSON]:
         """Return what a watch tells of a pod since a resource version, up to the event that is waited for."""
@@ -301,16 +306,3 @@ def new_server(tmp_path: Path) -> Iterator[Callable[..., Server]]:
     for running in started:
         if running.process.poll() is None:
             running.stop()
-
-
-@pytest.fixture(scope="session")
-def eventually() -> Callable[[Callable[[], Any]], None]:
-    """Waits until something holds."""
-
-    def wait(holds: Callable[[], Any], seconds: float = 15) -> None:
-        deadline = time.monotonic() + seconds
-        while not holds():
-            assert time.monotonic() < deadline, "it never held"
-            time.sleep(0.05)
-
-    return wait

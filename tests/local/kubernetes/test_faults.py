@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import httpx
 import pytest
+
+from tests.local.kubernetes.conftest import until
 
 
 def _waiting(pod: Any) -> str | None:
@@ -121,10 +122,8 @@ def _condition(pod: Any, kind: str) -> Any:
 
 def _lost(pods: Any, server: Any, name: str) -> None:
     """Wait until the node of a pod answers no more."""
-    deadline = time.monotonic() + 10
-    while server.http("GET", f"/api/v1/namespaces/{pods.namespace}/pods/{name}/log").status_code != 500:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    path = f"/api/v1/namespaces/{pods.namespace}/pods/{name}/log"
+    until(lambda: server.http("GET", path).status_code == 500, 10)
 
 
 def test_a_lost_node_takes_its_pods_with_it(pods: Any, server: Any) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import kubernetes
@@ -11,6 +10,7 @@ from kubernetes.client.rest import ApiException
 
 from local.kubernetes import jobs, store
 from local.kubernetes.job_controller import JobController
+from tests.local.kubernetes.conftest import until
 
 HELD = ["example.com/held"]
 TRACKING = "batch.kubernetes.io/job-tracking"
@@ -58,13 +58,6 @@ def _of(server: Any, name: str) -> list[Any]:
     return items
 
 
-def _until(what: Any, seconds: float = 15) -> None:
-    deadline = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
 @pytest.fixture(scope="module")
 def batch(server: Any) -> Any:
     """The official client of jobs."""
@@ -74,13 +67,13 @@ def batch(server: Any) -> Any:
 def test_a_jobs_pod_is_tracked_until_it_is_counted(batch: Any, pods: Any, server: Any) -> None:
     since = pods.version()
     name = batch.create_namespaced_job(pods.namespace, _job(pods, "exit=0", count=1)).metadata.name
-    _until(lambda: batch.read_namespaced_job(name, pods.namespace).status.succeeded == 1)
+    until(lambda: batch.read_namespaced_job(name, pods.namespace).status.succeeded == 1)
     (pod,) = _of(server, name)
     seen = pods.seen(pod["metadata"]["name"], since, lambda event: "finalizers" not in event["object"]["metadata"])
     assert {event["object"]["metadata"].get("finalizers", [None])[0] for event in seen[:-1]} == {TRACKING}
     assert seen[-1]["object"]["status"]["phase"] == "Succeeded"
     batch.delete_namespaced_job(name, pods.namespace, propagation_policy="Background")
-    _until(lambda: not _of(server, name))
+    until(lambda: not _of(server, name))
 
 
 @pytest.mark.parametrize("policy", ["Background", "Foreground"])
@@ -89,11 +82,11 @@ def test_no_tracked_pod_is_left_behind(batch: Any, pods: Any, server: Any, polic
     options = {"nodeSelector": {"no": "such-node"}} if where == "unplaced" else {}
     job = _job(pods, "trap=bye", "print=ready", "sleep=20", count=6, **options)
     name = batch.create_namespaced_job(pods.namespace, job).metadata.name
-    _until(lambda: len(_of(server, name)) == 6)
+    until(lambda: len(_of(server, name)) == 6)
     assert all(TRACKING in pod["metadata"]["finalizers"] for pod in _of(server, name))
     batch.delete_namespaced_job(name, pods.namespace, propagation_policy=policy)
-    _until(lambda: not _of(server, name))
-    _until(lambda: server.http("GET", f"{JOBS}/{name}").status_code == 404)
+    until(lambda: not _of(server, name))
+    until(lambda: server.http("GET", f"{JOBS}/{name}").status_code == 404)
 
 
 def test_pods_are_cleared_away_when_the_end_of_their_job_was_missed() -> None:

@@ -16,6 +16,8 @@ import kubernetes
 import pytest
 from kubernetes.client.rest import ApiException
 
+from tests.local.kubernetes.conftest import until
+
 JSON = dict[str, Any]
 NAMESPACE = "ml-training"
 JOBS = f"/apis/batch/v1/namespaces/{NAMESPACE}/jobs"
@@ -89,10 +91,7 @@ def conditions(job: JSON) -> dict[str, str]:
 
 def gone(check: Callable[[], Any], seconds: float = 10) -> None:
     """Wait until nothing is there any more."""
-    deadline = time.monotonic() + seconds
-    while check():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    until(lambda: not check(), seconds)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import pytest
 
 from local.kubernetes import pod_security
 from local.kubernetes.errors import ApiError
-from tests.local.kubernetes.conftest import JSON, Server, pod_body, start_server
+from tests.local.kubernetes.conftest import JSON, Server, pod_body, start_server, until
 
 CLASSES = "/apis/scheduling.k8s.io/v1/priorityclasses"
 
@@ -66,13 +66,13 @@ def phase(cluster: Server, namespace: str, name: str) -> str:
 # --- ResourceQuota
 
 
-def test_a_quota_is_what_all_pods_may_use_together(cluster: Server, namespace: str, eventually: Any) -> None:
+def test_a_quota_is_what_all_pods_may_use_together(cluster: Server, namespace: str) -> None:
     hard = {"pods": "3", "requests.cpu": "1500m", "requests.memory": "1Gi", "limits.memory": "1Gi"}
     add(cluster, namespace, "resourcequotas", "steps", {"hard": hard})
     need = {"requests": {"cpu": "500m", "memory": "512Mi"}, "limits": {"memory": "512Mi"}}
     assert create(cluster, namespace, pod(name="a", **need))["kind"] == "Pod"
     assert create(cluster, namespace, pod("print=done", name="b", **need))["kind"] == "Pod"
-    eventually(lambda: phase(cluster, namespace, "b") == "Succeeded")
+    until(lambda: phase(cluster, namespace, "b") == "Succeeded")
     # What has ended uses nothing any more, though it is still there.
     assert create(cluster, namespace, pod(name="c", **need))["kind"] == "Pod"
     assert refused(cluster, namespace, pod(name="d", **need)) == (
@@ -85,7 +85,7 @@ def test_a_quota_is_what_all_pods_may_use_together(cluster: Server, namespace: s
         "used": {"pods": "2", "requests.cpu": "1", "requests.memory": "1Gi", "limits.memory": "1Gi"},
     }
     cluster.http("DELETE", f"/api/v1/namespaces/{namespace}/pods/a?gracePeriodSeconds=0")
-    eventually(lambda: create(cluster, namespace, pod(name="d", **need), dry_run=True)["kind"] == "Pod")
+    until(lambda: create(cluster, namespace, pod(name="d", **need), dry_run=True)["kind"] == "Pod")
 
 
 def test_a_quota_wants_to_know_what_a_pod_needs(cluster: Server, namespace: str) -> None:
@@ -168,7 +168,7 @@ def test_a_quota_counts_the_pod_as_a_whole_and_its_init_containers(cluster: Serv
 
 
 def test_a_job_whose_pods_exceed_the_quota_says_so_and_goes_on_when_there_is_room(
-    cluster: Server, namespace: str, eventually: Any
+    cluster: Server, namespace: str
 ) -> None:
     add(cluster, namespace, "resourcequotas", "steps", {"hard": {"pods": "0"}})
     job = {"metadata": {"name": "j"}, "spec": {"template": {"spec": pod("print=x")["spec"]}}}
@@ -178,10 +178,10 @@ def test_a_job_whose_pods_exceed_the_quota_says_so_and_goes_on_when_there_is_roo
         items = cluster.http("GET", f"/api/v1/namespaces/{namespace}/events").json()["items"]
         return [item["message"] for item in items if item["reason"] == "FailedCreate"]
 
-    eventually(lambda: any("is forbidden: exceeded quota: steps, requested: pods=1" in text for text in messages()))
+    until(lambda: any("is forbidden: exceeded quota: steps, requested: pods=1" in text for text in messages()))
     cluster.http("DELETE", f"/api/v1/namespaces/{namespace}/resourcequotas/steps")
     path = f"/apis/batch/v1/namespaces/{namespace}/jobs/j"
-    eventually(lambda: cluster.http("GET", path).json()["status"].get("succeeded") == 1)
+    until(lambda: cluster.http("GET", path).json()["status"].get("succeeded") == 1)
 
 
 def test_a_pod_is_refused_under_the_name_that_it_has_by_then(cluster: Server, namespace: str) -> None:
