@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 from kubernetes.client import models as k8s
 
+from mlplatform.orchestration.pod_facts import deletion_asked_at, disruption, terminated
 from mlplatform.steps import EXIT_NON_RETRYABLE
 
 _NODE_LOST = "because its node did not answer any more or was to be emptied"
@@ -26,37 +27,13 @@ _EVENTS = {
     "TaintManagerEviction": _NODE_LOST,
     "NodeNotReady": "because its node did not answer any more",
 }
+_STOPPED = "Killing"  # whoever asked for it
 _MESSAGE_LIMIT = 1000
-
-
-def is_being_deleted(pod: k8s.V1Pod) -> bool:
-    """Tell whether a pod is to go: within its grace period it still runs, and writes."""
-    return pod.metadata.deletion_timestamp is not None
-
-
-def has_ended(pod: k8s.V1Pod) -> bool:
-    """Tell whether none of a pod's containers runs any more."""
-    return pod.status is not None and pod.status.phase in ("Succeeded", "Failed")
-
-
-def disruption(pod: k8s.V1Pod) -> k8s.V1PodCondition | None:
-    """Return the condition that says what took a pod away."""
-    conditions = (pod.status.conditions if pod.status else None) or []
-    return next((c for c in conditions if c.type == "DisruptionTarget" and c.status == "True"), None)
-
-
-def deletion_asked_at(pod: k8s.V1Pod) -> datetime | None:
-    """Return when a pod was told to go; its deletion timestamp is the end of the grace it then has."""
-    if pod.metadata.deletion_timestamp is None:
-        return None
-    grace = timedelta(seconds=pod.metadata.deletion_grace_period_seconds or 0)
-    return pod.metadata.deletion_timestamp - grace  # type: ignore[no-any-return]
 
 
 def taken_away(pod: k8s.V1Pod, container: str) -> str | None:
     """Say in one line what took a pod away; None for one that ended by itself, whatever became of it afterwards."""
-    statuses = (pod.status.container_statuses if pod.status else None) or []
-    state = next((s.state.terminated for s in statuses if s.name == container and s.state), None)
+    state = terminated(pod, container)
     if state is not None and state.exit_code == EXIT_NON_RETRYABLE:  # the step's word, whoever else spoke
         return None
     condition = disruption(pod)
@@ -89,9 +66,14 @@ def told_by_events(name: str, events: Iterable[k8s.CoreV1Event]) -> str | None:
     for reason, why in _EVENTS.items():
         if reason in told:
             return _taken(name, why, reason, told[reason].message)
-    if "Killing" in told:
+    if _STOPPED in told:
         return f"pod {name} was deleted while it ran, and nobody says by whom"
     return None
+
+
+def began_to_end(events: Iterable[k8s.CoreV1Event]) -> datetime | None:
+    """Return when the first of a pod's events was that took it away, None if there was none."""
+    return min((event_time(event) for event in events if event.reason in (*_EVENTS, _STOPPED)), default=None)
 
 
 def event_time(event: k8s.CoreV1Event) -> datetime:

@@ -9,13 +9,13 @@ from datetime import UTC, datetime
 
 from kubernetes.client import models as k8s
 
-from mlplatform.orchestration.disruptions import deletion_asked_at, disruption, event_time, gone, taken_away
-from mlplatform.orchestration.pod_status import explain, terminated
+from mlplatform.orchestration.disruptions import began_to_end, event_time, gone, taken_away
+from mlplatform.orchestration.pod_facts import deletion_asked_at, disruption, terminated
+from mlplatform.orchestration.pod_status import explain
 
 type Events = Sequence[k8s.CoreV1Event]
 _NEVER = datetime.max.replace(tzinfo=UTC)
 _LATE_LIMIT = 300
-_OF_ENDS = frozenset({"Preempted", "Evicted", "ScaleDown", "TaintManagerEviction", "NodeNotReady", "Killing"})
 
 
 @dataclass(frozen=True)
@@ -69,8 +69,7 @@ def first_end(
         there = {pod.metadata.name for pod in pods}
         for name in sorted(_named(events, "SuccessfulCreate", "Created pod: ") - there - cleared_away):
             told = events_of(name)
-            when = min((event_time(event) for event in told if event.reason in _OF_ENDS), default=_NEVER)
-            ends.append(End(when, True, f"{gone(name, told)}; {outlook}"))
+            ends.append(End(began_to_end(told) or _NEVER, True, f"{gone(name, told)}; {outlook}"))
     # Times are whole seconds; of several ends in the same one, the one that came from outside was first.
     return min(ends, key=lambda end: (end.when.replace(microsecond=0), not end.from_outside), default=None)
 

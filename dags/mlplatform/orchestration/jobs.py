@@ -20,10 +20,10 @@ from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
 
 from mlplatform.config.environment import Settings
-from mlplatform.orchestration.disruptions import disruption, has_ended, is_being_deleted
 from mlplatform.orchestration.job_status import explain_job, first_end, made, not_made, not_started
+from mlplatform.orchestration.pod_facts import disruption, exit_code, has_ended, is_being_deleted
 from mlplatform.orchestration.pod_options import step_options
-from mlplatform.orchestration.pod_status import exit_code, explain
+from mlplatform.orchestration.pod_status import explain
 from mlplatform.orchestration.pods import StepPodOperator
 from mlplatform.orchestration.refusals import failure_of, refusal, told_in_one_line
 from mlplatform.orchestration.step_operator import PATIENCE_SECONDS, StepOperator, patience_with

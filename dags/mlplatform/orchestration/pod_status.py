@@ -5,14 +5,9 @@ from __future__ import annotations
 from kubernetes.client import models as k8s
 
 from mlplatform.orchestration.disruptions import taken_away
+from mlplatform.orchestration.pod_facts import terminated
 
 _MESSAGE_LIMIT = 4000
-
-
-def exit_code(pod: k8s.V1Pod | None, container: str) -> int | None:
-    """Return a container's exit code, None if it has not ended."""
-    state = terminated(pod, container)
-    return state.exit_code if state else None
 
 
 def explain(pod: k8s.V1Pod | None, container: str, outlook: str = "") -> str:
@@ -55,9 +50,3 @@ def _explain(pod: k8s.V1Pod | None, container: str) -> tuple[str, bool]:
         return f"pod {name} found no node: {unscheduled.message or unscheduled.reason}", False
     detail = ": ".join(part for part in (status.reason, status.message) if part)
     return f"pod {name} did not succeed; it is {status.phase}{': ' + detail if detail else ''}", False
-
-
-def terminated(pod: k8s.V1Pod | None, container: str) -> k8s.V1ContainerStateTerminated | None:
-    """Return how a container ended, None if it has not."""
-    statuses = (pod.status.container_statuses if pod is not None and pod.status else None) or []
-    return next((s.state.terminated for s in statuses if s.name == container and s.state), None)

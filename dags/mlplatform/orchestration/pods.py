@@ -13,15 +13,9 @@ from kubernetes.client import models as k8s
 from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
 
-from mlplatform.orchestration.disruptions import (
-    disruption,
-    gone,
-    has_ended,
-    is_being_deleted,
-    taken_away,
-    told_by_events,
-)
-from mlplatform.orchestration.pod_status import exit_code, explain
+from mlplatform.orchestration.disruptions import gone, taken_away, told_by_events
+from mlplatform.orchestration.pod_facts import disruption, exit_code, has_ended, is_being_deleted
+from mlplatform.orchestration.pod_status import explain
 from mlplatform.orchestration.refusals import refusal, told_in_one_line
 from mlplatform.orchestration.step_operator import StepOperator, patience_with
 from mlplatform.steps import EXIT_NON_RETRYABLE

@@ -20,7 +20,7 @@ from urllib3.exceptions import HTTPError
 from mlplatform import storage
 from mlplatform.documents.results import StepFailure
 from mlplatform.errors import StorageError
-from mlplatform.orchestration.disruptions import has_ended, is_being_deleted
+from mlplatform.orchestration.pod_facts import has_ended, is_being_deleted
 from mlplatform.orchestration.refusals import refusal
 from mlplatform.people import report_links
 from mlplatform.steps import ERROR, REPORT, RESULT, STEPS
