@@ -117,8 +117,10 @@ class Cluster:
         """Change a specification by a merge patch, as the administrator, and set the same fields back."""
         before = json.loads(self._call(path))["spec"]
         self._call(path, json.dumps({"spec": changes}).encode(), "PATCH")
-        yield
-        self._call(path, json.dumps({"spec": before}).encode(), "PATCH")
+        try:
+            yield
+        finally:
+            self._call(path, json.dumps({"spec": before}).encode(), "PATCH")
 
     def _call(self, path: str, data: bytes | None = None, method: str | None = None) -> bytes:
         state = self.kubeconfig.parent
@@ -176,24 +178,36 @@ class Task:
         deferral = self.start()
         return self.resume(deferral, self.triggered(deferral))
 
-    def triggered(self, deferral: Any) -> dict[str, Any]:
+    def triggered(self, deferral: Any) -> Any:
         """Return the event of a deferral's trigger, made of what is stored of it."""
         from airflow.sdk.module_loading import import_string
 
         path, kwargs = deferral.trigger.serialize()
-        json.dumps({key: value for key, value in kwargs.items() if key != "trigger_start_time"})
+        json.dumps({key: value for key, value in kwargs.items() if key not in ("trigger_start_time", "moment")})
         trigger = import_string(path)(**kwargs)
 
-        async def first() -> dict[str, Any]:
+        async def first() -> Any:
             async for event in trigger.run():
-                return dict(event.payload)
+                return event.payload
             raise AssertionError("no event")
 
         return asyncio.run(asyncio.wait_for(first(), 30))
 
-    def resume(self, deferral: Any, event: dict[str, Any]) -> Any:
+    def resume(self, deferral: Any, event: Any) -> Any:
         """Go on in a new process."""
-        return getattr(self.new(), deferral.method_name)(self.context, event)
+        return self._resume(self.new(), deferral, event)
+
+    def resume_until_deferred(self, deferral: Any, event: Any) -> Any:
+        """Go on in a new process until the task is deferred again; returns the deferral."""
+        from airflow.sdk.exceptions import TaskDeferred
+
+        self.operator = self.new()
+        with pytest.raises(TaskDeferred) as deferred:
+            self._resume(self.operator, deferral, event)
+        return deferred.value
+
+    def _resume(self, operator: Any, deferral: Any, event: Any) -> Any:
+        return getattr(operator, deferral.method_name)(self.context, event=event, **(deferral.kwargs or {}))
 
     def jobs(self) -> list[Any]:
         """Return the jobs that are there."""

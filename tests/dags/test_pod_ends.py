@@ -281,7 +281,8 @@ def test_a_job_that_got_too_few_pods_says_why(job_task: Any) -> None:
     created = event("SuccessfulCreate", "Created pod: p-0", 0)
     refused = event("FailedCreate", f'Error creating: pods "job-0-abc" is forbidden: {QUOTA}', 10)
     raised = job_failure(job_task, [pod("p-0", code=1)], [created, refused])
-    assert type(raised) is AirflowException
+    assert isinstance(raised, AirflowException)
+    assert not isinstance(raised, AirflowFailException)
     assert str(raised) == (
         f'job job-0 got 1 of 2 pods: pods "job-0-abc" is forbidden: {QUOTA}; pod p-0 failed with exit code 1: Error '
         "(quotas of config/kubernetes; steps that end make room)"
@@ -493,6 +494,13 @@ STEP = "steps.train of the settings"
         (403, f'pods "x" is forbidden: {QUOTA}', QUOTAS, True),
         (
             403,
+            'pods "x" is forbidden: exceeded quota: steps, requested: limits.memory=98305Mi,requests.cpu=500m, '
+            "used: limits.memory=12Gi,requests.cpu=24, limited: limits.memory=96Gi,requests.cpu=24",
+            f"more than the whole quota: {STEP}, quotas of config/kubernetes",
+            False,
+        ),
+        (
+            403,
             'pods "x" is forbidden: maximum memory usage per Container is 64Gi, but limit is 100Gi',
             f"{STEP}, limits of config/kubernetes",
             False,
@@ -560,6 +568,39 @@ def test_a_refusal_is_told_in_one_line_with_what_to_look_at(
     told = failure(refused(status, message), "train")
     assert str(told) == f"Kubernetes refused: {message}" + (f" ({hint})" if hint else "")
     assert isinstance(told, AirflowFailException) is not again
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        (QUOTA, "quota steps is used up (requests.memory: 96Gi of 96Gi used, 12Gi requested)"),
+        (
+            "exceeded quota: a, requested: pods=1,requests.cpu=1500m, used: pods=2,requests.cpu=1, "
+            "limited: pods=2,requests.cpu=2; pod p-0 failed",
+            "quota a is used up (pods: 2 of 2 used, 1 requested; requests.cpu: 1 of 2 used, 1500m requested)",
+        ),
+        ("exceeded quota: a, requested: pods=1,requests.cpu=1, used: pods=2,req", "quota a is used up"),
+        (
+            "exceeded quota: a, requested: pods=1,requests.cpu=1, used: pods=2,requests.cpu=2, limited: pods=2,req",
+            "quota a is used up (pods: 2 of 2 used, 1 requested)",
+        ),
+    ],
+    ids=["one", "two", "cut-off", "cut-off-late"],
+)
+def test_a_quota_that_is_used_up_is_told_as_far_as_the_api_s_words_go(said: str, told: str) -> None:
+    from mlplatform.orchestration.quotas import used_up
+
+    used = used_up(f'pods "x" is forbidden: {said}')
+    assert str(used) == told
+    assert used is not None
+    assert used.can_hold(1)
+
+
+def test_other_words_of_a_quota_are_none_of_one_that_is_used_up() -> None:
+    from mlplatform.orchestration.quotas import used_up
+
+    assert used_up("failed quota: steps: must specify limits.memory for: base") is None
+    assert used_up("insufficient quota to match these scopes") is None
 
 
 def test_an_answer_that_is_no_status_is_told_by_its_code() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -212,24 +213,22 @@ def test_of_two_pods_that_do_the_same_the_older_goes_on(
 
 @pytest.mark.parametrize("pods", [1, 2])
 def test_a_full_quota_is_told_in_its_own_words(
-    dag: Any, cluster: Cluster, monkeypatch: pytest.MonkeyPatch, pods: int
+    dag: Any, cluster: Cluster, capfd: pytest.CaptureFixture[str], pods: int
 ) -> None:
-    from airflow.sdk.exceptions import AirflowException, AirflowFailException
-
-    from mlplatform.orchestration import jobs
-
-    monkeypatch.setattr(jobs, "PATIENCE_SECONDS", 2)
+    other = trial(dag, cluster, "sleep 60", termination_grace_period=1)
+    other.start()
     task = Task(dag, cluster, "true", pods=pods)
-    told = (
-        r"is forbidden: exceeded quota: steps, requested: pods=1, used: pods=0, limited: pods=0 "
-        r"\(quotas of config/kubernetes; steps that end make room\)$"
+    with cluster.changed(f"/api/v1/namespaces/{NAMESPACE}/resourcequotas/steps", hard={"pods": f"{pods}"}):
+        task.start()
+    said = capfd.readouterr().out
+    (line,) = (line for line in said.splitlines() if "waiting for room" in line)
+    assert re.search(
+        r"waiting for room since \S+ \S+ UTC: quota steps is used up "
+        rf"\(pods: {pods} of {pods} used, 1 requested\); steps that end make room",
+        line,
     )
-    with (
-        cluster.changed(f"/api/v1/namespaces/{NAMESPACE}/resourcequotas/steps", hard={"pods": "0"}),
-        pytest.raises(AirflowException, match=told) as raised,
-    ):
-        task.operator.execute(task.context)
-    assert not isinstance(raised.value, AirflowFailException), "room is made by steps that end"
+    assert "Traceback" not in said
+    other.operator.on_kill()
     task.until_nothing_is_left()
 
 
@@ -259,10 +258,10 @@ def test_in_a_cluster_s_own_time_ends_are_told_alike(
     [
         pytest.param(
             403,
-            'pods "x" is forbidden: exceeded quota: steps, requested: requests.memory=12Gi, '
-            "used: requests.memory=96Gi, limited: requests.memory=96Gi",
-            r"^Kubernetes refused: pods .x. is forbidden: exceeded quota: .*\(quotas of config/kubernetes;.*\)$",
-            True,
+            'pods "x" is forbidden: exceeded quota: steps, requested: requests.memory=128Gi, '
+            "used: requests.memory=0, limited: requests.memory=96Gi",
+            r"^Kubernetes refused: pods .x. is forbidden: exceeded quota: .*\(more than the whole quota: steps\.train ",
+            False,
             id="quota",
         ),
         pytest.param(

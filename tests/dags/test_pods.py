@@ -346,6 +346,10 @@ def test_exit_64_without_a_readable_reason_tells_the_container_s_last_words(
     [
         (ended(1, "boom"), "pod flights-train-1 failed with exit code 1: boom"),
         (
+            ended(1, "Traceback:\n  line 1\nboom\n"),
+            "pod flights-train-1 failed with exit code 1: Traceback: line 1 boom",
+        ),
+        (
             ended(137, reason="Evicted", message="node was low on memory"),
             "pod flights-train-1 was evicted: node was low on memory; "
             "another try goes on from the last checkpoint, if one was written",
@@ -360,7 +364,7 @@ def test_exit_64_without_a_readable_reason_tells_the_container_s_last_words(
             "pod flights-train-1 never started: ImagePullBackOff: no such image",
         ),
     ],
-    ids=["exit-1", "evicted", "out-of-memory", "deadline", "no-image"],
+    ids=["exit-1", "several-lines", "evicted", "out-of-memory", "deadline", "no-image"],
 )
 def test_other_ends_are_told_in_one_line_and_may_be_tried_again(train: Any, pod: Any, message: str) -> None:
     from airflow.sdk.exceptions import AirflowException, AirflowFailException

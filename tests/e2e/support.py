@@ -73,6 +73,24 @@ class Kubernetes:
             del before["metadata"]["resourceVersion"]
             self._http.put(path, json=before).raise_for_status()
 
+    @contextmanager
+    def occupied(self, namespace: str) -> Iterator[None]:
+        """Have a pod there that never starts, for want of its image; quotas count it all the same."""
+        pods = f"/api/v1/namespaces/{namespace}/pods"
+        security: dict[str, Any] = {
+            "runAsNonRoot": True,
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+            "seccompProfile": {"type": "RuntimeDefault"},
+        }
+        container = {"name": "base", "image": "nobody.invalid/nothing:1", "securityContext": security}
+        pod = {"metadata": {"name": "occupant"}, "spec": {"containers": [container]}}
+        self._http.post(pods, json=pod).raise_for_status()
+        try:
+            yield
+        finally:
+            self._http.delete(f"{pods}/occupant?gracePeriodSeconds=0").raise_for_status()
+
     def refusals(self) -> list[str]:
         """Return the paths of the requests that were refused with 403."""
         requests = self._http.get("/local/requests").raise_for_status().json()

@@ -6,7 +6,6 @@ import io
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -156,22 +155,23 @@ def test_without_the_right_to_start_pods_the_first_step_fails_and_says_so(
     assert kubernetes.pods(run_key=run.run_key) == []
 
 
-def test_a_pod_waits_for_its_next_try_while_the_quota_is_full(
+def test_a_pod_waits_within_its_try_while_the_quota_is_full(
     platform: AttachedPlatform, run_pipeline: Any, kubernetes: Kubernetes
 ) -> None:
     """The file is bad, so that the run ends with the first pod that is let in."""
     quota = "/api/v1/namespaces/ml-training/resourcequotas/steps"
     before = len(kubernetes.refusals())
     with ThreadPoolExecutor() as pool:
-        with kubernetes.changed(quota, spec={"hard": {"pods": "0"}}):
+        with kubernetes.occupied("ml-training"), kubernetes.changed(quota, spec={"hard": {"pods": "1"}}):
             running = pool.submit(run_pipeline, land={flights.landing_key("flights", 3): truncated()[:-1]})
             assert eventually(lambda: len(kubernetes.refusals()) > before)
         run = running.result()
     validate = run.task("data.validate")
-    assert (validate.state, validate.try_number) == ("failed", 2), "the first try was refused, the second let in"
+    assert (validate.state, validate.try_number) == ("failed", 1), "waiting uses up no try"
     assert [pod["exit_code"] for pod in kubernetes.pods(run_key=run.run_key)] == [TASK_REFUSED]
-    log = platform.airflow.log_of(driver.DAG, run.run_id, replace(validate, try_number=1))
-    assert "exceeded quota: steps, requested: pods=1, used: pods=0, limited: pods=0" in log
+    log = platform.airflow.log_of(driver.DAG, run.run_id, validate)
+    assert "waiting for room since" in log
+    assert "quota steps is used up (pods: 1 of 1 used, 1 requested)" in log
 
 
 def test_an_evicted_trial_is_tried_again(platform: AttachedPlatform, run_pipeline: Any, kubernetes: Kubernetes) -> None:

@@ -25,6 +25,7 @@ from mlplatform.orchestration.pod_facts import disruption, exit_code, has_ended,
 from mlplatform.orchestration.pod_options import step_options
 from mlplatform.orchestration.pod_status import explain
 from mlplatform.orchestration.pods import StepPodOperator
+from mlplatform.orchestration.quotas import used_up
 from mlplatform.orchestration.refusals import failure_of, refusal, told_in_one_line
 from mlplatform.orchestration.step_operator import PATIENCE_SECONDS, StepOperator, patience_with
 from mlplatform.steps import EXIT_NON_RETRYABLE
@@ -84,7 +85,7 @@ class StepJobOperator(StepOperator, KubernetesJobOperator):
         """Start the job and hand over to the triggerer, unless the step's result is already there."""
         if self.is_done(context):
             return
-        with told_in_one_line(self.arguments[0]):
+        with self._asking():
             self._start(context)
 
     def _start(self, context: Context) -> None:
@@ -109,6 +110,7 @@ class StepJobOperator(StepOperator, KubernetesJobOperator):
 
     def trigger_reentry(self, context: Context, event: dict[str, Any]) -> Any:
         """Deal with the end of the first pod, or with what became of watching it."""
+        self._allow_for(event.get("waited_seconds"))
         with told_in_one_line(self.arguments[0]):
             self._resume(context, event["job"], event)
 
@@ -189,17 +191,28 @@ class StepJobOperator(StepOperator, KubernetesJobOperator):
             self._await_earlier_pods(context)
 
     def _first_pod(self, name: str) -> k8s.V1Pod:
+        """Return the first pod, when all are made.
+
+        Where there is no room for all of them the job is given up. It would make the others as soon as there is, but
+        that may be never: two jobs of which each has half of its pods hold one another's room.
+        """
         deadline = time.monotonic() + PATIENCE_SECONDS
-        pods: list[k8s.V1Pod] = []
-        while time.monotonic() < deadline:
+        while True:
+            self._stop_if_killed()
             pods = self._pods_of(name)
-            for pod in pods:
-                if (pod.metadata.labels or {}).get(_INDEX) == "0":
-                    return pod
+            first = next((pod for pod in pods if (pod.metadata.labels or {}).get(_INDEX) == "0"), None)
+            if first is not None and (len(pods) >= self.pods_per_trial or has_ended(first)):
+                return first
+            events = self._events_about(name, "Job")
+            refused = not_made(events)
+            if refused is not None and used_up(refused) and made(events, pods) < self.pods_per_trial:
+                raise failure_of(refused, self.arguments[0], pods=self.pods_per_trial)
+            if time.monotonic() > deadline:
+                break
             time.sleep(0.2)
-        events = self._events_about(name, "Job")
+        if first is not None:  # why there are not more is told when it ends
+            return first
         got = f"job {name} got {self._how_many(made(events, pods))} within {PATIENCE_SECONDS:g} s: "
-        refused = not_made(events)
         if refused is not None:
             raise failure_of(refused, self.arguments[0], before=got)
         told = next((event.message for event in reversed(events) if event.type == "Warning"), "nobody says why")
@@ -297,7 +310,8 @@ class StepJobOperator(StepOperator, KubernetesJobOperator):
         if refused is not None and got < self.pods_per_trial:
             # Those that were made waited for the others, and fail in their own way.
             so = f"; {end.message}" if end else ""
-            raise failure_of(f"{refused}{so}", self.arguments[0], before=f"job {name} got {self._how_many(got)}: ")
+            before = f"job {name} got {self._how_many(got)}: "
+            raise failure_of(f"{refused}{so}", self.arguments[0], before=before, pods=self.pods_per_trial)
         if end is not None:
             if end.pod is not None:
                 self._read_pod_events(end.pod, reraise=False)

@@ -18,7 +18,8 @@ def explain(pod: k8s.V1Pod | None, container: str, outlook: str = "") -> str:
         container: of the step.
         outlook: what another try does, to be added where the pod was taken away.
     """
-    said, from_outside = _explain(pod, container)
+    told, from_outside = _explain(pod, container)
+    said = " ".join(told.split())
     return f"{said}; {outlook}" if from_outside and outlook else said
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
+from functools import cached_property
 from typing import Any
 
 from airflow.providers.cncf.kubernetes.kubernetes_helper_functions import generic_api_retry
-from airflow.providers.cncf.kubernetes.utils.pod_manager import PodPhase
+from airflow.providers.cncf.kubernetes.utils.pod_manager import PodManager, PodPhase
 from airflow.sdk import Context
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 from kubernetes.client import models as k8s
@@ -19,6 +20,14 @@ from mlplatform.orchestration.pod_status import explain
 from mlplatform.orchestration.refusals import refusal, told_in_one_line
 from mlplatform.orchestration.step_operator import StepOperator, patience_with
 from mlplatform.steps import EXIT_NON_RETRYABLE
+
+
+class _PodManager(PodManager):
+    """A PodManager that does not write the whole pod into the log, with a stack trace, where it is refused."""
+
+    def run_pod_async(self, pod: k8s.V1Pod, **kwargs: Any) -> k8s.V1Pod:
+        """Create a pod."""
+        return self._client.create_namespaced_pod(body=pod, namespace=pod.metadata.namespace, **kwargs)
 
 
 class StepPodOperator(StepOperator):
@@ -43,6 +52,11 @@ class StepPodOperator(StepOperator):
         self._attend = False
         self._seen: k8s.V1Pod | None = None
 
+    @cached_property
+    def pod_manager(self) -> PodManager:
+        """What creates the pod and reads its log."""
+        return _PodManager(kube_client=self.client, callbacks=self.callbacks)
+
     def build_pod_request_obj(self, context: Context | None = None, *, dry_run: bool = False) -> k8s.V1Pod:
         """Return the pod, without what only a GPU needs if it is to have none."""
         self._leave_out_gpu()
@@ -52,7 +66,7 @@ class StepPodOperator(StepOperator):
         """Run the step in a pod, unless its result is already there."""
         if self.is_done(context):
             return None
-        with told_in_one_line(self.arguments[0]):
+        with self._asking():
             return super().execute(context)
 
     def execute_async(self, context: Context) -> None:
@@ -98,6 +112,7 @@ class StepPodOperator(StepOperator):
         """Deal with the end of the pod, or with what became of watching it."""
         event = {key: value for key, value in event.items() if key != "stack_trace"}  # people read the message
         event["message"] = refusal(event.get("message", ""))
+        self._allow_for(event.get("waited_seconds"))
         if self.was_calm(event):
             event.pop("_redefer_count", None)
         name = event["name"]

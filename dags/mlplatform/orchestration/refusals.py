@@ -13,6 +13,8 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError, MaxRetryError
 
+from mlplatform.orchestration.quotas import UsedUp, used_up
+
 _LIMIT = 2000
 # What stays refused however often it is asked for, and what to look at.
 _CANNOT_BE_MENDED: tuple[tuple[str, str], ...] = (
@@ -32,13 +34,22 @@ _CANNOT_BE_MENDED: tuple[tuple[str, str], ...] = (
     ),
     (r'namespaces "[^"]*" not found', "kubernetes.* of the settings, `make cluster-config`"),
 )
-# What may be granted to the next try: room is made, an access entry takes effect.
+# What may be granted to the next try: an access entry takes effect.
 _MAY_BE_GRANTED: tuple[tuple[str, str], ...] = (
-    (r"exceeded quota: ", "quotas of config/kubernetes; steps that end make room"),
     (r'User "[^"]*" cannot ', "Airflow's rights in config/kubernetes, `make cluster-config`"),
 )
+_NO_ROOM = "quotas of config/kubernetes; steps that end make room"
+_NEVER_ROOM = "{wanted} the whole quota: steps.{step} of the settings, quotas of config/kubernetes"
 _BY_STATUS = {400: "steps.{step} of the settings", 422: "steps.{step} of the settings"}
 _UNAUTHORIZED = "kubernetes.kubeconfig of the settings"
+
+
+class NoRoom(AirflowException):
+    """Other pods have used up a quota: once they have ended, the same is granted."""
+
+    def __init__(self, message: str, used: UsedUp) -> None:
+        super().__init__(message)
+        self.used = used
 
 
 def refusal(error: BaseException | str) -> str:
@@ -73,8 +84,24 @@ def failure(error: BaseException, step: str) -> AirflowException:
     return failure_of(said, step, status)
 
 
-def failure_of(said: str, step: str, status: int = 403, before: str = "Kubernetes refused: ") -> AirflowException:
-    """Return what to raise for words of the API, which are also told by the events of a Job."""
+def failure_of(
+    said: str, step: str, status: int = 403, before: str = "Kubernetes refused: ", pods: int = 1
+) -> AirflowException:
+    """Return what to raise for words of the API, which are also told by the events of a Job.
+
+    Args:
+        said: by the API.
+        step: whose pod it is about.
+        status: of the answer.
+        before: how the message begins.
+        pods: how many like that one have to run at the same time.
+    """
+    used = used_up(said)
+    if used is not None and not used.can_hold(pods):
+        wanted = "more than" if pods == 1 else f"{pods} such pods are more than"
+        return AirflowFailException(f"{before}{said} ({_NEVER_ROOM.format(wanted=wanted, step=step)})")
+    if used is not None:
+        return NoRoom(f"{before}{said} ({_NO_ROOM})", used)
     for pattern, hint in _CANNOT_BE_MENDED:
         if re.search(pattern, said):
             return AirflowFailException(f"{before}{said} ({hint.format(step=step)})")

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import Any
 
 from airflow.providers.cncf.kubernetes.hooks.kubernetes import KubernetesHook
 from airflow.providers.cncf.kubernetes.kubernetes_helper_functions import generic_api_retry
 from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
+from airflow.providers.standard.triggers.temporal import TimeDeltaTrigger
 from airflow.sdk import BaseOperatorLink, Context
 from airflow.sdk.exceptions import AirflowException
 from kubernetes.client import models as k8s
@@ -21,7 +23,7 @@ from mlplatform import storage
 from mlplatform.documents.results import StepFailure
 from mlplatform.errors import StorageError
 from mlplatform.orchestration.pod_facts import has_ended, is_being_deleted
-from mlplatform.orchestration.refusals import refusal
+from mlplatform.orchestration.refusals import NoRoom, refusal, told_in_one_line
 from mlplatform.people import report_links
 from mlplatform.steps import ERROR, REPORT, RESULT, STEPS
 
@@ -29,6 +31,8 @@ PATIENCE_SECONDS = 60.0
 """How long Kubernetes may take for what it does by itself: make a job's pods, see that all have ended, delete them."""
 
 _CALM_SECONDS = 600.0
+# A task that resumes within a moment may be taken for dead: see `StepPodOperator`, attended_seconds.
+_SHORTEST_WAIT_SECONDS = 5.0
 
 
 class ReportLink(BaseOperatorLink):
@@ -55,6 +59,9 @@ class StepOperator(KubernetesPodOperator):
 
     A step whose valid result is already there needs no pod. All that is needed of the cluster is in the kubeconfig.
 
+    Where a quota is used up the task waits for room, deferred: it holds no worker and nothing in the cluster, and uses
+    up no try. Airflow's own trigger wakes it up from time to time, and it asks for its pods again.
+
     Args:
         has_report: whether the step writes a report, to which the task then has a link.
         gpu: whether the pod is to have what was given for a GPU; a template that gives ``True`` or ``False``.
@@ -74,6 +81,8 @@ class StepOperator(KubernetesPodOperator):
         super().__init__(**kwargs)
         self.gpu = gpu
         self.without_gpu = without_gpu
+        self._waiting_since: datetime | None = None
+        self._waited_seconds = 0.0
         if has_report:
             self.operator_extra_links = (ReportLink(),)
 
@@ -120,8 +129,48 @@ class StepOperator(KubernetesPodOperator):
     def defer(self, *, trigger: Any, **kwargs: Any) -> Any:
         """Hand over to the triggerer, which needs no connection either, and whose event says since when it watched."""
         trigger.connection_extras = {}
-        trigger.trigger_kwargs = {**trigger.trigger_kwargs, "deferred_at": time.time()}
+        told = {"deferred_at": time.time(), "waited_seconds": self._waited_seconds}
+        trigger.trigger_kwargs = {**trigger.trigger_kwargs, **told}
         super().defer(trigger=trigger, **kwargs)
+
+    def ask_again(self, context: Context, event: Any, since: str) -> Any:
+        """Go on, as at first, after a wait for room."""
+        self._waiting_since = datetime.fromisoformat(since)
+        self._allow_for((datetime.now(UTC) - self._waiting_since).total_seconds())
+        return self.execute(context)
+
+    @contextmanager
+    def _asking(self) -> Iterator[None]:
+        """Tell in one line what Kubernetes refuses; but wait where there is no room yet."""
+        try:
+            with told_in_one_line(self.arguments[0]):
+                yield
+        except NoRoom as refused:
+            self._stop_if_killed()
+            since = self._waiting_since or datetime.now(UTC)
+            self.log.info(
+                "waiting for room since %s UTC: %s; steps that end make room",
+                f"{since:%Y-%m-%d %H:%M:%S}",
+                refused.used,
+            )
+            # Not `self.defer`, whose trigger is one that watches a pod.
+            super().defer(
+                trigger=TimeDeltaTrigger(timedelta(seconds=max(self.poll_interval, _SHORTEST_WAIT_SECONDS))),
+                method_name="ask_again",
+                kwargs={"since": since.isoformat()},
+            )
+
+    def _allow_for(self, waited_seconds: float | None) -> None:
+        """Leave the pod its whole time: Airflow counts it from the start of the try, which may have waited for room.
+
+        Args:
+            waited_seconds: in all; None where that is known already.
+        """
+        if waited_seconds is None:
+            return
+        self._waited_seconds = waited_seconds
+        if self.execution_timeout is not None:
+            self.execution_timeout += timedelta(seconds=waited_seconds)
 
     @staticmethod
     def was_calm(event: Mapping[str, Any]) -> bool:
