@@ -84,7 +84,7 @@ class Kubernetes:
             "seccompProfile": {"type": "RuntimeDefault"},
         }
         container = {"name": "base", "image": "nobody.invalid/nothing:1", "securityContext": security}
-        pod = {"metadata": {"name": "occupant"}, "spec": {"containers": [container]}}
+        pod = {"metadata": {"name": "occupant"}, "spec": {"containers": [container], "restartPolicy": "Never"}}
         self._http.post(pods, json=pod).raise_for_status()
         try:
             yield
