@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import threading
 import time
 from collections.abc import Iterator
@@ -209,27 +208,6 @@ def test_of_two_pods_that_do_the_same_the_older_goes_on(
     until(lambda: [pod.metadata.name for pod in second.pods()] == [deferral.trigger.pod_name])
     second.operator.on_kill()
     second.until_nothing_is_left()
-
-
-@pytest.mark.parametrize("pods", [1, 2])
-def test_a_full_quota_is_told_in_its_own_words(
-    dag: Any, cluster: Cluster, capfd: pytest.CaptureFixture[str], pods: int
-) -> None:
-    other = trial(dag, cluster, "sleep 60", termination_grace_period=1)
-    other.start()
-    task = Task(dag, cluster, "true", pods=pods)
-    with cluster.changed(f"/api/v1/namespaces/{NAMESPACE}/resourcequotas/steps", hard={"pods": f"{pods}"}):
-        task.start()
-    said = capfd.readouterr().out
-    (line,) = (line for line in said.splitlines() if "waiting for room" in line)
-    assert re.search(
-        r"waiting for room since \S+ \S+ UTC: quota steps is used up "
-        rf"\(pods: {pods} of {pods} used, 1 requested\); steps that end make room",
-        line,
-    )
-    assert "Traceback" not in said
-    other.operator.on_kill()
-    task.until_nothing_is_left()
 
 
 @pytest.mark.parametrize("pods", [1, 2])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -62,6 +63,22 @@ def test_a_step_waits_for_room_and_runs_in_the_same_try(
         assert len(task.pods()) == pods
         assert task.resume(third, task.triggered(third)) is None
         assert "done" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize("pods", [1, 2])
+def test_a_full_quota_is_told_in_its_own_words(
+    dag: Any, cluster: Cluster, capfd: pytest.CaptureFixture[str], pods: int
+) -> None:
+    with no_room_for(dag, cluster, pods):
+        trial(dag, cluster, pods=pods).start()
+        said = capfd.readouterr().out
+    (line,) = (line for line in said.splitlines() if "waiting for room" in line)
+    assert re.search(
+        r"waiting for room since \S+ \S+ UTC: quota steps is used up "
+        rf"\(pods: {pods} of {pods} used, 1 requested\); steps that end make room",
+        line,
+    )
+    assert "Traceback" not in said
 
 
 @pytest.mark.parametrize(

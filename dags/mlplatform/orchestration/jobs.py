@@ -209,7 +209,7 @@ class StepJobOperator(StepOperator, KubernetesJobOperator):
                 raise failure_of(refused, self.arguments[0], pods=self.pods_per_trial)
             if time.monotonic() > deadline:
                 break
-            time.sleep(0.2)
+            time.sleep(min(self.poll_interval, 1))
         if first is not None:  # why there are not more is told when it ends
             return first
         got = f"job {name} got {self._how_many(made(events, pods))} within {PATIENCE_SECONDS:g} s: "
