@@ -91,8 +91,8 @@ up: setup ## All of it in order; after a failure the same command goes on
 cost: setup ## Estimate the price at rest and of a training hour; needs no account
 	@$(CLOUD) cost $(if $(ENV),--env "$(ENV)")
 
-train: setup ## Start the pipeline and follow it; MONTH=1 lands that month of the example's flights first
-	@$(CLOUD) train --env "$(ENV)" $(if $(MONTH),--month "$(MONTH)")
+train: setup ## Start a dataset's pipeline and follow it (DATASET=flights); MONTH=1 lands that month of the flights first
+	@$(CLOUD) train --env "$(ENV)" $(if $(DATASET),--dataset "$(DATASET)") $(if $(MONTH),--month "$(MONTH)")
 
 smoke: setup ## Ask every part whether it works; changes nothing
 	@$(CLOUD) smoke --env "$(ENV)"
@@ -113,7 +113,7 @@ lint: setup ## Style and formatting
 
 types: setup ## Static types, each component against its own environment
 	@$(DEV)/mypy cloud local benchmarks tests/unit tests/images tests/kubernetes tests/terraform tests/policies tests/local tests/localstack tests/emulated tests/e2e tests/golden
-	@MYPYPATH=dags $(DEV)/mypy --python-executable $(ENVS)/airflow/bin/python -m train_model -m deploy_model -m rollback_model -m monitor_model -p mlplatform
+	@MYPYPATH=dags $(DEV)/mypy --python-executable $(ENVS)/airflow/bin/python -m train_model -m deploy_model -m rollback_model -m monitor_model -m refused_datasets -p mlplatform
 	@MYPYPATH=$(TRAINER_PATH) $(DEV)/mypy --python-executable $(ENVS)/trainer/bin/python -p trainer
 	@MYPYPATH=$(SERVING_PATH) $(DEV)/mypy --python-executable $(ENVS)/serving/bin/python -p serving -p modelformat
 	@MYPYPATH=$(DEPLOYER_PATH) $(DEV)/mypy --python-executable $(ENVS)/deployer/bin/python -p deployer

@@ -38,12 +38,12 @@ def main() -> None:
 def _one_month(platform: AttachedPlatform, month: int) -> tuple[driver.RunReport, list[dict[str, Any]], Interval]:
     """Run one month; return its report, its pods' records, and when it began and ended (seconds since 1970)."""
     run_id = driver.unique_run_id(f"bench-2013-{month:02d}")
-    driver.trigger(platform, run_id, dataset=flights.DATASET)
-    driver.wait_until_waiting(platform, run_id)
+    driver.trigger(platform, flights.DATASET, run_id)
+    driver.wait_until_waiting(platform, flights.DATASET, run_id)
     flights.month_tables(month)  # reading the year's CSV files is not the pipeline's work
     flights.land(month, platform.s3, platform.landing)
     landed = time.time()
-    run = driver.follow(platform, run_id)
+    run = driver.follow(platform, flights.DATASET, run_id)
     if run.state != "success" or run.deployment is None:
         raise SystemExit(f"{run_id} ended as {run.state} and deployed {run.deployment}: nothing to measure")
     driver.predict_held_out(platform, run, run.deployment["endpoint_name"], count=1)

@@ -35,8 +35,8 @@ _OTHERS_CONFIG = frozenset({"kubernetes", "schema"})  # for kubectl and for edit
 _NEVER = frozenset({"__pycache__", "tests"})
 
 # Runs in an interpreter of its own, so that the library that is about to be pushed reads the configuration
-# that is about to be pushed. The settings of every environment are checked: a mistake in another one's
-# file should not wait there for its turn.
+# that is about to be pushed. The settings of every environment are checked, and what each dataset lays over them: a
+# mistake that only another environment would find should not wait there for its turn.
 _CHECK_SETTINGS = """
 import json, sys
 from pathlib import Path
@@ -46,20 +46,21 @@ from mlplatform.config import loading
 from mlplatform.errors import ConfigError
 facts = json.loads((bundle / "platform.json").read_text(encoding="utf-8"))
 problems = []
-names = [path.stem for path in sorted((bundle / "config").glob("*.yaml")) if path.stem != "base"]
-for name in dict.fromkeys([facts.get("environment"), *names]):
-    (bundle / "platform.json").write_text(json.dumps({**facts, "environment": name}), encoding="utf-8")
+def check(environment, load, *name):
+    (bundle / "platform.json").write_text(json.dumps({**facts, "environment": environment}), encoding="utf-8")
     try:
-        loading.load_settings(bundle)
+        return load(*name, bundle)
     except ConfigError as error:
         problems.append(str(error))
-checks = [(loading.load_family, loading.family_names(bundle)), (loading.load_model, loading.model_names(bundle))]
-for load, names in checks:
-    for name in names:
-        try:
-            load(name, bundle)
-        except ConfigError as error:
-            problems.append(str(error))
+here = facts.get("environment")
+others = [path.stem for path in sorted((bundle / "config").glob("*.yaml")) if path.stem != "base"]
+sound = [name for name in dict.fromkeys([here, *others]) if check(name, loading.load_settings)]
+for family in loading.family_names(bundle):
+    check(here, loading.load_family, family)
+for dataset in loading.model_names(bundle):
+    if check(here, loading.load_model, dataset):
+        for environment in sound:
+            check(environment, loading.load_dataset, dataset)
 problems = list(dict.fromkeys(problems))  # a wrong family is one of its datasets' mistakes too
 print(json.dumps(problems))
 """

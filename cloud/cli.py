@@ -118,13 +118,14 @@ def cluster_config_command(
 @app.command("train")
 def train_command(
     env: EnvOption,
+    dataset: Annotated[str, typer.Option(help="Whose pipeline: a file in config/models.")] = "flights",
     month: Annotated[
         int | None, typer.Option(min=1, max=12, help="Land this month of 2013's flights first, as an example.")
     ] = None,
 ) -> None:
-    """Start the pipeline and follow it to its end; safe to leave, the run goes on."""
+    """Start a dataset's pipeline and follow it to its end; safe to leave, the run goes on."""
     with _errors():
-        train.train(Environment(env), month, _say)
+        train.train(Environment(env), dataset, month, _say)
 
 
 @app.command("smoke")

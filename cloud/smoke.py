@@ -8,11 +8,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import botocore.exceptions
+import httpx
 
+from cloud.datasets import dag_ids, enabled
 from cloud.environments import Environment
+from cloud.errors import CloudError
+from cloud.train import airflow
 
 Outputs = dict[str, Any]
-DAGS = {"train_model", "deploy_model", "rollback_model", "monitor_model"}
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,10 @@ def smoke(environment: Environment) -> Iterator[Check]:
             yield Check(name, False, f"there is no output {missing}: the last apply did not end, run `make apply`")
         except (botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError) as error:
             yield Check(name, False, f"AWS answered: {error}")
+        except httpx.HTTPStatusError as error:
+            yield Check(name, False, f"Airflow refused: {error.response.text}")
+        except CloudError as error:
+            yield Check(name, False, str(error))
 
 
 class _NotYet(Exception):
@@ -63,23 +70,22 @@ def _airflow(environment: Environment, outputs: Outputs) -> str:
     return f"{found['Name']} is available, Airflow {found['AirflowVersion']}"
 
 
-def _dags(environment: Environment, outputs: Outputs) -> str:
-    mwaa = environment.client("mwaa")
-
-    def get(path: str) -> dict[str, Any]:
-        answer = mwaa.invoke_rest_api(Name=outputs["airflow_environment"], Method="GET", Path=path)
-        content: dict[str, Any] = answer["RestApiResponse"]
-        return content
-
-    errors = get("/importErrors")["import_errors"]
-    if errors:
-        raise _NotYet(f"{len(errors)} DAG files cannot be imported, first {errors[0]['filename']}")
-    names = sorted(dag["dag_id"] for dag in get("/dags")["dags"])
-    if missing := sorted(DAGS - set(names)):
+def _dags(environment: Environment, _: Outputs) -> str:
+    client = airflow(environment)
+    if errors := client.import_errors():
+        raise _NotYet(f"{len(errors)} DAG files cannot be imported: {'; '.join(map(_named, errors))}")
+    datasets = enabled(environment)
+    expected = {dag for dataset in datasets for dag in dag_ids(dataset)}
+    if missing := sorted(expected - set(found := client.dags())):
         raise _NotYet(
-            f"{', '.join(missing)} is not there ({', '.join(names) or 'no DAG'}): run `make push-dags`, wait a minute"
+            f"{', '.join(missing)} is not there ({', '.join(found) or 'no DAG'}): run `make push-dags`, wait a minute"
         )
-    return ", ".join(names)
+    return f"{len(expected)} DAGs of {', '.join(datasets)}"
+
+
+def _named(error: dict[str, Any]) -> str:
+    """Return which file cannot be imported, and the last line of its traceback."""
+    return ": ".join([error["filename"], *(error["stack_trace"] or "").strip().splitlines()[-1:]])
 
 
 def _cluster(environment: Environment, outputs: Outputs) -> str:

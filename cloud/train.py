@@ -11,12 +11,12 @@ from typing import Any
 import botocore.exceptions
 import httpx
 
+from cloud.datasets import dag_id, enabled
 from cloud.environments import Environment
 from cloud.errors import CloudError
 from local.datasets import flights
 from local.pipeline.airflow_client import AirflowClient, TaskInstance
 
-DAG = "train_model"
 API = "/api/v2"
 HOURS = 24
 POLL_SECONDS = 10
@@ -56,22 +56,29 @@ def airflow(environment: Environment) -> AirflowClient:
     return AirflowClient(httpx.Client(transport=transport, base_url="https://mwaa.invalid"))
 
 
-def train(environment: Environment, month: int | None, say: Say, poll_seconds: float = POLL_SECONDS) -> None:
-    """Start a run and follow it; with a month, land that month of the example's flights first.
+def train(
+    environment: Environment, dataset: str, month: int | None, say: Say, poll_seconds: float = POLL_SECONDS
+) -> None:
+    """Start a run of a dataset's pipeline and follow it; with a month, land that month of the example's flights first.
 
     Raises:
-        CloudError: the run cannot be started, failed, or takes longer than a day.
+        CloudError: the dataset has no DAGs in the environment, or no months; or the run cannot be started, failed, or
+            takes longer than a day.
     """
+    if dataset not in (datasets := enabled(environment)):
+        raise CloudError(f"DATASET={dataset} has no DAGs in {environment.name}: choose from {', '.join(datasets)}")
+    if month is not None and dataset != flights.DATASET:
+        raise CloudError(f"MONTH={month} lands {flights.DATASET}, not {dataset}: leave it out, or DATASET")
     if month is not None:
         bucket = environment.outputs["buckets"]["landing"]
         for table, key in flights.land(month, environment.client("s3"), bucket).items():
             say(f"landed {table}: s3://{bucket}/{key}")
-    client = airflow(environment)
+    dag, client = dag_id("train", dataset), airflow(environment)
     run_id = f"by-hand-{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:4]}"
     try:
-        client.trigger(DAG, run_id, {})
-        say(f"started {run_id}")
-        follow(client, run_id, say, poll_seconds)
+        client.trigger(dag, run_id, {})
+        say(f"started {run_id} of {dag}")
+        follow(client, dag, run_id, say, poll_seconds)
     except httpx.HTTPStatusError as error:
         raise CloudError(f"Airflow refused: {error.response.text}") from None
     for name in environment.outputs["endpoint_names"].values():
@@ -80,7 +87,7 @@ def train(environment: Environment, month: int | None, say: Say, poll_seconds: f
         )
 
 
-def follow(client: AirflowClient, run_id: str, say: Say, poll_seconds: float = POLL_SECONDS) -> None:
+def follow(client: AirflowClient, dag: str, run_id: str, say: Say, poll_seconds: float = POLL_SECONDS) -> None:
     """Say what changes in a run until it ends.
 
     Raises:
@@ -96,7 +103,7 @@ def follow(client: AirflowClient, run_id: str, say: Say, poll_seconds: float = P
                 say(f"{task.label}: {task.state}{took}")
 
     try:
-        state = client.wait(DAG, run_id, HOURS * 3600, on_change=tell, poll_seconds=poll_seconds)
+        state = client.wait(dag, run_id, HOURS * 3600, on_change=tell, poll_seconds=poll_seconds)
     except TimeoutError as error:
         raise CloudError(str(error)) from None
     if state != "success":

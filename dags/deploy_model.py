@@ -1,4 +1,4 @@
-"""Put an approved model live. Wiring only; the work is in ``mlplatform``."""
+"""Put an approved model live: a DAG for each dataset. Wiring only; the work is in ``mlplatform``."""
 
 from __future__ import annotations
 
@@ -7,16 +7,14 @@ from typing import Any
 
 from airflow.sdk import Param, dag, task
 
-from mlplatform.config.loading import load_settings, model_names
+from mlplatform.config.loading import Dataset
+from mlplatform.config.names import dag_id, owner_of_run
 from mlplatform.deployment import requests
-from mlplatform.orchestration import callbacks
-from mlplatform.orchestration.assets import APPROVED_MODELS
-from mlplatform.orchestration.defaults import default_args
+from mlplatform.orchestration import callbacks, datasets
+from mlplatform.orchestration.assets import approved_models
+from mlplatform.orchestration.defaults import dag_options, default_args
 from mlplatform.orchestration.groups import deployment_group
 from mlplatform.orchestration.retries import fail_without_retry
-
-SETTINGS = load_settings()
-ORCHESTRATION = SETTINGS.orchestration
 
 DOC = """
 ### Deploy a model
@@ -27,20 +25,15 @@ If anything goes wrong, what was live stays live.
 
 | You want to | Do |
 |---|---|
-| deploy an approved version again | trigger with `dataset` and `version` |
+| deploy an approved version again | trigger with its `version` |
 | test a version against it on live requests (A/B) | name it as `challenger`, with its `challenger_weight` |
 | deploy a version without approval | `force` with a `reason`, where `approval.allow_force` permits |
-| go back one version | *Roll back model* |
+| go back one version | the dataset's DAG `rollback__…` |
 | know why it failed | the message, or `error.json` under `s3://<data>/deployments/<dataset>/<id>/` |
 | know what is live, and who approved it | docs/runbooks/what-is-live.md |
 """
 
 PARAMS = {
-    "dataset": Param(
-        SETTINGS.training.dataset,
-        enum=model_names(),
-        description="Whose endpoint; of a run that an approval started, the approval says it.",
-    ),
     "version": Param(
         None,
         type=["null", "string"],
@@ -65,34 +58,42 @@ PARAMS = {
 }
 
 
-@dag(
-    dag_id="deploy_model",
-    dag_display_name="Deploy model",
-    description="An approved model goes to its endpoint and becomes champion, or nothing changes.",
-    doc_md=DOC,
-    schedule=[APPROVED_MODELS],
-    catchup=False,
-    max_active_runs=1,  # deployments take turns; the deployer holds a lock for each endpoint besides
-    dagrun_timeout=timedelta(hours=ORCHESTRATION.run_timeout_hours),
-    tags=["ml-platform", "deployment", SETTINGS.environment],
-    params=PARAMS,
-    on_failure_callback=callbacks.deployment_run_failed,
-    default_args=default_args(SETTINGS, callbacks.deployment_task_failed),
-)
-def deploy_model() -> None:
-    """Wire the deployment."""
+def deploy(dataset: Dataset) -> None:
+    """Make the DAG of a dataset."""
+    approved = approved_models(dataset.name)
 
-    @task(doc_md="Which versions: those of the approvals that started the run, or the one that a person names.")
-    @fail_without_retry
-    def resolve_request(
-        params: Any = None, run_id: Any = None, dag_run: Any = None, triggering_asset_events: Any = None
-    ) -> list[str]:
-        events = sorted(triggering_asset_events.get(APPROVED_MODELS, ()), key=lambda event: event.timestamp)
-        by = getattr(dag_run, "triggering_user_name", None) or "somebody by hand"
-        extras = [event.extra for event in events]
-        return requests.requested(SETTINGS, extras, params, f"deploy_model/{run_id}", by)
+    @dag(
+        dag_id=dag_id("deploy", dataset.name),
+        dag_display_name=f"Deploy {dataset.name}",
+        description="An approved model goes to its endpoint and becomes champion, or nothing changes.",
+        doc_md=DOC,
+        schedule=[approved],
+        max_active_runs=1,  # deployments take turns; the deployer holds a lock of the endpoint besides
+        dagrun_timeout=timedelta(hours=dataset.settings.orchestration.run_timeout_hours),
+        params=PARAMS,
+        on_failure_callback=callbacks.deployment_run_failed,
+        default_args=default_args(dataset, callbacks.deployment_task_failed),
+        **dag_options(dataset, "deployment"),
+    )
+    def deploy_model() -> None:
+        """Wire the deployment."""
 
-    deployment_group(SETTINGS).expand(prefix=resolve_request())  # type: ignore[attr-defined]
+        @task(doc_md="Which version: that of the approval that started the run, or the one that a person names.")
+        @fail_without_retry
+        def resolve_request(
+            params: Any = None, run_id: Any = None, dag_run: Any = None, triggering_asset_events: Any = None
+        ) -> list[str]:
+            events = sorted(triggering_asset_events.get(approved, ()), key=lambda event: event.timestamp)
+            by = getattr(dag_run, "triggering_user_name", None) or "somebody by hand"
+            extras = [event.extra for event in events]
+            wanted = {**params, "dataset": dataset.name}
+            owner = owner_of_run(dag_id("deploy", dataset.name), run_id)
+            return requests.requested(dataset.settings, extras, wanted, owner, by)
+
+        deployment_group(dataset).expand(prefix=resolve_request())  # type: ignore[attr-defined]
+
+    deploy_model()
 
 
-deploy_model()
+for each in datasets.to_make("deploy"):
+    deploy(each)

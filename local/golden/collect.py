@@ -16,7 +16,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from local.golden.scenario import DATASET, SCRATCH
+from local.golden.scenario import DATASET, OTHERS, SCRATCH
 from local.pipeline import driver
 from local.pipeline.attached import AttachedPlatform
 from local.platform.home import ROOT, environment_python
@@ -136,8 +136,10 @@ def registry(platform: AttachedPlatform) -> dict[str, Any]:
 def _asset_events(platform: AttachedPlatform) -> list[dict[str, Any]]:
     """Return what each asset event carries: one that waits in Airflow during an upgrade is read by the new code."""
     events = []
-    for run_id in platform.airflow.runs(driver.DAG):
-        events += platform.airflow.asset_events(driver.DAG, run_id)
+    for dataset in (DATASET, *OTHERS):
+        training = driver.dag_id("train", dataset)
+        for run_id in platform.airflow.runs(training):
+            events += platform.airflow.asset_events(training, run_id)
     return [{"asset": event["uri"], "source": event["source_run_id"], "extra": event["extra"]} for event in events]
 
 

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 import httpx
 import pyarrow as pa
@@ -88,8 +88,8 @@ def approved_model(told: Told) -> None:
     """A model that a person approves."""
 
     def approve(run_id: str) -> None:
-        _expect(driver.is_asked(told.platform, run_id), "nobody was asked")
-        driver.answer(told.platform, run_id, "Approve", "as good, and it knows more passengers")
+        _expect(driver.is_asked(told.platform, DATASET, run_id), "nobody was asked")
+        driver.answer(told.platform, DATASET, run_id, "Approve", "as good, and it knows more passengers")
 
     wanted: dict[str, Any] = {"ask_a_person": True, "minimum_improvement": -0.2}
     _train(told, "approved", DATASET, family="lightgbm", meanwhile=approve, trials=2, **wanted)
@@ -116,16 +116,17 @@ def watched_model(told: Told) -> None:
         for number, row in enumerate(chosen)
     ]
     _land_labels(platform, labels)
-    platform.airflow.trigger(driver.MONITOR, run_id := driver.unique_run_id("golden-watched"), {"dataset": DATASET})
-    _expect(platform.airflow.wait(driver.MONITOR, run_id, 300) == "success", "the monitoring failed")
+    monitor, run_id = driver.dag_id("monitor", DATASET), driver.unique_run_id("golden-watched")
+    platform.airflow.trigger(monitor, run_id, {})
+    _expect(platform.airflow.wait(monitor, run_id, 300) == "success", "the monitoring failed")
 
 
 def rejected_model(told: Told) -> None:
     """One that a person rejects."""
 
     def reject(run_id: str) -> None:
-        _expect(driver.is_asked(told.platform, run_id), "nobody was asked")
-        driver.answer(told.platform, run_id, "Reject", "not before the holidays")
+        _expect(driver.is_asked(told.platform, DATASET, run_id), "nobody was asked")
+        driver.answer(told.platform, DATASET, run_id, "Reject", "not before the holidays")
 
     wanted: dict[str, Any] = {"ask_a_person": True, "minimum_improvement": -0.2}
     _train(told, "rejected", DATASET, family="xgboost", meanwhile=reject, trials=1, seed=7, **wanted)
@@ -149,13 +150,13 @@ def refused_file(told: Told) -> None:
 def experiment(told: Told) -> None:
     """The live model and the one before, both on the endpoint."""
     versions = {"version": told.version("approved"), "challenger": told.version("first")}
-    _deploy(told, driver.DEPLOY, "golden-experiment", {**versions, "challenger_weight": 0.2, "reason": "which one"})
+    _deploy(told, "deploy", "golden-experiment", {**versions, "challenger_weight": 0.2, "reason": "which one"})
 
 
 def refused_deployment(told: Told) -> None:
     """The rejected version is not deployed."""
     params = {"version": told.version("rejected"), "reason": "try it anyway"}
-    _deploy(told, driver.DEPLOY, "golden-unapproved", params, ends="failed")
+    _deploy(told, "deploy", "golden-unapproved", params, ends="failed")
 
 
 def failed_deployment(told: Told) -> None:
@@ -163,12 +164,12 @@ def failed_deployment(told: Told) -> None:
     fault = {"kind": "update-fails", "endpoint": DATASET, "times": 1}
     httpx.post(f"{told.platform.addresses['aws']}/_local/faults", json=fault).raise_for_status()
     params = {"version": told.version("rejected"), "reason": "by force", "force": True}
-    _deploy(told, driver.DEPLOY, "golden-failing", params, ends="failed")
+    _deploy(told, "deploy", "golden-failing", params, ends="failed")
 
 
 def rollback(told: Told) -> None:
     """One step back."""
-    _deploy(told, driver.ROLLBACK, "golden-back", {"reason": "complaints since Monday"})
+    _deploy(told, "rollback", "golden-back", {"reason": "complaints since Monday"})
 
 
 def other_datasets(told: Told) -> None:
@@ -204,6 +205,7 @@ def more_families(told: Told) -> None:
 
 def passed_deadline(told: Told) -> None:
     """Nobody answers in time, whether the model that the gate rejected may be deployed after all."""
+    from mlplatform.config.names import owner_of_run
     from mlplatform.documents.decisions import Answer
     from mlplatform.promotion import approval
     from mlplatform.training import approvals
@@ -213,12 +215,13 @@ def passed_deadline(told: Told) -> None:
     answer = Answer(
         outcome="expired", by=approval.DEADLINE, reason="no answer in time", at=datetime.now(UTC), source="deadline"
     )
-    approval.record(settings, question, answer, f"{driver.DAG}/{run.run_id}")
+    approval.record(settings, question, answer, owner_of_run(run.dag_id, run.run_id))
 
 
 def wanted_retraining(told: Told) -> None:
     """The monitoring asks for a retraining, as it does where the settings want one."""
     from mlplatform import storage
+    from mlplatform.config.names import owner_of_run
     from mlplatform.documents.monitoring import MonitorResult
     from mlplatform.monitoring import retraining
     from mlplatform.steps import RESULT
@@ -229,7 +232,8 @@ def wanted_retraining(told: Told) -> None:
     keys = [key for key in told.platform.keys(f"monitoring/{DATASET}/") if key.endswith(f"/{RESULT}")]
     verdict = storage.read_document(f"s3://{told.platform.data}/{keys[0]}", MonitorResult).verdict
     _expect(verdict.outcome in ("drifted", "degraded"), f"the verdict is {verdict.outcome}")
-    refusal = retraining.claim(settings, DATASET, verdict, f"{driver.MONITOR}/golden-watched", datetime.now(UTC))
+    owner = owner_of_run(driver.dag_id("monitor", DATASET), "golden-watched")
+    refusal = retraining.claim(settings, DATASET, verdict, owner, datetime.now(UTC))
     _expect(refusal is None, str(refusal))
 
 
@@ -270,13 +274,13 @@ def _train(
         def lands() -> None:
             load(dataset).land(batch, platform.s3, platform.landing)
 
-    driver.trigger(platform, run_id, dataset=dataset, wait_for_new_data=lands is not None, **params)
+    driver.trigger(platform, dataset, run_id, wait_for_new_data=lands is not None, **params)
     if lands is not None:
-        driver.wait_until_waiting(platform, run_id, 300)
+        driver.wait_until_waiting(platform, dataset, run_id, 300)
         lands()
     if meanwhile is not None:
         meanwhile(run_id)
-    run = driver.follow(platform, run_id)
+    run = driver.follow(platform, dataset, run_id)
     _expect(run.state == ends, f"{run_id} ended as {run.state}: {[task.label for task in run.failed_tasks]}")
     deployed = run.deployed
     _expect(deployed is None or deployed.state == "success", f"{run_id}: {deployed.failure if deployed else ''}")
@@ -285,10 +289,12 @@ def _train(
     return run
 
 
-def _deploy(told: Told, dag_id: str, label: str, params: dict[str, Any], ends: str = "success") -> None:
-    run_id = driver.unique_run_id(label)
-    told.platform.airflow.trigger(dag_id, run_id, {"dataset": DATASET, **params})
-    report = driver.follow_deployment(told.platform, dag_id, run_id)
+def _deploy(
+    told: Told, kind: Literal["deploy", "rollback"], label: str, params: dict[str, Any], ends: str = "success"
+) -> None:
+    deployment, run_id = driver.dag_id(kind, DATASET), driver.unique_run_id(label)
+    told.platform.airflow.trigger(deployment, run_id, params)
+    report = driver.follow_deployment(told.platform, deployment, run_id)
     _expect(report.state == ends, f"{run_id} ended as {report.state}: {report.failure}")
     told.say(f"  {run_id} ended as {report.state}, {report.failure or ''}")
 
@@ -332,9 +338,9 @@ def _land_labels(platform: AttachedPlatform, labels: list[dict[str, Any]]) -> No
 
 
 def _settings(platform: AttachedPlatform) -> Any:
-    from mlplatform.config.loading import load_settings
+    from mlplatform.config.loading import load_dataset
 
-    return load_settings(platform.home.bundle)
+    return load_dataset(DATASET, platform.home.bundle).settings
 
 
 def _eventually(holds: Callable[[], Any], timeout: float = 60) -> bool:

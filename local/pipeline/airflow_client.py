@@ -55,6 +55,26 @@ class AirflowClient:
     def _get(self, path: str, **query: Any) -> Any:
         return self._http.get(f"/api/v2/{path}", params=query).raise_for_status().json()
 
+    def _pages(self, path: str, key: str) -> list[dict[str, Any]]:
+        """Return all entries of a list that Airflow gives in pages."""
+        found: list[dict[str, Any]] = []
+        total = 1
+        while len(found) < total:
+            page = self._get(path, limit=100, offset=len(found))
+            total = page["total_entries"]
+            if not page[key]:
+                break
+            found += page[key]
+        return found
+
+    def dags(self) -> list[str]:
+        """Return the ids of all DAGs, sorted."""
+        return sorted(dag["dag_id"] for dag in self._pages("dags", "dags"))
+
+    def import_errors(self) -> list[dict[str, Any]]:
+        """Return the DAG files that Airflow cannot import (filename, stack_trace, …)."""
+        return self._pages("importErrors", "import_errors")
+
     def trigger(self, dag_id: str, run_id: str, params: dict[str, Any]) -> None:
         """Start a run.
 
@@ -103,14 +123,8 @@ class AirflowClient:
 
     def tasks(self, dag_id: str, run_id: str) -> list[TaskInstance]:
         """Return the run's task instances, in the order they started; those not started last."""
-        found: list[TaskInstance] = []
-        total = 1
-        while len(found) < total:
-            page = self._get(f"dags/{dag_id}/dagRuns/{run_id}/taskInstances", limit=100, offset=len(found))
-            total = page["total_entries"]
-            if not page["task_instances"]:
-                break
-            found += [_task(entry) for entry in page["task_instances"]]
+        entries = self._pages(f"dags/{dag_id}/dagRuns/{run_id}/taskInstances", "task_instances")
+        found = [_task(entry) for entry in entries]
         late = datetime.max.timestamp()
         return sorted(found, key=lambda task: task.started_at.timestamp() if task.started_at else late)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Literal
 
 import httpx
 from rich.console import Console
@@ -76,7 +77,7 @@ def other_model(stage: Stage) -> None:
     stage.open("The same data again, another model: the gate compares")
     run_id = driver.unique_run_id(f"demo-{stage.name}-again")
     chosen = {"family": stage.family} if stage.family else {}
-    driver.trigger(stage.platform, run_id, dataset=stage.name, wait_for_new_data=False, trials=1, seed=5, **chosen)
+    driver.trigger(stage.platform, stage.name, run_id, wait_for_new_data=False, trials=1, seed=5, **chosen)
     _follow(stage, run_id, "started")
 
 
@@ -95,8 +96,8 @@ def bad_canary(stage: Stage) -> None:
     stage.console.print(f"Version {version} is deployed while people ask; every answer of its canary is an error 500.")
     try:
         with _people_who_ask(stage, endpoint) as load:
-            params = {"dataset": stage.name, "version": version, "reason": "the demo's failing canary"}
-            report = _deploy(stage, driver.DEPLOY, run_id, params)
+            params = {"version": version, "reason": "the demo's failing canary"}
+            report = _deploy(stage, "deploy", run_id, params)
     finally:
         httpx.delete(faults).raise_for_status()
     stage.console.print(load.summary())
@@ -116,8 +117,8 @@ def step_back(stage: Stage) -> None:
         return
     run_id = driver.unique_run_id(f"demo-{stage.name}-back")
     with _people_who_ask(stage, endpoint) as load:
-        params = {"dataset": stage.name, "reason": "the demo shows how to go back"}
-        report = _deploy(stage, driver.ROLLBACK, run_id, params)
+        params = {"reason": "the demo shows how to go back"}
+        report = _deploy(stage, "rollback", run_id, params)
     stage.console.print(load.summary())
     if report.state != "success":
         raise DemoFailed(explain(stage.platform, report))
@@ -131,19 +132,19 @@ def step_back(stage: Stage) -> None:
 
 def explain(platform: AttachedPlatform, report: driver.RunReport | driver.DeploymentReport) -> str:
     """Return why a run ended badly: the log of each task that failed."""
-    dag_id = report.dag_id if isinstance(report, driver.DeploymentReport) else driver.DAG
-    parts = [f"run {report.run_id} of {dag_id} ended as {report.state}"]
+    parts = [f"run {report.run_id} of {report.dag_id} ended as {report.state}"]
     for task in report.failed_tasks:
-        parts.append(f"--- task {task.label} failed; its log:\n{platform.airflow.log_of(dag_id, report.run_id, task)}")
+        log = platform.airflow.log_of(report.dag_id, report.run_id, task)
+        parts.append(f"--- task {task.label} failed; its log:\n{log}")
     return "\n".join(parts)
 
 
 def _train(stage: Stage, batch: int, family: str | None, ask_a_person: bool = False) -> None:
     run_id = driver.unique_run_id(f"demo-{stage.name}-{batch}")
     chosen = {"family": family} if family else {}
-    driver.trigger(stage.platform, run_id, dataset=stage.name, ask_a_person=ask_a_person, **chosen)
+    driver.trigger(stage.platform, stage.name, run_id, ask_a_person=ask_a_person, **chosen)
     stage.console.print(f"Run {run_id} waits for data …")
-    driver.wait_until_waiting(stage.platform, run_id)
+    driver.wait_until_waiting(stage.platform, stage.name, run_id)
     keys = stage.dataset.land(batch, stage.platform.s3, stage.platform.landing)
     stage.console.print(
         f"{stage.dataset.BATCHES[batch - 1]} lands in s3://{stage.platform.landing}: {', '.join(keys.values())}"
@@ -152,8 +153,8 @@ def _train(stage: Stage, batch: int, family: str | None, ask_a_person: bool = Fa
 
 
 def _approve(stage: Stage, run_id: str, lines: summary.ProgressLines) -> None:
-    if driver.is_asked(stage.platform, run_id, on_change=lines):
-        driver.answer(stage.platform, run_id, "Approve", "the demo's person has read the report")
+    if driver.is_asked(stage.platform, stage.name, run_id, on_change=lines):
+        driver.answer(stage.platform, stage.name, run_id, "Approve", "the demo's person has read the report")
         stage.console.print("A person was asked, and approves in Airflow.")
 
 
@@ -167,7 +168,7 @@ def _follow(
     lines = summary.ProgressLines(stage.console, started)
     if meanwhile:
         meanwhile(stage, run_id, lines)
-    report = driver.follow(stage.platform, run_id, on_change=lines)
+    report = driver.follow(stage.platform, stage.name, run_id, on_change=lines)
     stage.runs.append(report)
     for ended in (report, report.deployed):
         if ended is not None and ended.state != "success":
@@ -180,10 +181,13 @@ def _follow(
     )
 
 
-def _deploy(stage: Stage, dag_id: str, run_id: str, params: dict[str, str]) -> driver.DeploymentReport:
-    stage.platform.airflow.trigger(dag_id, run_id, dict(params))
+def _deploy(
+    stage: Stage, kind: Literal["deploy", "rollback"], run_id: str, params: dict[str, str]
+) -> driver.DeploymentReport:
+    deployment = driver.dag_id(kind, stage.name)
+    stage.platform.airflow.trigger(deployment, run_id, dict(params))
     lines = summary.ProgressLines(stage.console, time.monotonic())
-    report = driver.follow_deployment(stage.platform, dag_id, run_id, on_change=lines)
+    report = driver.follow_deployment(stage.platform, deployment, run_id, on_change=lines)
     stage.deployments.append(report)
     return report
 

@@ -10,9 +10,12 @@ from typing import Any, Literal
 
 from local.pipeline.airflow_client import TaskInstance
 from local.pipeline.attached import AttachedPlatform
+from local.platform.home import use_dag_library
 
-DAG = "train_model"
-DEPLOY, ROLLBACK, MONITOR = "deploy_model", "rollback_model", "monitor_model"
+use_dag_library()
+
+from mlplatform.config.names import dag_id, dataset_of  # noqa: E402
+
 WAITING_TASK = "ingest.wait_for_data"
 ASKING_TASK = "approval.ask"
 PUBLISHING_TASK = "approval.publish"
@@ -23,7 +26,7 @@ OnChange = Callable[[str, list[TaskInstance]], None]
 
 @dataclass(frozen=True)
 class DeploymentReport:
-    """What a run of ``deploy_model`` or ``rollback_model`` did."""
+    """What a run of a dataset's DAG ``deploy__…`` or ``rollback__…`` did."""
 
     dag_id: str
     run_id: str
@@ -47,6 +50,7 @@ class DeploymentReport:
 class RunReport:
     """What a run of the pipeline did, gathered from Airflow and from its documents in S3."""
 
+    dag_id: str
     run_id: str
     state: str
     tasks: list[TaskInstance]
@@ -107,17 +111,19 @@ class Prediction:
     truth: Any
 
 
-def trigger(platform: AttachedPlatform, run_id: str, **params: Any) -> None:
-    """Start a run of the pipeline."""
-    platform.airflow.trigger(DAG, run_id, params)
+def trigger(platform: AttachedPlatform, dataset: str, run_id: str, **params: Any) -> None:
+    """Start a run of a dataset's pipeline."""
+    platform.airflow.trigger(dag_id("train", dataset), run_id, params)
 
 
-def answer(platform: AttachedPlatform, run_id: str, choice: Literal["Approve", "Reject"], reason: str) -> None:
+def answer(
+    platform: AttachedPlatform, dataset: str, run_id: str, choice: Literal["Approve", "Reject"], reason: str
+) -> None:
     """Answer, through Airflow's API, whether a run's candidate may be deployed."""
-    platform.airflow.answer(DAG, run_id, ASKING_TASK, choice, reason=reason)
+    platform.airflow.answer(dag_id("train", dataset), run_id, ASKING_TASK, choice, reason=reason)
 
 
-def wait_until_waiting(platform: AttachedPlatform, run_id: str, timeout: float = 120) -> None:
+def wait_until_waiting(platform: AttachedPlatform, dataset: str, run_id: str, timeout: float = 120) -> None:
     """Return once the run waits in Airflow's triggerer for data to land.
 
     Raises:
@@ -128,52 +134,59 @@ def wait_until_waiting(platform: AttachedPlatform, run_id: str, timeout: float =
     def is_waiting(_: str, tasks: list[TaskInstance]) -> bool:
         return any(task.task_id == WAITING_TASK and task.state == "deferred" for task in tasks)
 
-    state = platform.airflow.wait(DAG, run_id, timeout, until=is_waiting)
-    if not is_waiting(state, platform.airflow.tasks(DAG, run_id)):
+    training = dag_id("train", dataset)
+    state = platform.airflow.wait(training, run_id, timeout, until=is_waiting)
+    if not is_waiting(state, platform.airflow.tasks(training, run_id)):
         raise RuntimeError(
             f"run {run_id} did not wait for data but ended as {state}; is there data in the landing bucket?"
         )
 
 
-def is_asked(platform: AttachedPlatform, run_id: str, timeout: float = 900, on_change: OnChange | None = None) -> bool:
+def is_asked(
+    platform: AttachedPlatform, dataset: str, run_id: str, timeout: float = 900, on_change: OnChange | None = None
+) -> bool:
     """Wait until a person is asked about the run's candidate, and return True, or until it ended without."""
 
     def asks(_: str, tasks: list[TaskInstance]) -> bool:
         return any(task.task_id == ASKING_TASK and task.state == "deferred" for task in tasks)
 
-    state = platform.airflow.wait(DAG, run_id, timeout, until=asks, on_change=on_change)
-    return asks(state, platform.airflow.tasks(DAG, run_id))
+    training = dag_id("train", dataset)
+    state = platform.airflow.wait(training, run_id, timeout, until=asks, on_change=on_change)
+    return asks(state, platform.airflow.tasks(training, run_id))
 
 
 def follow(
-    platform: AttachedPlatform, run_id: str, timeout: float = 900, on_change: OnChange | None = None
+    platform: AttachedPlatform, dataset: str, run_id: str, timeout: float = 900, on_change: OnChange | None = None
 ) -> RunReport:
     """Follow a run to its end, and the deployment that it may have started to its own, and report on both.
 
     Raises:
         TimeoutError: one of them does not end, or an approved model's deployment does not start.
     """
-    state = platform.airflow.wait(DAG, run_id, timeout, on_change=on_change)
-    if _is_published(platform.airflow.tasks(DAG, run_id)):
-        follow_deployment(platform, *_deployment_of(platform, run_id), timeout, on_change)
-    return report(platform, run_id, state)
+    training = dag_id("train", dataset)
+    state = platform.airflow.wait(training, run_id, timeout, on_change=on_change)
+    if _is_published(platform.airflow.tasks(training, run_id)):
+        follow_deployment(platform, *_deployment_of(platform, training, run_id), timeout, on_change)
+    return report(platform, dataset, run_id, state)
 
 
 def follow_deployment(
-    platform: AttachedPlatform, dag_id: str, run_id: str, timeout: float = 900, on_change: OnChange | None = None
+    platform: AttachedPlatform, deployment: str, run_id: str, timeout: float = 900, on_change: OnChange | None = None
 ) -> DeploymentReport:
-    """Follow a run of ``deploy_model`` or ``rollback_model`` to its end and report on it."""
-    platform.airflow.wait(dag_id, run_id, timeout, on_change=on_change)
-    return report_deployment(platform, dag_id, run_id)
+    """Follow a run of a DAG ``deploy__…`` or ``rollback__…`` to its end and report on it."""
+    platform.airflow.wait(deployment, run_id, timeout, on_change=on_change)
+    return report_deployment(platform, deployment, run_id)
 
 
-def report(platform: AttachedPlatform, run_id: str, state: str) -> RunReport:
-    """Gather what a run did."""
-    claimed = platform.airflow.xcom(DAG, run_id, "ingest.resolve_inputs", key="prefix")
+def report(platform: AttachedPlatform, dataset: str, run_id: str, state: str) -> RunReport:
+    """Gather what a run of a dataset's pipeline did."""
+    training = dag_id("train", dataset)
+    claimed = platform.airflow.xcom(training, run_id, "ingest.resolve_inputs", key="prefix")
     prefix = claimed.removeprefix(f"s3://{platform.data}/") if claimed else None
     pods = [key for key in platform.keys(f"{prefix}/train/") if key.endswith("/result.json")] if prefix else []
-    tasks = platform.airflow.tasks(DAG, run_id)
+    tasks = platform.airflow.tasks(training, run_id)
     return RunReport(
+        dag_id=training,
         run_id=run_id,
         state=state,
         tasks=tasks,
@@ -185,22 +198,24 @@ def report(platform: AttachedPlatform, run_id: str, state: str) -> RunReport:
             key=lambda trial: int(trial["trial"]),
         ),
         selection=platform.read_json(f"{prefix}/selection.json") if prefix else None,
-        approval=platform.airflow.xcom(DAG, run_id, "approval.record_approval", key="answer"),
-        deployed=report_deployment(platform, *_deployment_of(platform, run_id)) if _is_published(tasks) else None,
+        approval=platform.airflow.xcom(training, run_id, "approval.record_approval", key="answer"),
+        deployed=report_deployment(platform, *_deployment_of(platform, training, run_id))
+        if _is_published(tasks)
+        else None,
     )
 
 
-def report_deployment(platform: AttachedPlatform, dag_id: str, run_id: str) -> DeploymentReport:
-    """Gather what a run of ``deploy_model`` or ``rollback_model`` did; of several deployments in it, the first."""
-    claimed = platform.airflow.xcom(dag_id, run_id, "resolve_request")
+def report_deployment(platform: AttachedPlatform, deployment: str, run_id: str) -> DeploymentReport:
+    """Gather what a run of a DAG ``deploy__…`` or ``rollback__…`` did; of several deployments in it, the first."""
+    claimed = platform.airflow.xcom(deployment, run_id, "resolve_request")
     uri = claimed[0] if isinstance(claimed, list) and claimed else claimed
     prefix = uri.removeprefix(f"s3://{platform.data}/") if uri else None
     failure = platform.read_json(f"{prefix}/error.json") if prefix else None
     return DeploymentReport(
-        dag_id=dag_id,
+        dag_id=deployment,
         run_id=run_id,
-        state=platform.airflow.run(dag_id, run_id)["state"],
-        tasks=platform.airflow.tasks(dag_id, run_id),
+        state=platform.airflow.run(deployment, run_id)["state"],
+        tasks=platform.airflow.tasks(deployment, run_id),
         prefix=prefix,
         request=platform.read_json(f"{prefix}/request.json") if prefix else None,
         result=platform.read_json(f"{prefix}/result.json") if prefix else None,
@@ -212,18 +227,18 @@ def _is_published(tasks: list[TaskInstance]) -> bool:
     return any(task.task_id == PUBLISHING_TASK and task.state == "success" for task in tasks)
 
 
-def _deployment_of(platform: AttachedPlatform, run_id: str) -> tuple[str, str]:
+def _deployment_of(platform: AttachedPlatform, training: str, run_id: str) -> tuple[str, str]:
     """Return DAG and run that a run's approval has started.
 
     Raises:
         TimeoutError: Airflow does not start it.
     """
     deadline = time.monotonic() + DEPLOYMENT_STARTS_SECONDS
-    while not (started := platform.airflow.started_by(DAG, run_id)):
+    while not (started := platform.airflow.started_by(training, run_id)):
         if time.monotonic() > deadline:
             raise TimeoutError(
                 f"the approval of run {run_id} has started no deployment in {DEPLOYMENT_STARTS_SECONDS:.0f} s; is "
-                f"{DEPLOY} paused?"
+                f"{dag_id('deploy', dataset_of(training))} paused?"
             )
         time.sleep(0.5)
     return started[0]

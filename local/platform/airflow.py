@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from local.platform.facts import REGION, Facts
-from local.platform.home import ROOT, environment_python
+from local.platform.home import ROOT, environment_python, use_dag_library
 from local.platform.launcher import is_supported
 from local.platform.ports import LOOPBACK
 from local.platform.postgres import database_url
@@ -201,5 +201,9 @@ def check_dags(facts: Facts) -> None:
 
 
 def dag_names(facts: Facts) -> list[str]:
-    """Return the DAGs to wait for; a file is named after the one DAG in it."""
-    return sorted(path.stem for path in facts.home.bundle.glob("*.py"))
+    """Return the DAGs to wait for: those of every dataset that has some here."""
+    use_dag_library()
+    from mlplatform.config.loading import enabled_datasets
+    from mlplatform.config.names import dag_ids
+
+    return [dag for dataset in enabled_datasets("local", facts.home.bundle) for dag in dag_ids(dataset)]

@@ -89,6 +89,6 @@ def check_settings(bundle: Path) -> None:
         for name in loading.family_names(bundle):
             loading.load_family(name, bundle)
         for name in loading.model_names(bundle):
-            loading.load_model(name, bundle)
+            loading.load_dataset(name, bundle)
     except ConfigError as error:
         raise PlatformError(str(error)) from None

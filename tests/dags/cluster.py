@@ -12,6 +12,7 @@ import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -28,19 +29,23 @@ NAMESPACE = "ml-training"
 
 
 def settings_for(pods: int, **kubernetes: Any) -> Any:
-    from mlplatform.config.loading import load_settings
+    """Return the settings of the dataset `flights`, with changes."""
+    from mlplatform.config.loading import load_dataset
 
-    loaded = load_settings()
+    loaded = load_dataset("flights").settings
     training = loaded.training.model_copy(update={"pods_per_trial": pods})
     cluster = loaded.kubernetes.model_copy(update=kubernetes)
     return loaded.model_copy(update={"training": training, "kubernetes": cluster})
 
 
-def make(settings: Any, **changes: Any) -> Any:
+def make(settings: Any, dataset: str = "flights", **changes: Any) -> Any:
     """Return the training's operator as the DAG makes it, with the arguments of one trial."""
+    from mlplatform.config.loading import load_dataset
     from mlplatform.orchestration.jobs import training_operator
 
-    operator, options = training_operator(settings, "0123456789abcdef0123")
+    flights = load_dataset("flights")
+    made = replace(flights, settings=settings, model=flights.model.model_copy(update={"name": dataset}))
+    operator, options = training_operator(made, "0123456789abcdef0123")
     arguments = ["train", "--config", f"{OUTPUT}/config.json", "--input", f"{PREFIX}/prepare", "--output", OUTPUT]
     return operator(task_id="train", arguments=arguments, **{**options, **changes})
 
@@ -48,10 +53,10 @@ def make(settings: Any, **changes: Any) -> Any:
 def context_of(task: Any, dag: Any, run_id: str = "manual__1", try_number: int = 1, **params: Any) -> Any:
     """Return what a task instance with map index 3 gets, and render the operator with it."""
     given: Any = {
-        "params": {"dataset": "flights", "family": "pytorch", "device": "cpu", **params},
+        "params": {"family": "pytorch", "device": "cpu", **params},
         **dag.user_defined_macros,
         "ti": SimpleNamespace(
-            dag_id="train_model",
+            dag_id="train__flights",
             task_id="training.train",
             map_index=3,
             try_number=try_number,

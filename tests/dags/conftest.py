@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
 ROOT = Path(__file__).parents[2]
 
@@ -95,8 +98,8 @@ def dags(bundle: Path) -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def dag(dags: dict[str, Any]) -> Any:
-    """`train_model`."""
-    return dags["train_model"]
+    """The training of a dataset."""
+    return dags["train__flights"]
 
 
 @pytest.fixture(scope="session")
@@ -116,6 +119,44 @@ def s3(monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
 
     content: dict[str, bytes] = {}
     monkeypatch.setattr(storage, "try_read_bytes", lambda uri, version_id=None: content.get(uri))
+    return content
+
+
+@pytest.fixture
+def objects(monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
+    """An S3 that is a dictionary and can be written to; its conditional puts are as S3's."""
+    from mlplatform import storage
+
+    content: dict[str, bytes] = {}
+    lock = threading.Lock()
+
+    def etag(uri: str) -> str | None:
+        return hashlib.md5(content[uri], usedforsecurity=False).hexdigest() if uri in content else None
+
+    def write(uri: str, body: bytes, *, content_type: str = "") -> None:
+        content[uri] = body
+
+    def put_if(uri: str, document: BaseModel, there: str | None) -> str | None:
+        with lock:
+            if etag(uri) != there:
+                return None
+            content[uri] = document.model_dump_json().encode()
+            return etag(uri)
+
+    def get(uri: str, version_id: str | None = None) -> tuple[bytes, str] | None:
+        with lock:
+            found = etag(uri)
+            return None if found is None else (content[uri], found)
+
+    monkeypatch.setattr(storage, "write_bytes", write)
+    monkeypatch.setattr(storage, "create_document", lambda uri, document: put_if(uri, document, None))
+    monkeypatch.setattr(storage, "replace_document", put_if)
+    monkeypatch.setattr(storage, "_get", get)
+    monkeypatch.setattr(
+        storage,
+        "list_objects",
+        lambda uri: iter([{"Key": storage.split_uri(one)[1]} for one in sorted(content) if one.startswith(uri)]),
+    )
     return content
 
 

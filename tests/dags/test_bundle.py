@@ -13,6 +13,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 
+KINDS = ("deploy", "monitor", "rollback", "train")
+
 # Runs in a fresh interpreter, because this one has imported everything by now.
 PARSE = """
 import json, socket, sys
@@ -47,6 +49,9 @@ print(json.dumps({
 """
 
 
+DAG_FILES = ("deploy_model", "monitor_model", "refused_datasets", "rollback_model", "train_model")
+
+
 @pytest.fixture(scope="module")
 def parsed(bundle: Path) -> dict[str, Any]:
     done = subprocess.run(
@@ -59,7 +64,8 @@ def parsed(bundle: Path) -> dict[str, Any]:
 
 def test_the_bundle_imports_without_errors_network_or_database(parsed: dict[str, Any]) -> None:
     assert parsed["errors"] == {}
-    assert parsed["dags"] == ["deploy_model", "monitor_model", "rollback_model", "train_model"]
+    kinds, datasets = ("deploy", "monitor", "rollback", "train"), ("flights", "housing", "iris", "titanic")
+    assert parsed["dags"] == [f"{kind}__{dataset}" for kind in kinds for dataset in datasets]
 
 
 def test_parsing_imports_nothing_heavy(parsed: dict[str, Any]) -> None:
@@ -81,7 +87,7 @@ for folder in sys.argv[1:]:
     sys.path.insert(0, folder)
     bag = DagBag(folder)
     assert bag.import_errors == {}, bag.import_errors
-    dag = bag.dags["train_model"]
+    dag = bag.dags["train__flights"]
     print(sorted(dag.tags), dag.schedule)
 """
 
@@ -92,9 +98,9 @@ def test_the_bundle_imports_in_every_environment(tmp_path: Path, assemble: Any) 
     done = subprocess.run(command, cwd="/", capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert [line for line in done.stdout.splitlines() if line.startswith("[")] == [
-        "['dev', 'ml-platform', 'training'] None",
-        "['ml-platform', 'staging', 'training'] None",
-        "['ml-platform', 'prod', 'training'] 0 5 * * *",
+        "['dev', 'flights', 'ml-platform', 'training'] None",
+        "['flights', 'ml-platform', 'staging', 'training'] None",
+        "['flights', 'ml-platform', 'prod', 'training'] 0 5 * * *",
     ]
 
 
@@ -111,7 +117,7 @@ def test_only_dag_files_are_parsed(bundle: Path) -> None:
     from airflow.utils.file import list_py_file_paths
 
     found = sorted(Path(path).name for path in list_py_file_paths(str(bundle), safe_mode=False))
-    assert found == ["deploy_model.py", "monitor_model.py", "rollback_model.py", "train_model.py"]
+    assert found == [f"{name}.py" for name in DAG_FILES]
 
 
 def test_the_serialized_dags_are_the_same_every_time(parsed: dict[str, Any], dags: dict[str, Any]) -> None:
@@ -134,7 +140,7 @@ import sys
 from airflow.dag_processing.dagbag import DagBag
 
 sys.path.insert(0, sys.argv[1])
-dag = DagBag(sys.argv[1]).dags["train_model"]
+dag = DagBag(sys.argv[1]).dags["train__flights"]
 train = dag.get_task("training.train")
 print(train.partial_kwargs["map_index_template"], train.partial_kwargs["max_active_tis_per_dagrun"])
 print(dag.params.get_param("trials").schema["maximum"], dag.params["search"])

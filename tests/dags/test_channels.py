@@ -35,16 +35,18 @@ from mlplatform.people.messages import Message
 SECRET = "B0AB12CD/very-secret-token"
 PASSWORD = "very-secret-password"
 EVENTS: list[NotificationEvent] = [
-    *("approval-wanted", "approved", "rejected", "expired", "nothing-to-do"),
+    *("approval-wanted", "approved", "rejected", "expired", "superseded", "nothing-to-do"),
     *("deployed", "rolled-back", "failed", "monitoring"),
 ]
 LINKS = ["http://mlflow/models/7", "Report: http://report"]
 REASONS = ["roc_auc is 0.0200 worse than the champion's 0.8000"]
-FAILED = messages.failed("iris", "manual__1", "data.validate", "column x is missing", "http://airflow/log")
+FAILED = messages.failed(
+    "iris", "manual__1", "data.validate", "column x is missing", "http://airflow/log", "train__iris"
+)
 
 
 def drifted(monkeypatch: pytest.MonkeyPatch) -> Message:
-    """What `monitor_model` tells."""
+    """What the monitoring of a dataset tells."""
     now = datetime(2026, 3, 1, tzinfo=UTC)
     result = MonitorResult(
         run_key="k",
@@ -84,6 +86,10 @@ STORIES: dict[str, tuple[Callable[[pytest.MonkeyPatch], Message], list[str]]] = 
         lambda _: messages.expired("iris", "7", "nobody answered within 20 h", LINKS),
         ["nobody approved version 7", "nobody answered within 20 h", "clear the task approval.ask"],
     ),
+    "superseded": (
+        lambda _: messages.superseded("iris", "7", "version 8 passed the gate since", LINKS),
+        ["version 7 needs no answer", "version 8 passed the gate since", "What was live stays live", LINKS[1]],
+    ),
     "deployed": (
         lambda _: messages.deployed("iris", "7", "iris-endpoint", "jane", "looks good", "6", LINKS),
         ["version 7 is live", "endpoint iris-endpoint; it was version 6 before", "Approved by jane: looks good"],
@@ -98,7 +104,7 @@ STORIES: dict[str, tuple[Callable[[pytest.MonkeyPatch], Message], list[str]]] = 
     ),
     "failed-deployment": (
         lambda _: messages.deployment_failed(
-            "iris", "7", "deploy", "deploy_model/x", "the canary's alarm rang", "http://airflow/log"
+            "iris", "7", "deploy", "deploy__iris/x", "the canary's alarm rang", "http://airflow/log"
         ),
         ["deployment of version 7 failed", "the canary's alarm rang", "Log: http://airflow/log"],
     ),

@@ -17,11 +17,9 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from pydantic import BaseModel
 
-from mlplatform import storage
 from mlplatform.config.environment import Approver, Settings
-from mlplatform.config.loading import load_settings
+from mlplatform.config.loading import load_dataset
 from mlplatform.documents.decisions import Answer, Question, RecordedAnswer
 from mlplatform.errors import NonRetryableError
 from mlplatform.orchestration import notifications
@@ -60,7 +58,7 @@ class MlflowServer(ThreadingHTTPServer):
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), MlflowHandler)
-        self.tags = {number: {"evaluation_digest": "evaluation", "model_digest": "model"} for number in "12"}
+        self.tags = {number: {"evaluation_digest": "evaluation", "model_digest": "model"} for number in "123"}
         self.aliases = {"champion": "1", "challenger": "2"}
 
 
@@ -105,7 +103,7 @@ class MlflowHandler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def mlflow() -> Iterator[MlflowServer]:
-    """A registry in which version 1 is champion and version 2 was evaluated against it."""
+    """A registry in which version 1 is champion, version 2 was evaluated against it, and there is a version 3."""
     server = MlflowServer()
     threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
     yield server
@@ -114,39 +112,12 @@ def mlflow() -> Iterator[MlflowServer]:
     registry.client.cache_clear()
 
 
-@pytest.fixture
-def objects(monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
-    """An S3 that is a dictionary; its conditional put is as S3's."""
-    content: dict[str, bytes] = {}
-    lock = threading.Lock()
-
-    def write(uri: str, body: bytes, *, content_type: str = "") -> None:
-        content[uri] = body
-
-    def create(uri: str, document: BaseModel) -> str | None:
-        with lock:
-            if uri in content:
-                return None
-            content[uri] = document.model_dump_json().encode()
-            return "etag"
-
-    monkeypatch.setattr(storage, "write_bytes", write)
-    monkeypatch.setattr(storage, "create_document", create)
-    monkeypatch.setattr(storage, "try_read_bytes", lambda uri, version_id=None: content.get(uri))
-    monkeypatch.setattr(
-        storage,
-        "list_objects",
-        lambda uri: iter([{"Key": storage.split_uri(one)[1]} for one in sorted(content) if one.startswith(uri)]),
-    )
-    return content
-
-
 # --- What is Airflow's own ----------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def database(dag: Any) -> Iterator[None]:
-    """Airflow's database, with `train_model` in it, and one execution API for all tests: making one takes seconds."""
+    """Airflow's database, with a training DAG in it, and one execution API for all tests: making one takes seconds."""
     from airflow.api_fastapi.app import create_auth_manager
     from airflow.dag_processing.bundles.manager import DagBundlesManager
     from airflow.dag_processing.collection import update_dag_parsing_results_in_db
@@ -182,7 +153,7 @@ class TriggererComms:
 
 
 class Asked:
-    """The task `approval.ask` of a new run of `train_model`.
+    """The task `approval.ask` of a new run of `train__flights`.
 
     Attributes:
         settings: of the environment, as a test wants them.
@@ -198,7 +169,7 @@ class Asked:
 
         self.dag, self.settings, self.told = dag, settings, told
         self.run_id = f"manual__{uuid.uuid4().hex}"
-        self.key = {"dag_id": "train_model", "task_id": TASK, "run_id": self.run_id}
+        self.key = {"dag_id": "train__flights", "task_id": TASK, "run_id": self.run_id}
         question = {"subject": "Deploy version 2 of iris?", "body": "| candidate | champion |"}
         handed_on = [("ingest.resolve_inputs", "prefix", PREFIX), ("promotion.decide", "question", question)]
         with create_session() as session:
@@ -287,7 +258,7 @@ class Asked:
         payload = UpdateHITLDetailPayload(chosen_options=[option], params_input={"reason": reason})
         user: Any = SimpleNamespace(get_id=lambda: number, get_name=lambda: person)
         with create_session() as session:
-            update_hitl_detail("train_model", self.run_id, TASK, payload, user, session)
+            update_hitl_detail("train__flights", self.run_id, TASK, payload, user, session)
 
     def question(self) -> Any:
         """Return what people see in Airflow."""
@@ -306,7 +277,7 @@ class Asked:
 
         with create_session() as session:
             found = session.scalars(
-                XComModel.get_many(run_id=self.run_id, key="return_value", task_ids=TASK, dag_ids="train_model")
+                XComModel.get_many(run_id=self.run_id, key="return_value", task_ids=TASK, dag_ids="train__flights")
             ).one()
             handed_on: dict[str, Any] = found.value
             return handed_on
@@ -314,7 +285,7 @@ class Asked:
     def recorded(self) -> RecordedAnswer:
         """Do what the next task does."""
         given = Answer.model_validate(self.answer())
-        return approval.record(self.settings, QUESTION, given, f"train_model/{self.run_id}")
+        return approval.record(self.settings, QUESTION, given, f"train__flights/{self.run_id}")
 
 
 @pytest.fixture
@@ -330,7 +301,7 @@ def ask(
         return messages.approval_wanted("iris", "2", ["better"], settings.approval.deadline_hours, [link])
 
     monkeypatch.setattr(approvals, "approval_wanted", wanted)
-    settings = load_settings()
+    settings = load_dataset("flights").settings
     address = f"http://127.0.0.1:{mlflow.server_address[1]}"
     settings = settings.model_copy(update={"mlflow": settings.mlflow.model_copy(update={"tracking_uri": address})})
 
@@ -354,7 +325,7 @@ def test_an_answer_in_airflow_is_handed_on_with_name_and_reason(
     assert (asked.question().subject, asked.question().options) == ("Deploy version 2 of iris?", ["Approve", "Reject"])
     (message,) = asked.told
     assert message.event == "approval-wanted"
-    assert f"/dags/train_model/runs/{asked.run_id}/tasks/{TASK}" in message.text
+    assert f"/dags/train__flights/runs/{asked.run_id}/tasks/{TASK}" in message.text
     asked.says(option, "seen the report")
     asked.watch()
     assert asked.work() == "success"
@@ -404,8 +375,8 @@ def test_an_answer_without_a_reason_says_so(ask: Callable[..., Asked]) -> None:
     [
         pytest.param(lambda mlflow: mlflow.tags["2"].update(evaluation_digest="new"), "evaluated again", id="digest"),
         pytest.param(lambda mlflow: mlflow.tags["2"].update(model_digest="new"), "the files of", id="files"),
-        pytest.param(lambda mlflow: mlflow.aliases.update(challenger="1"), "the challenger", id="version"),
-        pytest.param(lambda mlflow: mlflow.aliases.update(champion="2", challenger="1"), "challenger", id="champion"),
+        pytest.param(lambda mlflow: mlflow.aliases.pop("challenger"), "the challenger", id="version"),
+        pytest.param(lambda mlflow: mlflow.aliases.update(champion="3"), "the champion", id="champion"),
     ],
 )
 def test_an_approval_of_what_is_not_there_any_more_does_not_count(
@@ -512,13 +483,16 @@ def test_without_mlflow_the_answer_in_airflow_counts_all_the_same(
     assert asked.work() == "success"
 
 
-def test_where_mlflow_does_not_count_nothing_wakes_the_task_before_the_deadline(
-    ask: Callable[..., Asked], mlflow: MlflowServer
-) -> None:
-    asked = ask(**AT_ONCE, from_mlflow=False, deadline_hours=10)
+def test_where_mlflow_does_not_count_its_tags_are_no_answer(ask: Callable[..., Asked], mlflow: MlflowServer) -> None:
+    asked = ask(**AT_ONCE, from_mlflow=False)
     mlflow.tags["2"].update(IN_MLFLOW)
-    left = asked.trigger().timeout_datetime - datetime.now(UTC)
-    assert 9.9 < left.total_seconds() / 3600 < 10
+    asked.watch()
+    assert asked.work() == "deferred"
+    asked.says("Reject", "too slow", person="john")
+    asked.watch()
+    assert asked.work() == "success"
+    assert asked.answer()["by"] == "john"
+    assert asked.recorded().answer.outcome == "rejected"
 
 
 def test_one_in_airflow_and_one_in_mlflow_at_once_the_rejection_holds_and_the_other_is_told(
@@ -532,6 +506,54 @@ def test_one_in_airflow_and_one_in_mlflow_at_once_the_rejection_holds_and_the_ot
     with caplog.at_level(logging.WARNING):
         assert asked.recorded().answer.by == "jane"
     assert "approved by john (airflow) does not count: it was rejected by jane (mlflow)" in caplog.text
+
+
+# --- A candidate that another one takes the place of --------------------------------------------
+
+
+@pytest.mark.parametrize("from_mlflow", [True, False])
+def test_a_question_ends_when_another_candidate_has_passed_the_gate(
+    ask: Callable[..., Asked], mlflow: MlflowServer, from_mlflow: bool
+) -> None:
+    asked = ask(**AT_ONCE, from_mlflow=from_mlflow)
+    asked.watch()
+    assert asked.work() == "deferred", "as long as there is none"
+    mlflow.aliases["challenger"] = "3"
+    asked.watch()
+    assert asked.work() == "success"
+    answer = asked.answer()
+    assert [answer[key] for key in ("outcome", "by", "source")] == ["superseded", "version 3", "newer-candidate"]
+    assert answer["reason"].startswith("version 3 passed the gate")
+    before = dict(mlflow.tags["2"])
+    assert asked.recorded().answer.outcome == "superseded"
+    assert mlflow.tags["2"] == before
+    assert [line.kind for line in audit.entries(asked.settings, "iris")] == ["superseded"]
+
+
+def test_an_approval_of_a_candidate_that_lost_its_place_comes_too_late(
+    ask: Callable[..., Asked], mlflow: MlflowServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    asked = ask()
+    mlflow.aliases["challenger"] = "3"
+    asked.says("Approve", "looks good")
+    asked.watch()
+    assert asked.work() == "success"
+    assert asked.answer()["outcome"] == "approved", "nobody looked between"
+    with caplog.at_level(logging.WARNING):
+        held = asked.recorded()
+    assert (held.answer.outcome, held.answer.by) == ("superseded", "version 3")
+    assert "approved by jane (airflow) comes too late: version 3 passed the gate" in caplog.text
+    assert "approval" not in mlflow.tags["2"]
+    assert [line.kind for line in audit.entries(asked.settings, "iris")] == ["superseded"]
+
+
+def test_a_rejection_of_a_candidate_that_lost_its_place_is_one(ask: Callable[..., Asked], mlflow: MlflowServer) -> None:
+    asked = ask()
+    mlflow.aliases["challenger"] = "3"
+    asked.says("Reject", "too slow")
+    asked.watch()
+    assert asked.work() == "success"
+    assert asked.recorded().answer.outcome == "rejected"
 
 
 # --- No answer ----------------------------------------------------------------------------------

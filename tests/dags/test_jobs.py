@@ -11,11 +11,11 @@ import pytest
 from tests.dags.cluster import CUDA, NAMESPACE, OUTPUT, Cluster, Task, context_of, make, settings_for, until
 
 
-def requested(dag: Any, pods: int = 2, **params: Any) -> dict[str, Any]:
+def requested(dag: Any, pods: int = 2, dataset: str = "flights", **params: Any) -> dict[str, Any]:
     """Return the job as it is sent to Kubernetes."""
     from kubernetes.client import ApiClient
 
-    task = make(settings_for(pods))
+    task = make(settings_for(pods), dataset)
     given = context_of(task, dag, **params)
     task.name = task._set_name(task.name)
     task.hook = SimpleNamespace(is_in_cluster=False)

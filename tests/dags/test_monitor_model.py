@@ -1,7 +1,8 @@
-"""The shape of `monitor_model`, and what its last tasks do with a verdict."""
+"""The shape of the monitoring of a dataset, and what its last tasks do with a verdict."""
 
 from __future__ import annotations
 
+import copy
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
@@ -23,7 +24,7 @@ DRIFTED = {"outcome": "drifted", "reasons": ["version 1: feature weight has drif
 
 @pytest.fixture
 def watched(dags: dict[str, Any]) -> Any:
-    return dags["monitor_model"]
+    return dags["monitor__flights"]
 
 
 def test_tasks_edges_and_policy(watched: Any) -> None:
@@ -38,8 +39,7 @@ def test_tasks_edges_and_policy(watched: Any) -> None:
         assert task.on_failure_callback
     assert (watched.catchup, watched.max_active_runs) == (False, 1)
     assert watched.doc_md
-    with pytest.raises(Exception, match=r"."):
-        watched.params.get_param("dataset").resolve(value="letters")
+    assert not watched.params
 
 
 def test_the_pod_has_the_monitors_rights_and_its_report_is_linked(watched: Any) -> None:
@@ -51,22 +51,21 @@ def test_the_pod_has_the_monitors_rights_and_its_report_is_linked(watched: Any) 
 
 def test_an_event_says_that_a_retraining_is_wanted_and_train_model_is_started_once(watched: Any) -> None:
     (outlet,) = watched.get_task("want_retraining").outlets
-    assert outlet.name == "retraining-wanted"
+    assert outlet.name == "retraining-wanted-flights"
     train = watched.get_task("train")
-    assert train.trigger_dag_id == "train_model"
+    assert train.trigger_dag_id == "train__flights"
     assert "run_id" in train.trigger_run_id
     assert train.skip_when_already_exists
 
 
 def want(watched: Any, monkeypatch: pytest.MonkeyPatch, refusal: str | None) -> tuple[Any, Any]:
     monkeypatch.setattr(retraining, "claim", lambda *given: refusal)
-    conf = {"dataset": "flights", "family": "sklearn", "wait_for_new_data": False}
+    conf = {"family": "sklearn", "wait_for_new_data": False}
     monkeypatch.setattr(retraining, "parameters", lambda uri: {"s3://d/config.json": conf}[uri])
     task = watched.get_task("want_retraining")
     events = {outlet: SimpleNamespace(extra=None) for outlet in task.outlets}
     given = task.python_callable(
         DRIFTED,
-        params={"dataset": "flights"},
         ti=SimpleNamespace(xcom_pull=lambda task_ids: {"choose_window": {"config": "s3://d/config.json"}}[task_ids]),
         run_id="scheduled__x",
         dag_run=SimpleNamespace(run_after=datetime(2026, 3, 1, tzinfo=UTC)),
@@ -80,9 +79,10 @@ def test_what_train_model_and_listeners_are_given(
 ) -> None:
     conf, extra = want(watched, monkeypatch, None)
     assert extra == {"dataset": "flights", "family": "sklearn", "reasons": DRIFTED["reasons"]}
-    assert conf == {"dataset": "flights", "family": "sklearn", "wait_for_new_data": False}
+    assert conf == {"family": "sklearn", "wait_for_new_data": False}
+    params = copy.deepcopy(dags["train__flights"].params)  # resolving changes them
     for name, value in conf.items():
-        dags["train_model"].params.get_param(name).resolve(value=value)
+        params.get_param(name).resolve(value=value)
 
 
 def test_without_the_right_nothing_is_started(watched: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,4 +95,4 @@ def test_where_nothing_is_live_the_run_is_skipped(watched: Any, monkeypatch: pyt
     choose = watched.get_task("choose_window").python_callable
     run = SimpleNamespace(run_after=datetime(2026, 3, 1, tzinfo=UTC))
     with pytest.raises(AirflowSkipException, match="no model is live"):
-        choose(params={"dataset": "flights"}, run_id="x", dag_run=run)
+        choose(run_id="x", dag_run=run)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,13 +14,13 @@ import pytest
 from mlplatform.orchestration import pods
 
 STEPS = {
-    "train_model/data.validate": "validate",
-    "train_model/data.prepare": "prepare",
-    "train_model/training.train": "train",
-    "train_model/promotion.evaluate": "evaluate",
-    "deploy_model/deployment.deploy": "deploy",
-    "rollback_model/deployment.deploy": "deploy",
-    "monitor_model/monitor": "monitor",
+    "train__flights/data.validate": "validate",
+    "train__flights/data.prepare": "prepare",
+    "train__flights/training.train": "train",
+    "train__flights/promotion.evaluate": "evaluate",
+    "deploy__flights/deployment.deploy": "deploy",
+    "rollback__flights/deployment.deploy": "deploy",
+    "monitor__flights/monitor": "monitor",
 }
 """DAG and task of every pod, and its step."""
 RUN_KEY = "0123456789abcdef0123"
@@ -42,7 +43,7 @@ PULLED: dict[str, Any] = {
         "run_key": RUN_KEY,
     },
 }
-"""What tasks before the pods hand on: of `train_model` by name, of the others as one dictionary."""
+"""What tasks before the pods hand on: of training by name, of the others as one dictionary."""
 
 
 def operator(dag: Any, task_id: str) -> Any:
@@ -60,15 +61,14 @@ def rendered(dags: dict[str, Any], pod: str, **params: Any) -> dict[str, Any]:
 
     dag_id, task_id = pod.split("/")
     dag, task = dags[dag_id], operator(dags[dag_id], task_id)
-    map_index = {"training.train": 3, "deployment.deploy": 0 if dag_id == "deploy_model" else -1}.get(task_id, -1)
+    map_index = {"training.train": 3, "deployment.deploy": 0 if dag_id == "deploy__flights" else -1}.get(task_id, -1)
 
     def pull(task_ids: str, key: str | None = None, map_indexes: int = -1) -> Any:
         assert map_indexes == (map_index if task_ids.startswith("deployment.") else -1), "of the same deployment"
         return PULLED[task_ids][key] if key else PULLED[task_ids]
 
     context: Any = {
-        # A run that an approval starts has the form's defaults, whatever it is about.
-        "params": {"dataset": "iris" if dag_id == "deploy_model" else "flights"},
+        "params": {},
         **(dag.user_defined_macros or {}),
         "ti": SimpleNamespace(
             xcom_pull=pull,
@@ -80,7 +80,7 @@ def rendered(dags: dict[str, Any], pod: str, **params: Any) -> dict[str, Any]:
         "run_id": "manual__2026-01-01T00:00:00+00:00",
         "dag": dag,
     }
-    if dag_id == "train_model":
+    if dag_id == "train__flights":
         context["params"] |= {"family": "xgboost", "device": "cuda", **params}
     task.render_template_fields(context)
     task.name = task._set_name(task.name)
@@ -90,7 +90,8 @@ def rendered(dags: dict[str, Any], pod: str, **params: Any) -> dict[str, Any]:
 
 def test_no_pod_is_left_out(dags: dict[str, Any]) -> None:
     found = {f"{name}/{task.task_id}" for name, dag in dags.items() for task in dag.tasks if "Pod" in task.task_type}
-    assert found == set(STEPS)
+    datasets = {name.partition("__")[2] for name in dags}
+    assert found == {name.replace("__flights", f"__{dataset}") for name in STEPS for dataset in datasets}
 
 
 @pytest.mark.parametrize(("name", "step"), STEPS.items())
@@ -144,7 +145,7 @@ def test_a_pod_asks_for_what_the_settings_say_and_no_more(dags: dict[str, Any], 
 def test_a_training_without_a_gpu_takes_no_node_that_has_one(
     dags: dict[str, Any], params: dict[str, Any], image: str
 ) -> None:
-    spec = rendered(dags, "train_model/training.train", **params)["spec"]
+    spec = rendered(dags, "train__flights/training.train", **params)["spec"]
     (container,) = spec["containers"]
     assert f"mlplatform/{image}:" in container["image"]
     assert "nvidia.com/gpu" not in {**container["resources"]["requests"], **container["resources"]["limits"]}
@@ -156,12 +157,13 @@ def test_a_training_without_a_gpu_takes_no_node_that_has_one(
 
 def test_several_gpus_share_memory(dag: Any) -> None:
     """Built from settings of its own: no environment has more than one GPU to a pod."""
-    from mlplatform.config.loading import load_settings
+    from mlplatform.config.loading import load_dataset
     from mlplatform.orchestration.pod_options import step_options
 
-    settings = load_settings()
-    train = settings.steps["train"].model_copy(update={"gpus": 4})
-    options = step_options(settings.model_copy(update={"steps": settings.steps | {"train": train}}), "train", "key")
+    dataset = load_dataset("flights")
+    train = dataset.settings.steps["train"].model_copy(update={"gpus": 4})
+    settings = dataset.settings.model_copy(update={"steps": dataset.settings.steps | {"train": train}})
+    options = step_options(replace(dataset, settings=settings), "train", "key")
     shared = {volume.name: volume.empty_dir.medium for volume in options["volumes"]}
     assert shared == {"tmp": None, "shm": "Memory"}
     assert {mount.name: mount.mount_path for mount in options["volume_mounts"]} == {"tmp": "/tmp", "shm": "/dev/shm"}
@@ -195,23 +197,23 @@ def test_a_pod_can_do_no_harm(dags: dict[str, Any], name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "config", "source", "output"),
     [
-        ("train_model/data.validate", f"{PREFIX}/config.json", PREFIX, f"{PREFIX}/validate"),
-        ("train_model/data.prepare", f"{PREFIX}/config.json", PREFIX, f"{PREFIX}/prepare"),
+        ("train__flights/data.validate", f"{PREFIX}/config.json", PREFIX, f"{PREFIX}/validate"),
+        ("train__flights/data.prepare", f"{PREFIX}/config.json", PREFIX, f"{PREFIX}/prepare"),
         (
-            "train_model/training.train",
+            "train__flights/training.train",
             f"{PREFIX}/train/000/config.json",
             f"{PREFIX}/prepare",
             f"{PREFIX}/train/000",
         ),
         (
-            "train_model/promotion.evaluate",
+            "train__flights/promotion.evaluate",
             f"{PREFIX}/evaluate/config.json",
             f"{PREFIX}/prepare",
             f"{PREFIX}/evaluate",
         ),
-        ("deploy_model/deployment.deploy", f"{DEPLOYMENT}/config.json", f"{PREFIX}/evaluate", DEPLOYMENT),
-        ("rollback_model/deployment.deploy", f"{DEPLOYMENT}/config.json", f"{PREFIX}/evaluate", DEPLOYMENT),
-        ("monitor_model/monitor", f"{WATCH}/config.json", "s3://data-bucket/captured/flights", WATCH),
+        ("deploy__flights/deployment.deploy", f"{DEPLOYMENT}/config.json", f"{PREFIX}/evaluate", DEPLOYMENT),
+        ("rollback__flights/deployment.deploy", f"{DEPLOYMENT}/config.json", f"{PREFIX}/evaluate", DEPLOYMENT),
+        ("monitor__flights/monitor", f"{WATCH}/config.json", "s3://data-bucket/captured/flights", WATCH),
     ],
 )
 def test_a_step_is_called_as_its_contract_says(
@@ -227,6 +229,7 @@ def test_a_pod_is_labelled_for_people_and_for_taking_it_up_again(dags: dict[str,
     pod = rendered(dags, name)
     labels = pod["metadata"]["labels"]
     assert labels["ml-platform/dataset"] == "flights"
+    assert labels["ml-platform/owner"] == "ml-platform"
     assert labels["ml-platform/step"] == STEPS[name]
     assert labels["ml-platform/run-key"] == RUN_KEY
     assert labels["app.kubernetes.io/managed-by"] == "airflow"

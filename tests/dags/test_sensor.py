@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 PARAMS = {
-    "dataset": "flights",
     "family": "xgboost",
     "trials": 4,
     "search": "random",

@@ -42,14 +42,14 @@ def call(dag: Any, task_id: str, *args: Any, **kwargs: Any) -> Any:
 )
 def test_resolve_inputs(dag: Any, monkeypatch: pytest.MonkeyPatch, granted: bool, next_tasks: list[str]) -> None:
     def resolve(settings: Any, params: Any, owner: str, is_live: Any) -> ResolvedInputs:
-        assert (params, owner) == ({"dataset": "flights"}, "run")
-        assert is_live("other") is True
+        assert (params, owner) == ({"dataset": "flights", "seed": 1}, "train__flights/run")
+        assert is_live("train__flights/other") is True
         return ResolvedInputs(RunPaths(PREFIX), granted, "why")
 
     monkeypatch.setattr(inputs, "resolve_inputs", resolve)
     ti = Xcom()
     ti.get_dagrun_state = lambda dag_id, run_id: "running"  # type: ignore[attr-defined]
-    assert call(dag, "ingest.resolve_inputs", params={"dataset": "flights"}, ti=ti, run_id="run") == next_tasks
+    assert call(dag, "ingest.resolve_inputs", params={"seed": 1}, ti=ti, run_id="run") == next_tasks
     assert ti.pushed == {"prefix": PREFIX, "run_key": "key", "message": "why"}
 
 
@@ -84,13 +84,18 @@ MODEL = {
 
 @pytest.mark.parametrize(
     ("outcome", "next_task"),
-    [("approved", "approval.publish"), ("rejected", "approval.reject"), ("expired", "approval.expire")],
+    [
+        ("approved", "approval.publish"),
+        ("rejected", "approval.reject"),
+        ("expired", "approval.expire"),
+        ("superseded", "approval.supersede"),
+    ],
 )
 def test_record_approval(dag: Any, monkeypatch: pytest.MonkeyPatch, outcome: Any, next_task: str) -> None:
     given = {"outcome": outcome, "by": "jane", "reason": "r", "at": "2026-03-01T12:00:00Z", "source": "airflow"}
 
     def record(settings: Any, prefix: str, answer: Any, dag_run: str) -> RecordedAnswer:
-        assert (prefix, answer, dag_run) == (PREFIX, given, "train_model/run")
+        assert (prefix, answer, dag_run) == (PREFIX, given, "train__flights/run")
         return RecordedAnswer(question=Question(**MODEL, champion_version=None), answer=Answer.model_validate(given))
 
     monkeypatch.setattr(approvals, "record_approval", record)
@@ -103,26 +108,27 @@ def test_record_approval(dag: Any, monkeypatch: pytest.MonkeyPatch, outcome: Any
 
 
 def test_the_event_carries_the_model(dag: Any) -> None:
-    from mlplatform.orchestration.assets import APPROVED_MODELS
+    from mlplatform.orchestration.assets import approved_models
 
     event = SimpleNamespace(extra={})
     ti = Xcom(**{"approval.record_approval": MODEL})
-    call(dag, "approval.publish", ti=ti, outlet_events={APPROVED_MODELS: event})
+    call(dag, "approval.publish", ti=ti, outlet_events={approved_models("flights"): event})
     assert event.extra == MODEL
 
 
 def test_a_deployment_takes_the_events_oldest_first(dags: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    from mlplatform.orchestration.assets import APPROVED_MODELS
+    from mlplatform.orchestration.assets import approved_models
 
     monkeypatch.setattr(requests, "requested", lambda settings, *args: [args])
-    events = {APPROVED_MODELS: [SimpleNamespace(timestamp=at, extra={"version": at}) for at in (2, 1)]}
-    resolve = dags["deploy_model"].get_task("resolve_request").python_callable
+    events = {approved_models("flights"): [SimpleNamespace(timestamp=at, extra={"version": at}) for at in (2, 1)]}
+    resolve = dags["deploy__flights"].get_task("resolve_request").python_callable
     run = SimpleNamespace(triggering_user_name=None)
     (asked,) = resolve(params={"p": 1}, run_id="run", dag_run=run, triggering_asset_events=events)
-    assert asked == ([{"version": 1}, {"version": 2}], {"p": 1}, "deploy_model/run", "somebody by hand")
+    wanted = {"p": 1, "dataset": "flights"}
+    assert asked == ([{"version": 1}, {"version": 2}], wanted, "deploy__flights/run", "somebody by hand")
     run = SimpleNamespace(triggering_user_name="jane")
     (asked,) = resolve(params={}, run_id="run", dag_run=run, triggering_asset_events={})
-    assert asked == ([], {}, "deploy_model/run", "jane")
+    assert asked == ([], {"dataset": "flights"}, "deploy__flights/run", "jane")
 
 
 def test_the_others_hand_on_what_the_library_returns(dag: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,14 +151,20 @@ def test_the_others_hand_on_what_the_library_returns(dag: Any, monkeypatch: pyte
     assert call(dag, "nothing_to_do", ti=Xcom(**{"ingest.resolve_inputs": "done before"})) == "done before"
 
 
+@pytest.mark.usefixtures("objects")
 def test_notify(dag: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    told_of: list[str] = []
     sent: list[Any] = []
     monkeypatch.setattr(notifications, "send", lambda settings, message: sent.append(message))
-    monkeypatch.setattr(
-        approvals, "conclude", lambda s, prefix, owner, idle, answer: messages.nothing_to_do(owner, idle)
-    )
+
+    def conclude(settings: Any, prefix: str, owner: str, idle: str, answer: Any) -> Any:
+        told_of.append(owner)
+        return messages.nothing_to_do("flights", idle)
+
+    monkeypatch.setattr(approvals, "conclude", conclude)
     assert call(dag, "notify", PREFIX, ti=Xcom(nothing_to_do="done before"), run_id="run") == "done before"
     assert [message.event for message in sent] == ["nothing-to-do"]
+    assert told_of == ["train__flights/run"]
 
 
 def test_a_refusal_is_a_failure_without_retry(dag: Any, monkeypatch: pytest.MonkeyPatch) -> None:

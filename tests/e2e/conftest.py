@@ -95,11 +95,11 @@ def run_pipeline(platform: AttachedPlatform, request: pytest.FixtureRequest) -> 
     def run(land: dict[str, bytes] | None = None, timeout: float = 600, **params: Any) -> driver.RunReport:
         run_id = driver.unique_run_id(re.sub(r"\W+", "-", request.node.name)[:60])
         wait = land is not None
-        driver.trigger(platform, run_id, dataset="flights", wait_for_new_data=wait, **params)
+        driver.trigger(platform, "flights", run_id, wait_for_new_data=wait, **params)
         if land is not None:
-            driver.wait_until_waiting(platform, run_id)
+            driver.wait_until_waiting(platform, "flights", run_id)
             for key, body in land.items():
                 platform.s3.put_object(Bucket=platform.landing, Key=key, Body=body)
-        return driver.follow(platform, run_id, timeout)
+        return driver.follow(platform, "flights", run_id, timeout)
 
     return run

@@ -27,8 +27,8 @@ def test_a_dataset_goes_from_its_files_to_predictions(
     dataset = datasets.load(name)
     run_id = driver.unique_run_id(f"{name}-{family}")
     dataset.land(1, platform.s3, platform.landing)
-    driver.trigger(platform, run_id, dataset=name, family=family, trials=2)
-    run = driver.follow(platform, run_id)
+    driver.trigger(platform, name, run_id, family=family, trials=2)
+    run = driver.follow(platform, name, run_id)
 
     assert run.state == "success", [task.label for task in run.failed_tasks]
     assert [trial["status"] for trial in run.trials] == ["succeeded", "succeeded"]

@@ -30,9 +30,10 @@ def test_a_monitoring_run_reports_on_what_the_live_model_was_asked(platform: Att
     (version,) = versions
 
     run_id = driver.unique_run_id("monitoring")
-    platform.airflow.trigger(driver.MONITOR, run_id, {"dataset": "flights"})
-    state = platform.airflow.wait(driver.MONITOR, run_id, 240)
-    tasks = {task.task_id: task for task in platform.airflow.tasks(driver.MONITOR, run_id)}
+    dag = driver.dag_id("monitor", "flights")
+    platform.airflow.trigger(dag, run_id, {})
+    state = platform.airflow.wait(dag, run_id, 240)
+    tasks = {task.task_id: task for task in platform.airflow.tasks(dag, run_id)}
 
     assert state == "success", {name: task.state for name, task in tasks.items()}
     # The settings ask for an alarm only.
@@ -42,15 +43,13 @@ def test_a_monitoring_run_reports_on_what_the_live_model_was_asked(platform: Att
         "want_retraining": "skipped",
         "train": "skipped",
     }
-    prefix = platform.airflow.xcom(driver.MONITOR, run_id, "choose_window")["output"].removeprefix(
-        f"s3://{platform.data}/"
-    )
+    prefix = platform.airflow.xcom(dag, run_id, "choose_window")["output"].removeprefix(f"s3://{platform.data}/")
     result: dict[str, Any] = platform.read_json(f"{prefix}/result.json")
     assert (result["malformed"], result["unattributed"]) == (0, 0), result["malformed_examples"]
     rows = {watched["model_version"]: watched["rows"] for watched in result["versions"]}
     assert rows[version] >= ROWS
     assert result["rows"] == sum(rows.values())
-    assert result["verdict"] == platform.airflow.xcom(driver.MONITOR, run_id, "conclude")
+    assert result["verdict"] == platform.airflow.xcom(dag, run_id, "conclude")
     page = platform.s3.get_object(Bucket=platform.data, Key=f"{prefix}/report.html")["Body"].read().decode()
     assert page.startswith("<!doctype html>")
     alarm = result["verdict"]["outcome"] in ("drifted", "degraded")

@@ -20,22 +20,25 @@ STEPS = ("data.validate", "data.prepare", "promotion.evaluate")
 @pytest.fixture(scope="module")
 def runs(platform: AttachedPlatform) -> list[driver.RunReport]:
     """The demo's runs of the pipeline: January, February with a person to ask, February again."""
-    ids = [run_id for run_id in platform.airflow.runs(driver.DAG) if run_id.startswith("demo-flights-")]
-    return [driver.report(platform, run_id, platform.airflow.run(driver.DAG, run_id)["state"]) for run_id in ids]
+    dag = driver.dag_id("train", "flights")
+    ids = [run_id for run_id in platform.airflow.runs(dag) if run_id.startswith("demo-flights-")]
+    return [driver.report(platform, "flights", run_id, platform.airflow.run(dag, run_id)["state"]) for run_id in ids]
 
 
 @pytest.fixture(scope="module")
 def canary(platform: AttachedPlatform) -> driver.DeploymentReport:
     """The demo's deployment whose canary failed."""
-    (run_id,) = (run_id for run_id in platform.airflow.runs(driver.DEPLOY) if run_id.startswith("demo-flights-canary"))
-    return driver.report_deployment(platform, driver.DEPLOY, run_id)
+    dag = driver.dag_id("deploy", "flights")
+    (run_id,) = (run_id for run_id in platform.airflow.runs(dag) if run_id.startswith("demo-flights-canary"))
+    return driver.report_deployment(platform, dag, run_id)
 
 
 @pytest.fixture(scope="module")
 def back(platform: AttachedPlatform) -> driver.DeploymentReport:
     """The demo's step back."""
-    (run_id,) = (run_id for run_id in platform.airflow.runs(driver.ROLLBACK) if run_id.startswith("demo-flights-"))
-    return driver.report_deployment(platform, driver.ROLLBACK, run_id)
+    dag = driver.dag_id("rollback", "flights")
+    (run_id,) = (run_id for run_id in platform.airflow.runs(dag) if run_id.startswith("demo-flights-"))
+    return driver.report_deployment(platform, dag, run_id)
 
 
 def test_the_demo_ends_well_and_says_what_came_of_it(demo: subprocess.CompletedProcess[str]) -> None:
@@ -205,7 +208,7 @@ def test_the_registry_tells_where_the_champion_comes_from(
     assert champion.tags["gate_outcome"] == "promote"
     assert champion.tags["evaluation_digest"] == runs[0].decision["evaluation_digest"]  # type: ignore[index]
     assert len(champion.tags["model_digest"]) == 64
-    aliases = {"challenger": runs[2], "previous": runs[1]}
+    aliases = {"challenger": runs[1], "previous": runs[1]}  # the third was rejected
     for alias, run in aliases.items():
         found = platform.registry.get_model_version_by_alias(MODEL, alias)
         assert found.version == run.decision["candidate_version"]  # type: ignore[index]
@@ -268,5 +271,5 @@ def test_the_same_data_landed_again_is_not_trained_on_again(
     assert len(kubernetes.pods()) == pods
     assert len(platform.registry.search_model_versions(f"name='{MODEL}'")) == versions
     assert platform.keys("", platform.landing) == []
-    said = platform.airflow.xcom(driver.DAG, run.run_id, "nothing_to_do")
-    assert "were done before by demo-flights-2" in said
+    said = platform.airflow.xcom(run.dag_id, run.run_id, "nothing_to_do")
+    assert "were done before by train__flights/demo-flights-2" in said

@@ -10,9 +10,11 @@ import botocore.exceptions
 import httpx
 import pytest
 
-from cloud.train import API, DAG, MwaaTransport, follow
+from cloud.train import API, MwaaTransport, follow
 from local.pipeline.airflow_client import AirflowClient
 from local.pipeline.attached import AttachedPlatform
+
+DAG = "train__flights"
 
 
 class Mwaa:
@@ -43,7 +45,7 @@ def test_a_run_is_followed_through_mwaa(client: AirflowClient, demo: subprocess.
     found = re.search(r"Steps of (demo-\S+)", demo.stdout)
     assert found
     said: list[str] = []
-    follow(client, found[1], said.append)
+    follow(client, DAG, found[1], said.append)
     assert said[-1] == f"run {found[1]} succeeded"
     assert any(re.fullmatch(r"training\.train\[0\]: success, \d+ s", line) for line in said)
 

@@ -81,7 +81,7 @@ def test_a_bad_file_ends_in_validation(
     assert (validate.state, validate.try_number) == ("failed", 1), "a bad file must not be tried again"
     pods = kubernetes.pods(run_key=run.run_key)
     assert [pod["exit_code"] for pod in pods] == [TASK_REFUSED]
-    log = platform.airflow.log_of(driver.DAG, run.run_id, validate)
+    log = platform.airflow.log_of(run.dag_id, run.run_id, validate)
     assert key in log
     assert named in log
     assert eventually(lambda: platform.read_json(f"{run.prefix}/run.json")["state"] == "failed")
@@ -169,7 +169,7 @@ def test_a_pod_waits_within_its_try_while_the_quota_is_full(
     validate = run.task("data.validate")
     assert (validate.state, validate.try_number) == ("failed", 1), "waiting uses up no try"
     assert [pod["exit_code"] for pod in kubernetes.pods(run_key=run.run_key)] == [TASK_REFUSED]
-    log = platform.airflow.log_of(driver.DAG, run.run_id, validate)
+    log = platform.airflow.log_of(run.dag_id, run.run_id, validate)
     assert "waiting for room since" in log
     assert "quota steps is used up (pods: 1 of 1 used, 1 requested)" in log
 
@@ -192,17 +192,17 @@ def test_a_killed_worker_does_not_start_a_second_pod(
     # The pod finds no node for longer than a worker stays with it: the one that takes over hands it to the triggerer.
     kubernetes.fault(kind="unschedulable", selector="ml-platform/step=train", times=1, duration_seconds=40)
     run_id = driver.unique_run_id("killed-worker")
-    driver.trigger(platform, run_id, dataset="flights", wait_for_new_data=False, trials=1, seed=3)
+    driver.trigger(platform, "flights", run_id, wait_for_new_data=False, trials=1, seed=3)
     pod = _kill_worker_of_next_pod(platform, kubernetes, "train")
 
-    run = driver.follow(platform, run_id)
+    run = driver.follow(platform, "flights", run_id)
 
     assert run.state == "success"
     train = run.task("training.train", 0)
     assert train.try_number == 2
     pods = kubernetes.pods(run_key=run.run_key, step="train")
     assert [found["uid"] for found in pods] == [pod["uid"]]
-    log = platform.airflow.log_of(driver.DAG, run_id, train)
+    log = platform.airflow.log_of(run.dag_id, run_id, train)
     assert "Reusing existing pod" in log
     assert "Pausing task as DEFERRED" in log
 
@@ -240,7 +240,7 @@ def test_when_every_trial_fails_nothing_is_registered(
     assert {task.state for task in run.tasks if task.task_id == "training.train"} == {"failed"}
     select = run.task("training.select_best")
     assert (select.state, select.try_number) == ("failed", 1)
-    assert "0 of 2 trials succeeded" in platform.airflow.log_of(driver.DAG, run.run_id, select)
-    assert "OOMKilled" in platform.airflow.log_of(driver.DAG, run.run_id, run.task("training.train", 0))
+    assert "0 of 2 trials succeeded" in platform.airflow.log_of(run.dag_id, run.run_id, select)
+    assert "OOMKilled" in platform.airflow.log_of(run.dag_id, run.run_id, run.task("training.train", 0))
     assert run.task("promotion.register").state == "upstream_failed"
     assert LiveState.of(platform) == before

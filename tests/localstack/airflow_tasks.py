@@ -1,4 +1,4 @@
-"""Tasks of ``train_model``, run in Airflow's environment on a bundle as it came from the bucket.
+"""Tasks of ``train__flights``, run in Airflow's environment on a bundle as it came from the bucket.
 
 ``python airflow_tasks.py BUNDLE wait|resolve|settle [PREFIX]``; the answer is the last line on stdout.
 """
@@ -30,7 +30,7 @@ def wait(bundle: Path) -> str:
 
     bag = DagBag(str(bundle))
     assert bag.import_errors == {}, bag.import_errors
-    dag = bag.dags["train_model"]
+    dag = bag.dags["train__flights"]
     sensor = dag.get_task("ingest.wait_for_data")
     context: Any = {"params": PARAMS, **dag.user_defined_macros}
     sensor.render_template_fields(context)
@@ -56,10 +56,12 @@ async def _first(trigger: Any) -> Any:
 
 def resolve() -> str:
     """Fix the inputs and claim the run; return its prefix."""
-    from mlplatform.config.loading import load_settings
+    from mlplatform.config.loading import load_dataset
     from mlplatform.training import inputs
 
-    resolved = inputs.resolve_inputs(load_settings(), PARAMS, "manual__localstack", lambda owner: False)
+    resolved = inputs.resolve_inputs(
+        load_dataset("flights").settings, PARAMS, "train__flights/manual__localstack", lambda owner: False
+    )
     print(resolved.message)
     assert resolved.granted
     return resolved.paths.prefix
@@ -67,10 +69,10 @@ def resolve() -> str:
 
 def settle(prefix: str) -> str:
     """Move what was validated out of the landing bucket."""
-    from mlplatform.config.loading import load_settings
+    from mlplatform.config.loading import load_dataset
     from mlplatform.training import inputs
 
-    return inputs.settle_landing(load_settings(), prefix)
+    return inputs.settle_landing(load_dataset("flights").settings, prefix)
 
 
 if __name__ == "__main__":

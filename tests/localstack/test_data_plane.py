@@ -141,7 +141,7 @@ def settled(applied: Any, bundle: Path, validated: str) -> str:
 def test_the_run_is_pinned_to_the_versions_that_landed(applied: Any, prefix: str) -> None:
     assert prefix.startswith(f"s3://{applied.bucket('data')}/runs/flights/")
     objects = json.loads(read(applied, f"{prefix}/run.json"))
-    assert (objects["state"], objects["owner"]) == ("running", "manual__localstack")
+    assert (objects["state"], objects["owner"]) == ("running", "train__flights/manual__localstack")
 
 
 def test_the_step_validate_writes_its_result(applied: Any, validated: str) -> None:

@@ -191,7 +191,7 @@ def prepared(rows: int) -> bytes:
 def test_add_a_step(project: Path, s3: tuple[Any, dict[str, str]]) -> None:
     client, variables = s3
     touched = follow("add-a-step.md", project)
-    assert len(touched) == 8
+    assert len(touched) == 9
     assert problems(project) == []
     config = next((ROOT / "tests/golden/0.1.0/s3/data/runs").glob("*/*/config.json")).read_bytes()
     client.put_object(Bucket="data", Key="run/config.json", Body=config)

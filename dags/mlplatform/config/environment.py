@@ -133,6 +133,7 @@ NotificationEvent = Literal[
     "approved",
     "rejected",
     "expired",
+    "superseded",
     "nothing-to-do",
     "deployed",
     "rolled-back",
@@ -228,9 +229,14 @@ class StepResources(Strict):
 class Orchestration(Strict):
     """How Airflow runs the pipeline."""
 
-    owner: str
-    schedule: str | None
-    max_active_runs: Annotated[int, Field(ge=1, le=16)]
+    schedule: str | None = Field(description="Of training: cron or a preset; null: by hand only.")
+    start_paused: bool = Field(default=False, description="Whether a new dataset's DAGs wait for somebody to unpause.")
+    tags: list[Annotated[str, Field(max_length=100)]] = Field(
+        default=[], description="By which Airflow finds the DAGs, beside the dataset, its owner and the environment."
+    )
+    max_active_runs: Annotated[int, Field(ge=1, le=64)] = Field(
+        default=16, description="Of a dataset's training, those that wait included; of them, one at a time works."
+    )
     landing_timeout_hours: Annotated[int, Field(ge=1, le=744)]
     run_timeout_hours: Annotated[int, Field(ge=1, le=744)] = Field(
         default=24, description="Longest a run may take once its data is there."
@@ -242,6 +248,9 @@ class Orchestration(Strict):
     startup_timeout_seconds: Annotated[int, Field(ge=60, le=7200)] = 1800
     retries: Annotated[int, Field(ge=0, le=10)] = 2
     retry_delay_seconds: Annotated[float, Field(ge=0, le=3600)]
+    deployment_slots: Annotated[int, Field(ge=1, le=1000)] = Field(
+        default=32, description="Tasks that deploy or roll back at once, of all datasets; the size of their pool."
+    )
 
 
 class Search(Strict):
@@ -278,10 +287,11 @@ class StudyDatabase(Strict):
 class Training(Strict):
     """Defaults of a run's parameters, and limits of the search."""
 
-    dataset: Name
-    family: Name
+    family: Name = Field(description="Of datasets that can be trained with it; of another one, its first family.")
     trials: Annotated[int, Field(ge=1, le=512)]
-    parallel_pods: Annotated[int, Field(ge=1, le=64)]
+    parallel_pods: Annotated[int, Field(ge=1, le=64)] = Field(
+        description="Tasks of a dataset's training that have pods at once; its share of the cluster."
+    )
     minimum_successful_share: Annotated[float, Field(gt=0, le=1)] = Field(
         default=0.5, description="Share of the trials that must succeed; with fewer the run ends without a candidate."
     )
@@ -327,7 +337,7 @@ class Preparation(Strict):
 class Monitoring(Strict):
     """How live models are watched, and what becomes of an alarm; see docs/monitoring.md."""
 
-    schedule: str | None = Field(default=None, description="Of monitor_model: cron or a preset; null: by hand only.")
+    schedule: str | None = Field(default=None, description="Cron or a preset; null: by hand only.")
     window_hours: Annotated[float, Field(gt=0, le=744)] = Field(
         default=24, description="Requests of so many hours are compared with the training data."
     )

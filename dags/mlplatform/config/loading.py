@@ -7,7 +7,8 @@ Three sources make the settings of an environment, later ones winning key by key
 3. ``platform.json``: what differs by fact (names, ARNs, addresses), written by whatever made the
    platform (Terraform in the cloud, the local platform on one machine).
 
-``config/models`` has a file for each dataset, ``config/families`` one for each model family.
+``config/models`` has a file for each dataset, which may lay settings of its own over these;
+``config/families`` has one for each model family.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +27,36 @@ from mlplatform.config.base import Strict
 from mlplatform.config.dataset import ModelConfig
 from mlplatform.config.environment import Settings
 from mlplatform.config.family import FamilySpec, SearchSpace, check_space, check_value, effective_params
+from mlplatform.config.own_settings import OWN_KEYS, DatasetFile
 from mlplatform.errors import ConfigError
 
 # The folder that holds ``config/`` and ``platform.json``: in Airflow, the DAG bundle itself.
 BUNDLE = Path(__file__).parents[2]
 
 
+# Ten times as fast as the one in Python, where libyaml is there.
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A dataset in an environment."""
+
+    model: ModelConfig
+    settings: Settings
+    """The environment's, under what the dataset says itself."""
+    enabled: bool
+    """Whether it has DAGs in this environment."""
+
+    @property
+    def name(self) -> str:
+        """Return the dataset's name."""
+        return self.model.name
+
+
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_LOADER)
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file") from None
     except yaml.YAMLError as error:
@@ -90,11 +113,17 @@ def _written(location: tuple[int | str, ...], content: Any, *, missing: bool) ->
 
 
 def load_settings(bundle: Path = BUNDLE) -> Settings:
-    """Load the settings of the environment named in ``platform.json``.
+    """Load the settings of the environment named in ``platform.json``, as they are for all datasets.
 
     Raises:
         ConfigError: a file is missing, unreadable or refused by the schema.
     """
+    source, content = _settings_content(bundle)
+    return _settings(source, content)
+
+
+def _settings_content(bundle: Path) -> tuple[str, dict[str, Any]]:
+    """Return where the settings of the environment are from, and what is there."""
     platform_file = bundle / "platform.json"
     try:
         platform = json.loads(platform_file.read_text(encoding="utf-8"))
@@ -107,10 +136,14 @@ def load_settings(bundle: Path = BUNDLE) -> Settings:
     environment = platform.get("environment")
     overlay = bundle / "config" / f"{environment}.yaml"
     content = merge(merge(_read_yaml(bundle / "config" / "base.yaml"), _read_yaml(overlay)), platform)
+    return f"config/base.yaml + config/{environment}.yaml + platform.json", content
+
+
+def _settings(source: str, content: dict[str, Any]) -> Settings:
     try:
         return Settings.model_validate(content)
     except ValidationError as error:
-        raise explain(f"config/base.yaml + config/{environment}.yaml + platform.json", error, content) from None
+        raise explain(source, error, content) from None
 
 
 def model_names(bundle: Path = BUNDLE) -> list[str]:
@@ -119,21 +152,68 @@ def model_names(bundle: Path = BUNDLE) -> list[str]:
 
 
 def load_model(name: str, bundle: Path = BUNDLE) -> ModelConfig:
-    """Load ``config/models/<name>.yaml``.
+    """Load what ``config/models/<name>.yaml`` says of a prediction task.
 
     Raises:
         ConfigError: there is no such dataset, or its file is refused by the schema.
     """
+    return _load_file(name, bundle)[0]
+
+
+def load_dataset(name: str, bundle: Path = BUNDLE) -> Dataset:
+    """Load a dataset and its settings in the environment named in ``platform.json``.
+
+    Raises:
+        ConfigError: there is no such dataset, or one of the files is refused.
+    """
+    model, own = _load_file(name, bundle)
+    source, content = _settings_content(bundle)
+    here = own["environments"].get(content.get("environment"), {})
+    content = merge(merge(content, own["settings"]), here.get("settings") or {})
+    return Dataset(
+        model,
+        _settings(f"{source}, under settings of config/models/{name}.yaml", content),
+        _enabled(own, content.get("environment")),
+    )
+
+
+def enabled_datasets(environment: str, bundle: Path = BUNDLE) -> list[str]:
+    """Return the datasets that have DAGs in an environment, sorted; it needs no ``platform.json``.
+
+    Raises:
+        ConfigError: a dataset's file is refused.
+    """
+    return [name for name in model_names(bundle) if _enabled(_load_file(name, bundle)[1], environment)]
+
+
+def _enabled(own: dict[str, Any], environment: str | None) -> bool:
+    enabled: bool = own["environments"].get(environment, {}).get("enabled", True)
+    return enabled
+
+
+def default_family(dataset: Dataset) -> str:
+    """Return the family that a dataset is trained with unless a run says another one."""
+    chosen = dataset.settings.training.family
+    return chosen if chosen in dataset.model.families else next(iter(dataset.model.families))
+
+
+def _load_file(name: str, bundle: Path) -> tuple[ModelConfig, dict[str, Any]]:
+    """Return a dataset's prediction task, and what its file says of how it is run."""
     if name not in model_names(bundle):
         raise ConfigError(f"dataset {name!r} is not configured: config/models has {', '.join(model_names(bundle))}")
     source = f"config/models/{name}.yaml"
-    model = read_document(bundle / source, source, ModelConfig)
+    found = read_document(bundle / source, source, DatasetFile)
+    own = found.model_dump(mode="json", include=set(OWN_KEYS), exclude_unset=True)
+    model = ModelConfig.model_construct(
+        found.model_fields_set - set(OWN_KEYS),
+        **{key: getattr(found, key) for key in ModelConfig.model_fields},
+    )
     if model.name != name:
         raise ConfigError(f"{source}: name: must be {name!r} as the file's (got {model.name!r})")
     if model.task != "binary" and "calibration" in model.policy.model_fields_set and model.policy.calibration:
         raise ConfigError(f"{source}: policy.calibration: only a binary task has a calibration error")
     check_model(model, bundle)
-    return model
+    return model, {"settings": own.get("settings") or {}, "environments": own.get("environments") or {}}
 
 
 def read_document[Document: Strict](path: Path, source: str, schema: type[Document]) -> Document:

@@ -7,13 +7,13 @@ import sys
 from pathlib import Path
 
 from mlplatform.config.base import Strict
-from mlplatform.config.dataset import ModelConfig
 from mlplatform.config.environment import Settings
 from mlplatform.config.family import FamilySpec
+from mlplatform.config.own_settings import DatasetFile
 
 SCHEMAS: dict[str, type[Strict]] = {
     "settings": Settings,
-    "model": ModelConfig,
+    "model": DatasetFile,
     "family": FamilySpec,
 }
 

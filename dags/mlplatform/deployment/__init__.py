@@ -1,1 +1,1 @@
-"""What the tasks of ``deploy_model`` and ``rollback_model`` do, and the lock of an endpoint."""
+"""What the tasks of deploying and rolling back do, and the lock of an endpoint."""

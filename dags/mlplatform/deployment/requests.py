@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from mlplatform import storage
 from mlplatform.config.environment import Settings
 from mlplatform.config.loading import load_model
+from mlplatform.config.names import dag_id
 from mlplatform.documents.decisions import ApprovedModel
 from mlplatform.documents.deployment import Challenger, DeploymentRequest
 from mlplatform.documents.paths import DeploymentPaths
@@ -38,7 +39,7 @@ def latest_approved(extras: Iterable[Mapping[str, Any]]) -> list[ApprovedModel]:
             wrong = ", ".join(".".join(map(str, problem["loc"])) for problem in error.errors())
             raise NonRetryableError(
                 f"an event of the asset approved-models does not name a model ({wrong}); to deploy one by hand, "
-                "trigger deploy_model with dataset and version"
+                "trigger the dataset's DAG that deploys, with its version"
             ) from None
         models[model.dataset] = model
     return list(models.values())
@@ -47,7 +48,7 @@ def latest_approved(extras: Iterable[Mapping[str, Any]]) -> list[ApprovedModel]:
 def requested(
     settings: Settings, events: Sequence[Mapping[str, Any]], params: Mapping[str, Any], dag_run: str, by: str
 ) -> list[str]:
-    """Write down what a run of ``deploy_model`` is to do.
+    """Write down what a deployment's DAG run is to do.
 
     Args:
         settings: of the environment.
@@ -124,7 +125,7 @@ def rollback_requested(settings: Settings, dataset: str, reason: str, dag_run: s
     if previous is None or previous == champion:
         raise NonRetryableError(
             f"{name}: there is no version to go back to (alias previous: {previous or 'none'}, champion: "
-            f"{champion or 'none'}); deploy_model puts any approved version live"
+            f"{champion or 'none'}); {dag_id('deploy', dataset)} puts any approved version live"
         )
     model = registered_model(settings, dataset, name, previous)
     request = DeploymentRequest(
@@ -144,7 +145,7 @@ def registered_model(settings: Settings, dataset: str, name: str, version: str) 
     missing = [tag for tag in ("run_prefix", "model_digest", "evaluation_digest") if tag not in found.tags]
     if missing:
         raise NonRetryableError(
-            f"version {version} of {name} has no tag {', '.join(missing)}: train_model did not evaluate it"
+            f"version {version} of {name} has no tag {', '.join(missing)}: no training run of the platform evaluated it"
         )
     return ApprovedModel(
         dataset=dataset,

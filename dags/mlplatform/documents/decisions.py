@@ -44,11 +44,11 @@ class Question(Strict):
 class Answer(Strict):
     """Who said what, where and when."""
 
-    outcome: Literal["approved", "rejected", "expired"]
+    outcome: Literal["approved", "rejected", "expired", "superseded"]
     by: str
     reason: str
     at: datetime
-    source: Literal["policy", "airflow", "mlflow", "deadline"]
+    source: Literal["policy", "airflow", "mlflow", "deadline", "newer-candidate"]
 
 
 class RecordedAnswer(Document):
@@ -63,7 +63,7 @@ class RecordedAnswer(Document):
         return ApprovedModel(**facts, approved_by=self.answer.by, reason=self.answer.reason)
 
 
-AuditKind = Literal["approved", "rejected", "expired", "deployed", "rolled-back", "deployment-failed"]
+AuditKind = Literal["approved", "rejected", "expired", "superseded", "deployed", "rolled-back", "deployment-failed"]
 
 
 class AuditEntry(Document):
@@ -79,7 +79,7 @@ class AuditEntry(Document):
     evaluation_digest: str
     """Of the evaluation that was decided on."""
     by: str
-    """A person, ``policy`` or ``deadline``."""
+    """A person, ``policy``, ``deadline``, or the ``version <number>`` that took its place."""
     reason: str
     dag_run: str
     """``<DAG>/<run>`` that wrote it."""

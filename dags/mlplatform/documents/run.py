@@ -165,14 +165,22 @@ class RunRecord(Document):
     run_key: str
     dataset: str
     owner: str
-    """The DAG run that does the work."""
+    """``<DAG>/<run>`` that does the work."""
     state: Literal["running", "finished", "failed"]
     started_at: datetime
     finished_at: datetime | None = None
-    outcome: Literal["promoted", "rejected"] | None = None
+    outcome: Literal["promoted", "rejected", "superseded"] | None = None
     model_version: str | None = None
     reasons: list[str] = Field(default=[])
     failed_task: str | None = None
+
+
+class Turn(Document):
+    """Whose turn it is to work on a dataset's data and model."""
+
+    owner: str | None
+    """``<DAG>/<run>``; None where it is nobody's."""
+    since: datetime
 
 
 class OwnerPointer(Document):

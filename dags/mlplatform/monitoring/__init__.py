@@ -1,1 +1,1 @@
-"""What the tasks of ``monitor_model`` do, and how drift and loss are told from chance."""
+"""What the tasks of monitoring do, and how drift and loss are told from chance."""

@@ -46,7 +46,7 @@ def claim(settings: Settings, dataset: str, verdict: MonitoringVerdict, dag_run:
 
 
 def parameters(config_uri: str) -> dict[str, Any]:
-    """Return the parameters of ``train_model`` that train the watched model again.
+    """Return the parameters of a training run that trains the watched model again.
 
     Its family is what people chose and approved; what `training` in the settings names may be another one by now.
 
@@ -54,4 +54,4 @@ def parameters(config_uri: str) -> dict[str, Any]:
         config_uri: of the step `monitor`, which is the champion's own configuration.
     """
     watched = storage.read_document(config_uri, RunConfig)
-    return {"dataset": watched.model.name, "family": watched.family.name, "wait_for_new_data": False}
+    return {"family": watched.family.name, "wait_for_new_data": False}

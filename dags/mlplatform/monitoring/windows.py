@@ -1,6 +1,6 @@
-"""The tasks of ``monitor_model``: which requests are looked at, and what people are told of the verdict.
+"""The tasks of monitoring: which requests are looked at, and what people are told of the verdict.
 
-All documents of a run of ``monitor_model`` are under ``s3://<data>/monitoring/<dataset>/<end of window>-<id>/``:
+All documents of one run are under ``s3://<data>/monitoring/<dataset>/<end of window>-<id>/``:
 ``config.json`` (what the step `monitor` works with), ``result.json``
 (`mlplatform.documents.monitoring.MonitorResult`) and ``report.html``. Beside them is ``retraining.json``: when a
 retraining was last asked for.

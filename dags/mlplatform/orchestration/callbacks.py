@@ -13,10 +13,12 @@ from typing import Any
 from urllib.parse import quote
 
 from mlplatform.config.environment import Settings
-from mlplatform.config.loading import load_settings
+from mlplatform.config.loading import load_dataset, load_settings
+from mlplatform.config.names import dataset_of, owner_of_run
 from mlplatform.documents.paths import RunPaths
 from mlplatform.documents.run import FailureNote
-from mlplatform.ingest import claims
+from mlplatform.errors import ConfigError
+from mlplatform.ingest import claims, turns
 from mlplatform.orchestration import notifications
 from mlplatform.people import messages
 from mlplatform.training import tracking
@@ -42,7 +44,8 @@ def _never_raises(callback: Callable[[Mapping[str, Any]], None]) -> Callable[[Ma
 def task_failed(context: Mapping[str, Any]) -> None:
     """Keep why a task failed for good; the run's own callback does not know it."""
     instance = context["ti"]
-    paths = claims.paths_of_owner(load_settings().buckets.data, context["run_id"])
+    owner = owner_of_run(instance.dag_id, context["run_id"])
+    paths = claims.paths_of_owner(load_settings().buckets.data, owner)
     if paths is None:  # failed before it claimed a run
         return
     claims.note_failure(paths, _note(instance, context))
@@ -51,20 +54,20 @@ def task_failed(context: Mapping[str, Any]) -> None:
 @_never_raises
 def run_failed(context: Mapping[str, Any]) -> None:
     """Mark the run's record as failed and tell people which task it was, and why."""
-    settings = load_settings()
-    run_id = context["run_id"]
-    paths = claims.paths_of_owner(settings.buckets.data, run_id)
-    dataset = (context.get("params") or {}).get("dataset") or settings.training.dataset
+    run_id, dag_id = context["run_id"], context["dag"].dag_id
+    dataset, owner = dataset_of(dag_id), owner_of_run(dag_id, run_id)
+    settings = _settings_of(dataset)
+    turns.give_back(settings.buckets.data, dataset, owner)
+    paths = claims.paths_of_owner(settings.buckets.data, owner)
     task, reason, log_url = _what_airflow_says(context)
     record = None
     if paths is not None:
         note = claims.root_cause(claims.failures(paths))
         if note is not None:
             task, reason, log_url = note.task, note.message, note.log_url
-        record = claims.finish(paths, run_id, state="failed", failed_task=task, reasons=[reason])
-        dataset = record.dataset if record else dataset
+        record = claims.finish(paths, owner, state="failed", failed_task=task, reasons=[reason])
         claims.clear_failures(paths)
-    notifications.send(settings, messages.failed(dataset, run_id, task, reason, log_url))
+    notifications.send(settings, messages.failed(dataset, run_id, task, reason, log_url, dag_id))
     if record is not None:
         # Last: the tracking server may be what failed, and its client is patient.
         key = record.run_key
@@ -74,7 +77,7 @@ def run_failed(context: Mapping[str, Any]) -> None:
 
 @_never_raises
 def deployment_task_failed(context: Mapping[str, Any]) -> None:
-    """Keep why a task of ``deploy_model`` or ``rollback_model`` failed for good."""
+    """Keep why a task that deploys, rolls back or monitors failed for good."""
     instance = context["ti"]
     claims.note_failure(
         _notes_of_deployments(load_settings(), instance.dag_id, context["run_id"]), _note(instance, context)
@@ -87,8 +90,9 @@ def deployment_run_failed(context: Mapping[str, Any]) -> None:
 
     What fails within a deployment is told by its own task ``tell_failure``, which knows what it was about.
     """
-    settings = load_settings()
     run_id, dag_id = context["run_id"], context["dag"].dag_id
+    dataset = dataset_of(dag_id)
+    settings = _settings_of(dataset)
     paths = _notes_of_deployments(settings, dag_id, run_id)
     notes = claims.failures(paths)
     untold = [note for note in notes if not note.task.startswith(DEPLOYMENT_STEPS)]
@@ -98,8 +102,15 @@ def deployment_run_failed(context: Mapping[str, Any]) -> None:
     task, reason, log_url = _what_airflow_says(context)
     if untold:
         task, reason, log_url = untold[0].task, untold[0].message, untold[0].log_url
-    dataset = (context.get("params") or {}).get("dataset") or settings.training.dataset
     notifications.send(settings, messages.failed(dataset, run_id, task, reason, log_url, dag_id))
+
+
+def _settings_of(dataset: str) -> Settings:
+    """Return a dataset's settings, or the environment's if its file was broken since: people are told all the same."""
+    try:
+        return load_dataset(dataset).settings
+    except ConfigError:
+        return load_settings()
 
 
 def _notes_of_deployments(settings: Settings, dag_id: str, run_id: str) -> RunPaths:

@@ -6,23 +6,43 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any
 
-from mlplatform.config.environment import Settings
+from mlplatform.config.loading import Dataset
 
 TASK_MINUTES = 15
 """Longest time of a task that runs in Airflow itself; a step's pod has the step's own."""
+TAG_LENGTH = 100
+"""Longest tag that Airflow takes."""
 
 
-def default_args(settings: Settings, on_failure: Callable[[Mapping[str, Any]], None]) -> dict[str, Any]:
+def default_args(dataset: Dataset, on_failure: Callable[[Mapping[str, Any]], None]) -> dict[str, Any]:
     """Return a DAG's ``default_args``.
 
     Args:
-        settings: of the environment.
+        dataset: whose tasks they are.
         on_failure: called when a task has failed for good.
     """
+    orchestration = dataset.settings.orchestration
     return {
-        "owner": settings.orchestration.owner,
-        "retries": settings.orchestration.retries,
-        "retry_delay": timedelta(seconds=settings.orchestration.retry_delay_seconds),
+        "owner": dataset.model.owner,
+        "retries": orchestration.retries,
+        "retry_delay": timedelta(seconds=orchestration.retry_delay_seconds),
         "execution_timeout": timedelta(minutes=TASK_MINUTES),
         "on_failure_callback": on_failure,
+    }
+
+
+def dag_options(dataset: Dataset, subject: str) -> dict[str, Any]:
+    """Return the arguments that all DAGs of a dataset have in common.
+
+    Args:
+        dataset: whose DAG it is.
+        subject: what the DAG is about, for a tag.
+    """
+    orchestration = dataset.settings.orchestration
+    tags = [dataset.name, dataset.model.owner[:TAG_LENGTH], *orchestration.tags]
+    return {
+        "catchup": False,
+        "tags": list(dict.fromkeys(["ml-platform", subject, dataset.settings.environment, *tags])),
+        # Said here, as MWAA has new DAGs start paused: then the first approval's event would be lost.
+        "is_paused_upon_creation": orchestration.start_paused,
     }

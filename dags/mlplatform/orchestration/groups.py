@@ -1,4 +1,4 @@
-"""The tasks of one deployment or step back, which ``deploy_model`` and ``rollback_model`` share."""
+"""The tasks of one deployment or step back, which the DAGs that deploy and roll back share."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from airflow.sdk import TriggerRule, task, task_group
 from airflow.sdk.exceptions import AirflowSkipException
 
-from mlplatform.config.environment import Settings
+from mlplatform.config.loading import Dataset
 from mlplatform.deployment import tasks
 from mlplatform.orchestration import notifications
 from mlplatform.orchestration.pod_options import step_arguments, step_options
@@ -20,11 +20,12 @@ GROUP = "deployment"
 _STEP = f"ti.xcom_pull(task_ids='{GROUP}.verify_approval', map_indexes=ti.map_index)"
 
 
-def deployment_group(settings: Settings) -> Callable[..., Any]:
+def deployment_group(dataset: Dataset) -> Callable[..., Any]:
     """Return the task group of a deployment; its argument is the deployment's S3 prefix.
 
     Several deployments of a DAG run are mapped, and each ends for itself.
     """
+    settings = dataset.settings
 
     @task_group(group_id=GROUP, tooltip="Put it live, or leave everything as it was.")
     def deployment(prefix: Any) -> None:
@@ -38,7 +39,7 @@ def deployment_group(settings: Settings) -> Callable[..., Any]:
             task_id="deploy",
             arguments=step_arguments("deploy", _of("config"), _of("input"), _of("output")),
             doc_md="Puts the version on the endpoint, tries it, then calls it `champion`; or restores the old one.",
-            **_options(settings),
+            **step_options(dataset, "deploy", _of("run_key")),
         )
 
         @task(doc_md="Writes the deployment into the audit log and tells people.")
@@ -71,14 +72,3 @@ def deployment_group(settings: Settings) -> Callable[..., Any]:
 
 def _of(key: str) -> str:
     return f"{{{{ {_STEP}['{key}'] }}}}"
-
-
-def _options(settings: Settings) -> dict[str, Any]:
-    """Return the pod's options; a run that an approval started has no params to say which dataset it is about."""
-    options = step_options(settings, "deploy", _of("run_key"))
-    dataset = _of("dataset")
-    return {
-        **options,
-        "name": f"{dataset}-deploy",
-        "labels": {**options["labels"], "ml-platform/dataset": dataset},
-    }

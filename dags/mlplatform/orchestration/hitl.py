@@ -1,9 +1,10 @@
 """Asking a person.
 
-Airflow's own ApprovalOperator and its own trigger do the asking; nothing of ours runs in the triggerer. To accept an
-answer given in MLflow too, the wait is cut into slices: at the end of each the task wakes up for a moment, looks at
-the version's tags, and waits on. An answer in Airflow ends a slice at once, and one that comes between two slices is
-found by the next: it is kept in Airflow's database.
+Airflow's own ApprovalOperator and its own trigger do the asking; nothing of ours runs in the triggerer. The wait is
+cut into slices: at the end of each the task wakes up for a moment, looks into the registry whether the question was
+answered in MLflow, or another candidate has taken the place of this one, and waits on. An answer in
+Airflow ends a slice at once, and one that comes between two slices is found by the next: it is kept in Airflow's
+database.
 """
 
 from __future__ import annotations
@@ -59,11 +60,10 @@ class ApproveInAirflowOrMlflow(ApprovalOperator):
         return super().execute(context)
 
     def defer(self, *, trigger: Any, method_name: str, **kwargs: Any) -> NoReturn:
-        """Wait for a person, but not longer than until the tags are to be looked at."""
+        """Wait for a person, but not longer than until the registry is to be looked at."""
         deadline: datetime = trigger.timeout_datetime
-        if self._settings.approval.from_mlflow:
-            slice_end = datetime.now(UTC) + timedelta(seconds=self._settings.approval.poll_seconds)
-            trigger.timeout_datetime = min(deadline, slice_end)
+        slice_end = datetime.now(UTC) + timedelta(seconds=self._settings.approval.poll_seconds)
+        trigger.timeout_datetime = min(deadline, slice_end)
         super().defer(trigger=trigger, method_name=method_name, kwargs={"deadline": deadline.isoformat()})
         raise AssertionError("deferring ends the task's process")
 
@@ -86,16 +86,13 @@ class ApproveInAirflowOrMlflow(ApprovalOperator):
         return answer.model_dump(mode="json")
 
     def _no_answer_here(self, context: Context, deadline: datetime) -> Answer:
-        """Return the answer given in MLflow, or that there is none in time, or wait on."""
-        if self._settings.approval.from_mlflow:
-            try:
-                found = approval.look_in_tags(self._settings, approvals.question(self._settings, self.prefix))
-            except Exception as error:  # the answer in Airflow is not lost for it
-                self.log.warning("MLflow could not be asked whether somebody approved there: %s", error)
-                found = None
-            if found is not None:
-                return found
+        """Return what the registry says of the question, or that there is no answer in time, or wait on."""
         now = datetime.now(UTC)
+        try:
+            if (found := self._found_in_the_registry(now)) is not None:
+                return found
+        except Exception as error:  # the answer in Airflow is not lost for it
+            self.log.warning("MLflow could not be asked what became of the question: %s", error)
         if now < deadline:
             self.defer(
                 trigger=HITLTrigger(
@@ -110,3 +107,12 @@ class ApproveInAirflowOrMlflow(ApprovalOperator):
             )
         reason = f"nobody answered within {self._settings.approval.deadline_hours:g} h"
         return Answer(outcome="expired", by=approval.DEADLINE, reason=reason, at=now, source="deadline")
+
+    def _found_in_the_registry(self, now: datetime) -> Answer | None:
+        question = approvals.question(self._settings, self.prefix)
+        if self._settings.approval.from_mlflow:
+            found = approval.look_in_tags(self._settings, question)
+            if found is not None:
+                return found
+        standing = approval.standing(self._settings, question.registered_model, question.version)
+        return approval.superseded(question, standing, now)

@@ -19,7 +19,7 @@ from kubernetes.client import models as k8s
 from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
 
-from mlplatform.config.environment import Settings
+from mlplatform.config.loading import Dataset
 from mlplatform.orchestration.job_status import explain_job, first_end, made, not_made, not_started
 from mlplatform.orchestration.pod_facts import disruption, exit_code, has_ended, is_being_deleted
 from mlplatform.orchestration.pod_options import step_options
@@ -324,14 +324,14 @@ class StepJobOperator(StepOperator, KubernetesJobOperator):
         raise AirflowException(explain_job(name, job, given_up))
 
 
-def training_operator(settings: Settings, run_key: str) -> tuple[type[StepOperator], dict[str, Any]]:
+def training_operator(dataset: Dataset, run_key: str) -> tuple[type[StepOperator], dict[str, Any]]:
     """Return the operator of the training step and its arguments: one pod a task, or a job of several.
 
     Args:
-        settings: of the environment.
+        dataset: that is trained for.
         run_key: template of the run key, for labels.
     """
-    options = step_options(settings, "train", run_key)
+    options, settings = step_options(dataset, "train", run_key), dataset.settings
     pods = settings.training.pods_per_trial
     if pods == 1:
         return StepPodOperator, options

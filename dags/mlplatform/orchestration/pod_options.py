@@ -6,11 +6,12 @@ import math
 from datetime import timedelta
 from typing import Any
 
+from airflow.providers.cncf.kubernetes.pod_generator import make_safe_label_value
 from kubernetes.client import models as k8s
 from kubernetes.utils.quantity import parse_quantity
 
 from mlplatform.config.environment import Settings, StepName, StepResources
-from mlplatform.config.loading import BUNDLE
+from mlplatform.config.loading import BUNDLE, Dataset
 from mlplatform.steps import STEPS
 
 # The images' own user (see the Dockerfiles), given again so that no image can run as root.
@@ -27,20 +28,21 @@ def step_arguments(step: StepName, config: str, input_prefix: str, output: str) 
     return [step, "--config", config, "--input", input_prefix, "--output", output]
 
 
-def step_options(settings: Settings, name: StepName, run_key: str) -> dict[str, Any]:
+def step_options(dataset: Dataset, name: StepName, run_key: str) -> dict[str, Any]:
     """Return a `StepPodOperator`'s arguments for a step, except task id and container arguments.
 
     Args:
-        settings: of the environment.
+        dataset: whose step it is.
         name: of the step; ``train`` needs the DAG's macro ``placement``, see `mlplatform.training.placement.of_params`.
         run_key: template of the run key, for the pod's labels.
     """
+    settings = dataset.settings
     resources = settings.steps[name]
     orchestration, kubernetes = settings.orchestration, settings.kubernetes
     deadline = timedelta(minutes=resources.timeout_minutes)
     startup = orchestration.startup_timeout_seconds
     return {
-        "name": f"{{{{ params.dataset }}}}-{name}",
+        "name": f"{dataset.name}-{name}",
         "namespace": kubernetes.training_namespace
         if resources.namespace == "training"
         else kubernetes.deployment_namespace,
@@ -57,7 +59,8 @@ def step_options(settings: Settings, name: StepName, run_key: str) -> dict[str, 
             "app.kubernetes.io/component": name,
             "app.kubernetes.io/part-of": "ml-platform",
             "app.kubernetes.io/managed-by": "airflow",
-            "ml-platform/dataset": "{{ params.dataset }}",
+            "ml-platform/dataset": dataset.name,
+            "ml-platform/owner": make_safe_label_value(dataset.model.owner),
             "ml-platform/step": name,
             "ml-platform/run-key": run_key,
         },

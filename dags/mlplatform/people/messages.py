@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mlplatform.config import names
 from mlplatform.config.base import Strict
 from mlplatform.config.environment import NotificationEvent
 
@@ -38,7 +39,8 @@ def approved(dataset: str, version: str, by: str, reason: str, reasons: list[str
         event="approved",
         subject=f"{dataset}: version {version} was approved",
         lines=[
-            f"Version {version} of {dataset} was approved by {by} ({reason}); deploy_model puts it live.",
+            f"Version {version} of {dataset} was approved by {by} ({reason}); "
+            f"{names.dag_id('deploy', dataset)} puts it live.",
             *(f"- {reason}" for reason in reasons),
             *links,
         ],
@@ -102,17 +104,27 @@ def expired(dataset: str, version: str, reason: str, links: list[str]) -> Messag
     )
 
 
+def superseded(dataset: str, version: str, reason: str, links: list[str]) -> Message:
+    """A better candidate came before the answer."""
+    return Message(
+        event="superseded",
+        subject=f"{dataset}: version {version} needs no answer any more",
+        lines=[
+            f"Version {version} of {dataset} was not deployed: {reason}. What was live stays live.",
+            *links,
+        ],
+    )
+
+
 def nothing_to_do(dataset: str, why: str) -> Message:
     """The run had nothing to train."""
     return Message(event="nothing-to-do", subject=f"{dataset}: nothing to do", lines=[why])
 
 
-def failed(
-    dataset: str, run_id: str, task: str | None, reason: str, log_url: str | None, dag_id: str = "train_model"
-) -> Message:
+def failed(dataset: str, run_id: str, task: str | None, reason: str, log_url: str | None, dag_id: str) -> Message:
     """A run ended without a result."""
     where = f" in {task}" if task else ""
-    what = "training" if dag_id == "train_model" else dag_id
+    what = "training" if dag_id == names.dag_id("train", dataset) else dag_id
     return Message(
         event="failed",
         subject=f"{dataset}: {what} failed{where}",

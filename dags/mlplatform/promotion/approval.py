@@ -54,6 +54,15 @@ def objections(question: Question, standing: Standing) -> list[str]:
     return found
 
 
+def superseded(question: Question, standing: Standing, at: datetime) -> Answer | None:
+    """Return that no answer is needed any more if another candidate has passed the gate since, else None."""
+    newer = standing.challenger
+    if newer in (None, question.version):
+        return None
+    reason = f"version {newer} passed the gate since, and takes its place"
+    return Answer(outcome="superseded", by=f"version {newer}", reason=reason, at=at, source="newer-candidate")
+
+
 def may_answer(by: str, approvers: Sequence[Approver]) -> bool:
     """Tell whether a person is among those who may; if nobody is named, the sign-in alone decides."""
     return not approvers or any(by in (approver.id, approver.name) for approver in approvers)
@@ -181,7 +190,8 @@ def record(settings: Settings, question: Question, answer: Answer, dag_run: str)
     Args:
         settings: of the environment.
         question: that was asked.
-        answer: to it. An expired one is only kept in the audit log: the question may be put again.
+        answer: to it. An expired one is only kept in the audit log: the question may be put again. An approval of a
+            candidate whose place another one has taken is none: it is superseded, which is kept there too.
         dag_run: ``<DAG>/<run>`` that asked.
 
     Returns:
@@ -191,21 +201,24 @@ def record(settings: Settings, question: Question, answer: Answer, dag_run: str)
         NonRetryableError: it is an approval that does not hold any more.
     """
     now = standing(settings, question.registered_model, question.version)
-    first = recorded(question)
+    first, given_at = recorded(question), answer.at
+    if first is None and settings.approval.from_mlflow:
+        in_tags = answer_in_tags(question, now.tags, settings.approval.approvers, datetime.now(UTC))
+        answer = _log_if_overruled(answer, prevailing(answer, in_tags))
+    held = answer if first is None else first.answer
+    if held.outcome == "approved" and (newer := superseded(question, now, given_at)) is not None:
+        log.warning("%s by %s (%s) comes too late: %s", held.outcome, held.by, held.source, newer.reason)
+        held, first = newer, None
+    if held.outcome in ("expired", "superseded"):
+        if not _is_audited(settings, question, held):
+            audit.append(settings, _entry(question, held, dag_run))
+        return RecordedAnswer(question=question, answer=held)
+    if held.outcome == "approved":
+        _refuse_outdated(question, now)
     if first is None:
-        if settings.approval.from_mlflow:
-            in_tags = answer_in_tags(question, now.tags, settings.approval.approvers, datetime.now(UTC))
-            answer = _log_if_overruled(answer, prevailing(answer, in_tags))
-        if answer.outcome == "expired":
-            audit.append(settings, _entry(question, answer, dag_run))
-            return RecordedAnswer(question=question, answer=answer)
-        if answer.outcome == "approved":
-            _refuse_outdated(question, now)
-        first = RecordedAnswer(question=question, answer=answer)
+        first = RecordedAnswer(question=question, answer=held)
         if storage.create_document(_address(question), first) is None:
             first = storage.read_document(_address(question), RecordedAnswer)  # somebody was faster
-    elif first.answer.outcome == "approved":
-        _refuse_outdated(question, now)
     held = _log_if_overruled(answer, first.answer)
     registry.tag_version(
         settings.mlflow.tracking_uri,
@@ -221,6 +234,12 @@ def record(settings: Settings, question: Question, answer: Answer, dag_run: str)
     )
     audit.append(settings, _entry(question, held, dag_run))
     return first
+
+
+def _is_audited(settings: Settings, question: Question, answer: Answer) -> bool:
+    """Tell whether a moment's answer is in the audit log: tried again, it may name a candidate that is newer still."""
+    written = audit.entries(settings, question.dataset, answer.outcome, question.version)
+    return any((entry.at, entry.evaluation_digest) == (answer.at, question.evaluation_digest) for entry in written)
 
 
 def _refuse_outdated(question: Question, now: Standing) -> None:

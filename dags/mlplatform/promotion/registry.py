@@ -79,7 +79,6 @@ def register(
             model_id=source.rsplit("/", 1)[-1] if source.startswith("models:/m-") else None,
         )
         version = str(made.version)
-    mlflow.set_registered_model_alias(name, CHALLENGER, version)
     return version
 
 

@@ -1,1 +1,1 @@
-"""What the tasks of ``train_model`` do, with S3 and MLflow, without Airflow."""
+"""What the tasks of training do, with S3 and MLflow, without Airflow."""

@@ -21,6 +21,7 @@ from mlplatform.promotion import approval, registry
 from mlplatform.steps import RESULT
 
 log = logging.getLogger(__name__)
+_OUTCOMES = {"approved": "promoted", "superseded": "superseded"}
 
 
 def question(settings: Settings, prefix: str) -> Question:
@@ -96,7 +97,7 @@ def conclude(
     Args:
         settings: of the environment.
         prefix: of the run.
-        owner: the DAG run.
+        owner: ``<DAG>/<run>``.
         nothing_to_do: why there was nothing to do, None if there was.
         answer: that holds for the candidate; None if the gate rejected it.
     """
@@ -116,9 +117,10 @@ def conclude(
         )
     if said is not None and said.outcome == "approved":
         message = messages.approved(dataset, asked.version, said.by, said.reason, [*reasons, summary], links)
-    elif said is not None and said.outcome == "expired":
+    elif said is not None and said.outcome in ("expired", "superseded"):
         reasons = [said.reason]
-        message = messages.expired(dataset, asked.version, said.reason, links)
+        tell = messages.expired if said.outcome == "expired" else messages.superseded
+        message = tell(dataset, asked.version, said.reason, links)
     else:
         reasons = [f"{said.by} said no: {said.reason}"] if said is not None else reasons
         message = messages.rejected(dataset, asked.version, [*reasons, summary], links)
@@ -126,7 +128,7 @@ def conclude(
         paths,
         owner,
         state="finished",
-        outcome="promoted" if message.event == "approved" else "rejected",
+        outcome=_OUTCOMES.get(message.event, "rejected"),
         model_version=asked.version,
         reasons=reasons,
         failed_task=None,

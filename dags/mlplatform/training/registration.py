@@ -52,7 +52,7 @@ def register(settings: Settings, prefix: str) -> dict[str, str]:
 
 
 def decide(settings: Settings, prefix: str) -> Decision:
-    """Let the gate judge the evaluation, and write the decision down.
+    """Let the gate judge the evaluation, and write the decision down; what passes is the `challenger` from then on.
 
     Raises:
         NonRetryableError: the evaluation is not of this candidate, not as it was written, or not against the present
@@ -94,6 +94,9 @@ def decide(settings: Settings, prefix: str) -> Decision:
             "evaluation_report": evaluation.report_uri,
         },
     )
+    if decision.outcome != "reject":
+        # Last, because it voids the approval that an earlier candidate may wait for; a rejected one must not.
+        registry.set_alias(settings.mlflow.tracking_uri, name, registry.CHALLENGER, candidate.version)
     log.info("%s: %s", decision.outcome, "; ".join(decision.reasons))
     return decision
 

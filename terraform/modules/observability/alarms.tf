@@ -1,8 +1,8 @@
 # Every alarm of the platform that people hear of. The part of a key before the slash is the name of its runbook,
 # docs/runbooks/<key>.md; what follows tells alarms of the same kind apart.
 #
-# `metrics` is one metric, or several and an `expression` over their ids. All of them share the alarm's dimensions
-# unless they say otherwise.
+# `metrics` is one metric, or several and an `expression` over their ids; none where the expression is a query. All of
+# them share the alarm's dimensions unless they say otherwise.
 locals {
   airflow  = { Environment = var.airflow_environment_name }
   cluster  = { ClusterName = var.cluster_name }
@@ -13,47 +13,45 @@ locals {
   # Must be the monitor's (NAMESPACE in containers/trainer/src/trainer/monitoring/telemetry.py).
   monitoring = "MLPlatform/Monitoring"
 
-  airflow_alarms = merge(
-    {
-      for id in var.dag_ids : "dag-failures/${id}" => {
-        what      = "A run of the DAG ${id} failed."
-        namespace = "AmazonMWAA"
-        # Sent once for each failed run, so the number of samples is the number of failed runs. TaskInstanceFailures
-        # counts each attempt, and one that is tried again, such as after a spot node was taken back, is no failure.
-        metrics    = { m = { name = "DAGDurationFailed", statistic = "SampleCount" } }
-        dimensions = merge(local.airflow, { DAG = id })
-        threshold  = 1
-      }
-    },
-    {
-      "dag-import-errors" = {
-        what       = "A file of the DAG bundle cannot be loaded."
-        namespace  = "AmazonMWAA"
-        metrics    = { m = { name = "ImportErrors", statistic = "Maximum" } }
-        dimensions = merge(local.airflow, { Function = "DAG Processing" })
-        threshold  = 1
-        periods    = 3 # an upload in progress is half a bundle for a moment
-      }
-      "scheduler-heartbeat" = {
-        what       = "The Airflow scheduler gives no sign of life: nothing is started."
-        namespace  = "AmazonMWAA"
-        metrics    = { m = { name = "SchedulerHeartbeat", statistic = "Sum" } }
-        dimensions = merge(local.airflow, { Function = "Scheduler" })
-        comparison = "LessThanThreshold"
-        threshold  = 1
-        periods    = 2
-        missing    = "breaching" # a dead scheduler sends nothing
-      }
-      "queued-tasks" = {
-        what       = "For ${var.thresholds.queued_tasks_minutes} minutes some Airflow task has been waiting for a worker."
-        namespace  = "AmazonMWAA"
-        metrics    = { m = { name = "QueuedTasks", statistic = "Minimum" } }
-        dimensions = merge(local.airflow, { Function = "Executor" })
-        threshold  = 1
-        periods    = var.thresholds.queued_tasks_minutes / 5
-      }
-    },
-  )
+  airflow_alarms = {
+    "dag-failures" = {
+      what = "A run of a DAG failed."
+      # DAGDurationFailed is sent once for each failed run, so the number of samples is the number of failed runs.
+      # TaskInstanceFailures counts each attempt, and one that is tried again, such as after a spot node was taken
+      # back, is no failure. The query finds the DAGs of all datasets, also of those that come later; each raises the
+      # alarm by itself.
+      metrics    = {}
+      expression = "SELECT COUNT(DAGDurationFailed) FROM SCHEMA(\"AmazonMWAA\", DAG, Environment) WHERE Environment = '${var.airflow_environment_name}' GROUP BY DAG"
+      period     = 300
+      threshold  = 1
+    }
+    "dag-import-errors" = {
+      what       = "A file of the DAG bundle cannot be loaded."
+      namespace  = "AmazonMWAA"
+      metrics    = { m = { name = "ImportErrors", statistic = "Maximum" } }
+      dimensions = merge(local.airflow, { Function = "DAG Processing" })
+      threshold  = 1
+      periods    = 3 # an upload in progress is half a bundle for a moment
+    }
+    "scheduler-heartbeat" = {
+      what       = "The Airflow scheduler gives no sign of life: nothing is started."
+      namespace  = "AmazonMWAA"
+      metrics    = { m = { name = "SchedulerHeartbeat", statistic = "Sum" } }
+      dimensions = merge(local.airflow, { Function = "Scheduler" })
+      comparison = "LessThanThreshold"
+      threshold  = 1
+      periods    = 2
+      missing    = "breaching" # a dead scheduler sends nothing
+    }
+    "queued-tasks" = {
+      what       = "For ${var.thresholds.queued_tasks_minutes} minutes some Airflow task has been waiting for a worker."
+      namespace  = "AmazonMWAA"
+      metrics    = { m = { name = "QueuedTasks", statistic = "Minimum" } }
+      dimensions = merge(local.airflow, { Function = "Executor" })
+      threshold  = 1
+      periods    = var.thresholds.queued_tasks_minutes / 5
+    }
+  }
 
   cluster_alarms = {
     "pod-failures" = {
@@ -203,7 +201,7 @@ locals {
     )
   ]...)
 
-  # What `monitor_model` found, put at the end of the window it looked at, which is over by then: so any hour of the last
+  # What monitoring found, put at the end of the window it looked at, which is over by then: so any hour of the last
   # day counts, and an alarm is over when for a day nothing was found.
   model_alarms = merge([
     for dataset, endpoint in var.environment == null ? {} : var.endpoint_names : {
@@ -293,6 +291,7 @@ resource "aws_cloudwatch_metric_alarm" "this" {
       id          = "result"
       label       = each.key
       expression  = metric_query.value
+      period      = try(each.value.period, null) # of a query; others have those of their metrics
       return_data = true
     }
   }

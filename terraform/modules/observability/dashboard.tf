@@ -17,10 +17,9 @@ locals {
           properties = {
             title = "Runs that failed"
             stat  = "SampleCount"
-            metrics = [
-              for id in var.dag_ids :
-              ["AmazonMWAA", "DAGDurationFailed", "DAG", id, "Environment", var.airflow_environment_name, { label = id }]
-            ]
+            metrics = [[{
+              expression = "SEARCH('{AmazonMWAA,DAG,Environment} MetricName=\"DAGDurationFailed\" Environment=\"${var.airflow_environment_name}\"', 'SampleCount', 300)"
+            }]]
           }
         },
         {
@@ -63,10 +62,9 @@ locals {
           properties = {
             title = "How long successful runs take"
             stat  = "Average"
-            metrics = [
-              for id in var.dag_ids :
-              ["AmazonMWAA", "DAGDurationSuccess", "DAG", id, "Environment", var.airflow_environment_name, { label = id }]
-            ]
+            metrics = [[{
+              expression = "SEARCH('{AmazonMWAA,DAG,Environment} MetricName=\"DAGDurationSuccess\" Environment=\"${var.airflow_environment_name}\"', 'Average', 300)"
+            }]]
           }
         },
         {

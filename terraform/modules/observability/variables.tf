@@ -10,23 +10,6 @@ variable "cluster_name" {
   nullable    = false
 }
 
-variable "dag_ids" {
-  description = "DAGs whose failed runs raise an alarm."
-  type        = list(string)
-  default     = ["train_model", "deploy_model", "rollback_model", "monitor_model"]
-  nullable    = false
-
-  validation {
-    condition     = alltrue([for id in var.dag_ids : can(regex("^[A-Za-z0-9_.-]+$", id))])
-    error_message = "dag_ids: a DAG's id has letters, digits, underscores, dots and hyphens only: take them from the files in dags/."
-  }
-
-  validation {
-    condition     = length(var.dag_ids) == length(distinct(var.dag_ids))
-    error_message = "dag_ids: name each DAG once."
-  }
-}
-
 variable "email_addresses" {
   description = "Who gets alarms and the pipeline's messages by e-mail; each address has to confirm twice, once for each topic."
   type        = list(string)

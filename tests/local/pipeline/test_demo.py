@@ -42,6 +42,7 @@ def a_trial(index: int, value: float | None, depth: int) -> dict[str, Any]:
 def a_report(**changes: Any) -> RunReport:
     decision = {"outcome": "reject", "candidate_version": "4", "reasons": ["not good enough"]}
     given: dict[str, Any] = {
+        "dag_id": "train__flights",
         "run_id": "run-1",
         "state": "success",
         "tasks": [a_task("data.validate", "success", 2.5), a_task("training.train", "failed", map_index=1)],
@@ -56,7 +57,7 @@ def a_report(**changes: Any) -> RunReport:
 
 def a_deployment(**changes: Any) -> DeploymentReport:
     given: dict[str, Any] = {
-        "dag_id": "deploy_model",
+        "dag_id": "deploy__flights",
         "run_id": "run-2",
         "state": "success",
         "tasks": [a_task("deployment.deploy", "success", map_index=0)],

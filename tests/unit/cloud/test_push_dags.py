@@ -287,6 +287,17 @@ def test_every_mistake_in_the_configuration_is_told_at_once(bucket: Bucket, root
     refused(bucket, root, r"(?s)config/prod\.yaml.*serving\.instance_count: .*config/models/flights\.yaml: metric: ")
 
 
+def test_what_a_dataset_says_of_another_environment_is_checked(bucket: Bucket, root: Path) -> None:
+    model = root / "config/models/flights.yaml"
+    own = "\nenvironments: {prod: {settings: {monitoring: {label_hours: 1}}}}\n"
+    model.write_text(model.read_text() + own)
+    refused(
+        bucket,
+        root,
+        r"config/prod\.yaml.*under settings of config/models/flights\.yaml: .*label_hours: 1 is less than window_hours",
+    )
+
+
 def test_facts_that_the_schema_refuses(bucket: Bucket, root: Path) -> None:
     bucket.put("dags/platform.json", json.dumps({**PLATFORM, "images": {"trainer": "t", "trainer_cuda": "c"}}).encode())
     refused(bucket, root, r"platform\.json: images\.deployer: Field required")

@@ -2,9 +2,77 @@
 
 from __future__ import annotations
 
-from cloud.smoke import DAGS
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cloud.environments import Environment
+from cloud.smoke import Check, smoke
 from cloud.terraform import ROOT
+from mlplatform.config.loading import model_names
+from mlplatform.config.names import dag_ids
+
+Asked = Callable[[list[str], list[dict[str, str]]], Check]
+DAGS = [dag for name in model_names(ROOT) if name != "flights" for dag in dag_ids(name)]
+"""What is expected where flights is not enabled."""
 
 
-def test_every_dag_of_the_bundle_is_asked_for() -> None:
-    assert {path.stem for path in (ROOT / "dags").glob("*.py")} == DAGS
+class Mwaa:
+    """An environment that is available, and Airflow behind `InvokeRestApi`, with two entries on a page."""
+
+    def __init__(self, dags: list[str], errors: list[dict[str, str]]) -> None:
+        self._lists: dict[str, tuple[str, list[Any]]] = {
+            "/dags": ("dags", [{"dag_id": dag} for dag in dags]),
+            "/importErrors": ("import_errors", errors),
+        }
+
+    def get_environment(self, **_: Any) -> dict[str, Any]:
+        return {"Environment": {"Name": "env", "Status": "AVAILABLE", "AirflowVersion": "3"}}
+
+    def invoke_rest_api(self, *, Path: str, QueryParameters: dict[str, str], **_: Any) -> dict[str, Any]:
+        key, entries = self._lists[Path]
+        start = int(QueryParameters["offset"])
+        page = {key: entries[start : start + 2], "total_entries": len(entries)}
+        return {"RestApiStatusCode": 200, "RestApiResponse": page}
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Asked:
+    """Return a function that asks an environment, in which flights is not enabled, for its DAGs."""
+    for folder in ("models", "families"):
+        (tmp_path / "config" / folder).mkdir(parents=True)
+        for file in (ROOT / "config" / folder).glob("*.yaml"):
+            own = "\nenvironments: {prod: {enabled: false}}\n" if file.stem == "flights" else ""
+            (tmp_path / "config" / folder / file.name).write_text(file.read_text(encoding="utf-8") + own)
+
+    def ask(dags: list[str], errors: list[dict[str, str]]) -> Check:
+        environment = Environment("prod", tmp_path)
+        monkeypatch.setitem(environment.__dict__, "outputs", {"airflow_environment": "env"})
+        monkeypatch.setattr(environment, "client", lambda service: Mwaa(dags, errors))
+        return next(check for check in smoke(environment) if check.name == "dags")
+
+    return ask
+
+
+def test_every_dag_of_the_bundle_is_asked_for(asked: Asked) -> None:
+    for missing in DAGS:
+        answer = asked([dag for dag in DAGS if dag != missing], [])
+        assert not answer.passed
+        assert answer.detail.startswith(f"{missing} is not there (")
+    assert asked(DAGS, []) == Check("dags", True, "12 DAGs of housing, iris, titanic")
+
+
+def test_import_errors_are_named(asked: Asked) -> None:
+    errors = [
+        {"filename": "refused_datasets.py", "stack_trace": "Traceback\n  x\nConfigError: config/models/x.yaml: bad\n"},
+        {"filename": "other.py", "stack_trace": "Traceback\nImportError: no y\n"},
+        {"filename": "third.py", "stack_trace": ""},
+    ]
+    answer = asked(DAGS, errors)
+    assert not answer.passed
+    assert answer.detail == (
+        "3 DAG files cannot be imported: refused_datasets.py: ConfigError: config/models/x.yaml: bad; "
+        "other.py: ImportError: no y; third.py"
+    )

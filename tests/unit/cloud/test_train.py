@@ -7,8 +7,9 @@ import botocore.exceptions
 import httpx
 import pytest
 
+from cloud.environments import Environment
 from cloud.errors import CloudError
-from cloud.train import MwaaTransport, follow
+from cloud.train import MwaaTransport, follow, train
 from local.pipeline.airflow_client import AirflowClient
 
 Answer = tuple[int, Any]
@@ -57,12 +58,12 @@ def run(states: list[str], task_state: str = "success") -> Mwaa:
 
 def test_requests_go_as_mwaa_wants_them() -> None:
     mwaa = Mwaa(lambda _: (200, {}))
-    client(mwaa).trigger("train_model", "r1", {"trials": 2})
+    client(mwaa).trigger("train__flights", "r1", {"trials": 2})
     assert mwaa.calls == [
         {
             "Name": "env",
             "Method": "POST",
-            "Path": "/dags/train_model/dagRuns",
+            "Path": "/dags/train__flights/dagRuns",
             "Body": {"dag_run_id": "r1", "logical_date": None, "conf": {"trials": 2}},
         }
     ]
@@ -70,7 +71,7 @@ def test_requests_go_as_mwaa_wants_them() -> None:
 
 def test_airflows_refusal_keeps_its_status_and_words() -> None:
     with pytest.raises(httpx.HTTPStatusError) as refused:
-        client(Mwaa(lambda _: (409, {"detail": "taken"}))).trigger("train_model", "r1", {})
+        client(Mwaa(lambda _: (409, {"detail": "taken"}))).trigger("train__flights", "r1", {})
     assert refused.value.response.status_code == 409
     assert "taken" in refused.value.response.text
 
@@ -80,17 +81,29 @@ def test_a_refusal_by_aws_itself_is_not_hidden() -> None:
         raise botocore.exceptions.ClientError({"Error": {"Code": "AccessDeniedException"}}, "InvokeRestApi")
 
     with pytest.raises(botocore.exceptions.ClientError, match="AccessDenied"):
-        client(Mwaa(denied)).run("train_model", "r1")
+        client(Mwaa(denied)).run("train__flights", "r1")
 
 
 def test_a_run_is_followed_to_its_end() -> None:
     said: list[str] = []
     mwaa = run(["running", "running", "success"])
-    follow(client(mwaa), "r1", said.append, poll_seconds=0)
+    follow(client(mwaa), "train__flights", "r1", said.append, poll_seconds=0)
     assert said == ["data.validate: success, 5 s", "run r1 succeeded"]
     assert {"limit": "100", "offset": "0"} in [call.get("QueryParameters") for call in mwaa.calls]
 
 
 def test_a_run_that_fails_names_the_tasks() -> None:
     with pytest.raises(CloudError, match=r"ended as failed: see the log of data\.validate"):
-        follow(client(run(["failed"], "failed")), "r1", lambda _: None, poll_seconds=0)
+        follow(client(run(["failed"], "failed")), "train__flights", "r1", lambda _: None, poll_seconds=0)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "month", "named"),
+    [
+        ("moons", None, r"DATASET=moons has no DAGs in dev: choose from .*flights"),
+        ("iris", 1, r"MONTH=1 lands flights, not iris"),
+    ],
+)
+def test_a_choice_that_does_not_exist_starts_nothing(dataset: str, month: int | None, named: str) -> None:
+    with pytest.raises(CloudError, match=named):
+        train(Environment("dev"), dataset, month, lambda _: None)

@@ -22,7 +22,7 @@ from mlplatform.documents.run import FailureNote, OwnerPointer, RunConfig, RunRe
 
 def use_bundle(bundle: Path, patch: pytest.MonkeyPatch) -> Settings:
     """Have the library read a bundle wherever none is named, and return its settings."""
-    for function in (loading.load_settings, loading.load_model, loading.model_names):
+    for function in (loading.load_settings, loading.load_model, loading.load_dataset, loading.model_names):
         defaults = tuple(bundle if value == loading.BUNDLE else value for value in function.__defaults__ or ())
         patch.setattr(function, "__defaults__", defaults)
     return loading.load_settings()

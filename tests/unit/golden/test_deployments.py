@@ -59,14 +59,14 @@ def test_every_approved_version_can_be_deployed_again(world: World) -> None:
     assert len(approved(world)) == 2
     for version in approved(world):
         params = {**PARAMS, "dataset": world.golden.dataset, "version": version["version"]}
-        (prefix,) = requests.requested(world.settings, [], params, "deploy_model/again", "jane")
+        (prefix,) = requests.requested(world.settings, [], params, "deploy__titanic/again", "jane")
         check(world, prefix, version, "deploy")
 
 
 def test_an_experiment_of_two_old_versions_can_be_made(world: World) -> None:
     one, two = approved(world)
     params = {**PARAMS, "dataset": world.golden.dataset, "version": two["version"], "challenger": one["version"]}
-    (prefix,) = requests.requested(world.settings, [], params, "deploy_model/experiment", "jane")
+    (prefix,) = requests.requested(world.settings, [], params, "deploy__titanic/experiment", "jane")
     config = check(world, prefix, two, "deploy")
     assert config.deployment is not None
     experiment = config.deployment.experiment
@@ -79,21 +79,21 @@ def test_an_approval_that_waited_for_the_upgrade_is_deployed(world: World) -> No
     events = [event["extra"] for event in world.golden.read("asset_events.json")]
     extras = [extra for extra in events if extra["dataset"] == dataset]
     # The last one is of the version that was compared with the present champion.
-    (prefix,) = requests.requested(world.settings, extras, {}, "deploy_model/event", "")
+    (prefix,) = requests.requested(world.settings, extras, {}, "deploy__titanic/event", "")
     check(world, prefix, approved(world)[-1], "deploy")
 
 
 def test_a_key_that_a_later_release_adds_to_an_event_is_passed_over(world: World) -> None:
     extra = world.golden.read("asset_events.json")[0]["extra"]
     later = [{**extra, "of_a_later_release": 1}]
-    assert requests.requested(world.settings, later, {}, "deploy_model/later", "")
+    assert requests.requested(world.settings, later, {}, "deploy__titanic/later", "")
 
 
 def test_the_rejected_version_cannot_be_deployed(world: World) -> None:
     versions = world.golden.registered()["versions"]
     (rejected,) = (version for version in versions if version["tags"].get("approval") == "rejected")
     params = {**PARAMS, "dataset": world.golden.dataset, "version": rejected["version"]}
-    (prefix,) = requests.requested(world.settings, [], params, "deploy_model/rejected", "jane")
+    (prefix,) = requests.requested(world.settings, [], params, "deploy__titanic/rejected", "jane")
     with pytest.raises(NonRetryableError, match=r"is not approved \(tag approval: rejected\)"):
         tasks.prepare(world.settings, prefix)
 
@@ -101,7 +101,7 @@ def test_the_rejected_version_cannot_be_deployed(world: World) -> None:
 def test_one_step_back(world: World) -> None:
     aliases = world.golden.registered()["aliases"]
     (previous,) = (version for version in approved(world) if version["version"] == aliases["previous"])
-    prefix = requests.rollback_requested(world.settings, world.golden.dataset, "worse", "rollback_model/x", "jane")
+    prefix = requests.rollback_requested(world.settings, world.golden.dataset, "worse", "rollback__titanic/x", "jane")
     config = check(world, prefix, previous, "rollback")
     assert storage.read_document(f"{prefix}/request.json", DeploymentRequest).champion == aliases["champion"]
     assert config.deployment is not None
@@ -134,7 +134,7 @@ def test_a_champion_of_an_earlier_release_is_watched(world: World) -> None:
     aliases = golden.registered()["aliases"]
     (champion,) = (version for version in approved(world) if version["version"] == aliases["champion"])
     now = audit.entries(settings, golden.dataset)[-1].at + timedelta(hours=1)
-    step = windows.prepare(settings, golden.dataset, now, "monitor_model/again")
+    step = windows.prepare(settings, golden.dataset, now, f"monitor__{golden.dataset}/again")
     assert step is not None
     config = storage.read_document(step["config"], RunConfig)
     trained = storage.read_document(f"{champion['tags']['run_prefix']}/evaluate/config.json", RunConfig)
@@ -146,7 +146,6 @@ def test_a_champion_of_an_earlier_release_is_watched(world: World) -> None:
     assert captured
     assert all(uri.startswith(f"{step['input']}/") for uri in captured)
     assert retraining.parameters(step["config"]) == {
-        "dataset": golden.dataset,
         "family": champion["tags"]["family"],
         "wait_for_new_data": False,
     }
@@ -162,6 +161,6 @@ def test_an_earlier_window_is_concluded_and_its_retraining_is_not_asked_for_twic
     assert all(reason in message.text for reason in verdict.reasons)
     limits = world.settings.monitoring.model_copy(update={"action": "retrain"})
     settings = world.settings.model_copy(update={"monitoring": limits})
-    why = retraining.claim(settings, golden.dataset, verdict, "monitor_model/again", result.end)
+    why = retraining.claim(settings, golden.dataset, verdict, f"monitor__{golden.dataset}/again", result.end)
     assert why is not None
     assert why.startswith("one was asked for at")

@@ -122,8 +122,8 @@ def bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name, text in FAMILIES.items():
         (tmp_path / "config" / "families" / f"{name}.yaml").write_text(text)
     (tmp_path / "platform.json").write_text(json.dumps(PLATFORM))
-    found = (loading.load_settings, loading.load_model, loading.model_names)
-    for function in (*found, loading.family_names, loading.load_family, loading.check_model):
+    found = (loading.load_settings, loading.load_model, loading.load_dataset, loading.model_names)
+    for function in (*found, loading.enabled_datasets, loading.family_names, loading.load_family, loading.check_model):
         defaults = tuple(tmp_path if value == loading.BUNDLE else value for value in function.__defaults__ or ())
         monkeypatch.setattr(function, "__defaults__", defaults)
     return tmp_path

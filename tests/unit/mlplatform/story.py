@@ -87,7 +87,7 @@ class Story:
     def approve(self, paths: RunPaths, owner: str = "a") -> RecordedAnswer:
         given = approvals.approve_automatically(self.settings, paths.prefix)
         return approvals.record_approval(
-            self.settings, paths.prefix, given.model_dump(mode="json"), f"train_model/{owner}"
+            self.settings, paths.prefix, given.model_dump(mode="json"), f"train__parcels/{owner}"
         )
 
     def conclude(self, paths: RunPaths, owner: str, held: RecordedAnswer | None = None) -> Any:

@@ -23,22 +23,6 @@ variables {
   }
 }
 
-run "refuses_bad_dag_id" {
-  command = plan
-  variables {
-    dag_ids = ["train model"]
-  }
-  expect_failures = [var.dag_ids]
-}
-
-run "refuses_dag_twice" {
-  command = plan
-  variables {
-    dag_ids = ["train_model", "train_model"]
-  }
-  expect_failures = [var.dag_ids]
-}
-
 run "refuses_bad_address" {
   command = plan
   variables {

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from mlplatform.config import loading
-from mlplatform.config.loading import load_model, load_settings, model_names
+from mlplatform.config.loading import default_family, load_dataset, load_model, load_settings, model_names
 from mlplatform.config.schemas import render
 from mlplatform.errors import ConfigError
 
@@ -48,8 +48,9 @@ def test_every_environment_is_valid(real: Path, platform: dict[str, Any], enviro
     write(real, {**platform, "environment": environment})
     settings = load_settings(real)
     assert settings.environment == environment
-    assert settings.training.dataset in model_names(real)
-    assert settings.training.family in load_model(settings.training.dataset, real).families
+    for name in model_names(real):
+        dataset = load_dataset(name, real)
+        assert default_family(dataset) in dataset.model.families
     assert settings.steps["train"].gpus == 1
     pool = settings.kubernetes.node_pools[settings.steps["train"].node_pool]
     assert [toleration.key for toleration in pool.tolerations] == ["nvidia.com/gpu"], "GPU nodes are tainted"

@@ -44,7 +44,7 @@ def extra(story: Story) -> dict[str, Any]:
 
 
 def by_hand(story: Story, **params: Any) -> str:
-    (prefix,) = requests.requested(story.settings, [], {**PARAMS, **params}, "deploy_model/x", "jane")
+    (prefix,) = requests.requested(story.settings, [], {**PARAMS, **params}, "deploy__parcels/x", "jane")
     return prefix
 
 
@@ -64,7 +64,7 @@ def deployed(prefix: str, version: str = "1") -> None:
 
 
 def test_an_approved_model_is_deployed_and_audited_once(story: Story) -> None:
-    (prefix,) = requests.requested(story.settings, [extra(story)], PARAMS, "deploy_model/x", "")
+    (prefix,) = requests.requested(story.settings, [extra(story)], PARAMS, "deploy__parcels/x", "")
     assert prefix.startswith("s3://data/deployments/parcels/v1-")
     step = tasks.prepare(story.settings, prefix)
     config = read_document(step["config"], RunConfig)
@@ -110,7 +110,7 @@ def test_a_champion_that_changed_since_stops_an_approval_but_not_a_person(story:
     if not on_approval:
         assert tasks.prepare(story.settings, by_hand(story))["dataset"] == "parcels"
         return
-    (prefix,) = requests.requested(story.settings, [extra(story)], PARAMS, "deploy_model/x", "")
+    (prefix,) = requests.requested(story.settings, [extra(story)], PARAMS, "deploy__parcels/x", "")
     with pytest.raises(NonRetryableError, match="the champion is now version 7, and not the one"):
         tasks.prepare(story.settings, prefix)
     message = tasks.failed(story.settings, prefix, "http://log")
@@ -121,28 +121,28 @@ def test_a_champion_that_changed_since_stops_an_approval_but_not_a_person(story:
 
 def test_a_failure_that_is_told_again_is_one_entry_and_another_failure_another(story: Story) -> None:
     story.registry.aliases["champion"] = "7"
-    (prefix,) = requests.requested(story.settings, [extra(story)], PARAMS, "deploy_model/x", "")
+    (prefix,) = requests.requested(story.settings, [extra(story)], PARAMS, "deploy__parcels/x", "")
     with pytest.raises(NonRetryableError):
         tasks.prepare(story.settings, prefix)
     first = tasks.failed(story.settings, prefix, "http://log")
     assert tasks.failed(story.settings, prefix, "http://log") == first, "the task is tried again"
     (line,) = entries(story.settings, "parcels", "deployment-failed", "1")
-    assert (line.dag_run, line.details["purpose"]) == ("deploy_model/x", "deploy")
+    assert (line.dag_run, line.details["purpose"]) == ("deploy__parcels/x", "deploy")
 
     # A person clears the tasks, and it fails for another reason; so does another run.
     story.registry.aliases["champion"] = "8"
     with pytest.raises(NonRetryableError):
         tasks.prepare(story.settings, prefix)
     tasks.failed(story.settings, prefix, None)
-    (other,) = requests.requested(story.settings, [extra(story)], PARAMS, "deploy_model/y", "")
+    (other,) = requests.requested(story.settings, [extra(story)], PARAMS, "deploy__parcels/y", "")
     with pytest.raises(NonRetryableError):
         tasks.prepare(story.settings, other)
     tasks.failed(story.settings, other, None)
     lines = entries(story.settings, "parcels", "deployment-failed", "1")
     assert [(line.dag_run, "version 8" in line.reason) for line in lines] == [
-        ("deploy_model/x", False),
-        ("deploy_model/x", True),
-        ("deploy_model/y", True),
+        ("deploy__parcels/x", False),
+        ("deploy__parcels/x", True),
+        ("deploy__parcels/y", True),
     ]
 
 
@@ -183,7 +183,7 @@ def test_force_needs_the_environment_s_leave_and_is_audited(story: Story) -> Non
 
 
 def back(story: Story) -> str:
-    return requests.rollback_requested(story.settings, "parcels", "too slow", "rollback_model/x", "jane")
+    return requests.rollback_requested(story.settings, "parcels", "too slow", "rollback__parcels/x", "jane")
 
 
 def test_one_step_back_and_not_two_if_tried_again(story: Story) -> None:

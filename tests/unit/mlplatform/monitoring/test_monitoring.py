@@ -23,7 +23,7 @@ from tests.unit.mlplatform.story import PARAMS, Story
 
 NOW = datetime(2026, 3, 1, 5, tzinfo=UTC)
 LIMITS = Monitoring()
-RUN = "monitor_model/a"
+RUN = "monitor__parcels/a"
 
 
 def moved(psi: float, bins: int = 5) -> Drifted:
@@ -136,7 +136,7 @@ def test_the_window_of_a_run_is_the_same_on_every_try(story: Story) -> None:
     content = storage.read_bytes(first["config"])
     assert windows.prepare(story.settings, "parcels", NOW, RUN) == first
     assert storage.read_bytes(first["config"]) == content
-    assert windows.prepare(story.settings, "parcels", NOW, "monitor_model/b") != first
+    assert windows.prepare(story.settings, "parcels", NOW, "monitor__parcels/b") != first
     watch = storage.read_document(first["config"], RunConfig).monitoring
     assert watch is not None
     assert watch.end == NOW - timedelta(minutes=story.settings.monitoring.settle_minutes)
@@ -157,7 +157,7 @@ def test_answers_without_a_version_are_nobodys_after_a_deployment(story: Story) 
         evaluation_digest="e",
         by="jane",
         reason="approved",
-        dag_run="deploy_model/x",
+        dag_run="deploy__parcels/x",
     )
     audit.append(story.settings, entry)
     found = windows.prepare(story.settings, "parcels", NOW, RUN)
@@ -214,7 +214,7 @@ def test_the_family_that_is_live_is_trained_again(
     window = windows.prepare(settings, "parcels", NOW, RUN)
     assert window is not None
     wanted = retraining.parameters(window["config"])
-    assert wanted == {"dataset": "parcels", "family": "linear", "wait_for_new_data": False}
+    assert wanted == {"family": "linear", "wait_for_new_data": False}
     assert check_request(settings, {**PARAMS, **wanted}).family.name == "linear"
 
 

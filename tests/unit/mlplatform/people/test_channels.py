@@ -116,7 +116,7 @@ def everywhere(settings: Settings) -> Settings:
 def test_each_kind_of_event_goes_where_it_is_wanted(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     taken = ways(monkeypatch)
     settings = everywhere(settings)
-    assert notifications.send(settings, messages.failed("p", "r", None, "x", None))
+    assert notifications.send(settings, messages.failed("p", "r", None, "x", None, "train__p"))
     assert sorted(taken) == ["SNS", "Slack", "e-mail"]
     taken.clear()
     assert notifications.send(settings, messages.approval_wanted("p", "1", [], 20, []))
@@ -129,12 +129,14 @@ def test_one_dead_way_does_not_keep_the_others_from_it(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
     taken = ways(monkeypatch, {"SNS": error, "e-mail": error})
-    assert notifications.send(everywhere(settings), messages.failed("p", "r", None, "x", None))
+    assert notifications.send(everywhere(settings), messages.failed("p", "r", None, "x", None, "train__p"))
     assert sorted(taken) == ["SNS", "Slack", "e-mail"]
 
 
 def test_a_failure_names_run_task_reason_and_log() -> None:
-    message = messages.failed("parcels", "manual__1", "data.validate", "column x is missing", "http://log")
+    message = messages.failed(
+        "parcels", "manual__1", "data.validate", "column x is missing", "http://log", "train__parcels"
+    )
     assert message.subject == "parcels: training failed in data.validate"
-    assert message.lines[0].startswith("The run manual__1 of train_model failed in data.validate.")
+    assert message.lines[0].startswith("The run manual__1 of train__parcels failed in data.validate.")
     assert message.lines[1:] == ["column x is missing", "Log: http://log"]

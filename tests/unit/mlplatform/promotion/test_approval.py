@@ -59,7 +59,7 @@ def tags(registry: Any, version: str = "2") -> dict[str, str]:
 
 
 def record(settings: Settings, given: Answer, question: Question = QUESTION) -> RecordedAnswer:
-    return approval.record(settings, question, given, "train_model/a")
+    return approval.record(settings, question, given, "train__parcels/a")
 
 
 # --- Does it still hold? ------------------------------------------------------------------------
@@ -90,6 +90,21 @@ def test_nothing_speaks_against_the_version_that_was_evaluated() -> None:
 def test_what_changed_since_the_question_is_named(now: Standing, why: str) -> None:
     (found,) = approval.objections(QUESTION, now)
     assert why in found
+
+
+@pytest.mark.parametrize("challenger", ["2", None])
+def test_a_candidate_whose_place_nobody_took_is_still_asked_about(challenger: str | None) -> None:
+    assert approval.superseded(QUESTION, Standing(challenger, "1", TAGS), NOW) is None
+
+
+def test_a_candidate_is_superseded_by_the_next_that_passes_the_gate() -> None:
+    assert approval.superseded(QUESTION, Standing("3", "1", TAGS), NOW) == Answer(
+        outcome="superseded",
+        by="version 3",
+        reason="version 3 passed the gate since, and takes its place",
+        at=NOW,
+        source="newer-candidate",
+    )
 
 
 # --- Answers in MLflow --------------------------------------------------------------------------
@@ -171,7 +186,7 @@ def test_an_approval_is_on_the_version_and_in_the_audit_log(settings: Settings, 
         "approval_evaluation_digest": "evaluation",
     }
     (line,) = audit.entries(settings, "parcels")
-    assert (line.kind, line.by, line.model_version, line.dag_run) == ("approved", "john", "2", "train_model/a")
+    assert (line.kind, line.by, line.model_version, line.dag_run) == ("approved", "john", "2", "train__parcels/a")
     assert line.details["champion_version"] == "1"
 
 
@@ -201,7 +216,7 @@ def test_a_run_that_was_interrupted_before_the_tags_is_completed(
     "change",
     [
         lambda registry: registry.aliases.update(champion="7"),
-        lambda registry: registry.aliases.update(challenger="1"),
+        lambda registry: registry.aliases.pop("challenger"),
         lambda registry: tags(registry).update(evaluation_digest="another"),
     ],
     ids=["champion-changed", "no-longer-challenger", "evaluated-again"],
@@ -225,6 +240,47 @@ def test_an_approval_does_not_hold_any_more_when_it_is_recorded_again_too_late(
     registry.aliases["champion"] = "7"
     with pytest.raises(NonRetryableError, match="the champion of parcels is now version 7"):
         record(settings, answer())
+
+
+@pytest.mark.parametrize("in_mlflow", [{}, IN_MLFLOW], ids=["in-airflow", "in-mlflow"])
+def test_an_approval_that_comes_after_a_newer_candidate_is_superseded(
+    settings: Settings, registry: Any, in_mlflow: dict[str, str]
+) -> None:
+    tags(registry).update(in_mlflow)
+    registry.aliases["challenger"] = "3"
+    before = dict(tags(registry))
+    held = record(settings, answer()).answer
+    assert (held.outcome, held.by, held.source) == ("superseded", "version 3", "newer-candidate")
+    assert tags(registry) == before
+    assert approval.recorded(QUESTION) is None
+    registry.aliases["challenger"] = "4"  # the task is tried again, and there is one that is newer still
+    assert record(settings, answer()).answer.outcome == "superseded"
+    (line,) = audit.entries(settings, "parcels")
+    assert (line.kind, line.by, line.model_version) == ("superseded", "version 3", "2")
+
+
+def test_a_recorded_approval_is_superseded_too_and_stays_in_the_audit_log(settings: Settings, registry: Any) -> None:
+    record(settings, answer())
+    registry.aliases["challenger"] = "3"
+    for _ in range(2):
+        assert record(settings, answer()).answer.outcome == "superseded"
+    assert sorted(line.kind for line in audit.entries(settings, "parcels")) == ["approved", "superseded"]
+
+
+def test_that_the_wait_found_a_newer_candidate_is_audited(settings: Settings, registry: Any) -> None:
+    registry.aliases["challenger"] = "3"
+    given = answer("superseded", "version 3", "newer-candidate")
+    for _ in range(2):
+        assert record(settings, given).answer == given
+    assert [line.kind for line in audit.entries(settings, "parcels")] == ["superseded"]
+    assert "approval" not in tags(registry)
+
+
+@pytest.mark.parametrize(("outcome", "source"), [("rejected", "airflow"), ("expired", "deadline")])
+def test_what_is_no_approval_is_not_superseded(settings: Settings, registry: Any, outcome: str, source: str) -> None:
+    registry.aliases["challenger"] = "3"
+    assert record(settings, answer(outcome, "jane", source)).answer.outcome == outcome
+    assert [line.kind for line in audit.entries(settings, "parcels")] == [outcome]
 
 
 def test_a_rejection_is_recorded_even_if_the_champion_changed(settings: Settings, registry: Any) -> None:

@@ -25,7 +25,7 @@ def entry(**changes: Any) -> AuditEntry:
         "evaluation_digest": "e",
         "by": "jane",
         "reason": "better",
-        "dag_run": "train_model/a",
+        "dag_run": "train__parcels/a",
     }
     return AuditEntry(**{**facts, **changes})
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from mlplatform.config.environment import Settings
+from mlplatform.config.loading import load_dataset
 from mlplatform.config.policy import Guards
 from mlplatform.documents.decisions import Decision
 from mlplatform.documents.evaluation import EvaluateResult, Latency
@@ -70,12 +71,12 @@ def test_a_worse_model_is_rejected_and_nothing_is_deployed(story: Story) -> None
         story.approve(paths)
     said_yes = {"outcome": "approved", "by": "x", "reason": "", "at": NOW.isoformat(), "source": "airflow"}
     with pytest.raises(NonRetryableError, match="the gate rejected version 2: nobody can approve it"):
-        approvals.record_approval(story.settings, paths.prefix, said_yes, "train_model/b")
+        approvals.record_approval(story.settings, paths.prefix, said_yes, "train__parcels/b")
     message = story.conclude(paths, "b")
     assert message.event == "rejected"
     assert "worse than the champion" in message.text
     assert "prefix=evaluation.html" in message.text
-    assert story.registry.aliases["champion"] == "1"
+    assert story.registry.aliases == {"champion": "1", "challenger": "1"}, "a rejected one takes nobody's place"
     assert read_document(paths.record, RunRecord).outcome == "rejected"
 
 
@@ -273,6 +274,34 @@ def test_where_a_person_must_approve_nothing_is_deployed_yet(story: Story) -> No
         story.conclude(paths, "a")
 
 
+@pytest.mark.parametrize(
+    ("later", "outcome", "challenger", "event"),
+    [(0.95, "superseded", "2", "superseded"), (0.5, "approved", "1", "approved")],
+    ids=["passes", "is-rejected"],
+)
+def test_a_later_candidate_takes_the_place_of_one_that_waits_only_if_it_passes(
+    story: Story, later: float, outcome: str, challenger: str, event: str
+) -> None:
+    story.settings = story.settings.model_copy(update={"policy": Guards()})
+    prefixes = []
+    for owner, value in (("a", 0.9), ("b", later)):
+        story.land(owner)
+        paths = story.resolve(owner).paths
+        story.validate(paths)
+        story.train(paths, value)
+        registration.register(story.settings, paths.prefix)
+        assert story.registry.aliases.get("challenger") == (None if owner == "a" else "1"), "not before the gate"
+        story.evaluate(paths, value)
+        prefixes.append(paths)
+    assert story.registry.aliases["challenger"] == challenger
+    yes = {"outcome": "approved", "by": "jane", "reason": "good", "at": NOW.isoformat(), "source": "airflow"}
+    held = approvals.record_approval(story.settings, prefixes[0].prefix, yes, "train__parcels/a")
+    assert held.answer.outcome == outcome
+    assert story.conclude(prefixes[0], "a", held).event == event
+    closed = read_document(prefixes[0].record, RunRecord)
+    assert closed.outcome == ("superseded" if outcome == "superseded" else "promoted")
+
+
 def test_what_a_person_reads_before_answering(story: Story) -> None:
     story.promoted("a")
     story.settings = story.settings.model_copy(update={"policy": Guards()})
@@ -306,7 +335,7 @@ def test_a_person_who_says_no_or_nothing(story: Story, outcome: str, event: str)
     story.train(paths, 0.9)
     story.evaluate(paths, 0.9)
     answer = {"outcome": outcome, "by": "jane", "reason": "not now", "at": NOW.isoformat(), "source": "airflow"}
-    held = approvals.record_approval(story.settings, paths.prefix, answer, "train_model/a")
+    held = approvals.record_approval(story.settings, paths.prefix, answer, "train__parcels/a")
     message = story.conclude(paths, "a", held)
     assert message.event == event
     assert "not now" in message.text
@@ -430,6 +459,31 @@ def test_a_change_of_the_family_s_defaults_is_another_run(story: Story, bundle: 
     file = bundle / "config" / "families" / "xgboost.yaml"
     file.write_text(file.read_text().replace("default: 0.3", "default: 0.2"))
     assert story.resolve("a").paths != first
+
+
+def test_how_a_dataset_is_run_does_not_make_it_another_run(story: Story, bundle: Any) -> None:
+    story.land("jan")
+    first = story.resolve("a").paths
+    trained = read_document(first.config, RunConfig)
+    file = bundle / "config" / "models" / "parcels.yaml"
+    file.write_text(
+        file.read_text()
+        + """
+settings:
+  orchestration: {schedule: "@daily", tags: [post]}
+  training: {trials: 5, parallel_pods: 2}
+  steps: {train: {memory: 1Gi}}
+  monitoring: {action: retrain}
+environments:
+  local: {settings: {approval: {deadline_hours: 3}}}
+  prod: {enabled: false}
+"""
+    )
+    story.settings = load_dataset("parcels").settings
+    assert story.settings.approval.deadline_hours == 3
+    again = story.resolve("a")
+    assert again.paths == first
+    assert read_document(again.paths.config, RunConfig).model == trained.model
 
 
 def test_a_higher_limit_of_trials_is_the_same_run(story: Story) -> None:

@@ -70,8 +70,8 @@ def actions(result: MonitorResult) -> list[str]:
     outcome, found = result.verdict.outcome, []
     if outcome == "degraded":
         found.append(
-            "If the version before was better, put it back: trigger the DAG rollback_model, see the runbook roll-back. "
-            "A new version does not come live by that."
+            "If the version before was better, put it back: trigger the dataset's rollback DAG, see the runbook "
+            "roll-back. A new version does not come live by that."
         )
     if outcome in ("degraded", "drifted"):
         found += [

@@ -1,0 +1,27 @@
+"""Which datasets an environment has, and their DAGs, by what the configuration says."""
+
+from __future__ import annotations
+
+from cloud.environments import Environment
+from cloud.errors import CloudError
+from local.platform.home import use_dag_library
+
+use_dag_library()
+
+from mlplatform.config.loading import enabled_datasets  # noqa: E402
+from mlplatform.config.names import dag_id, dag_ids  # noqa: E402
+from mlplatform.errors import ConfigError  # noqa: E402
+
+__all__ = ["dag_id", "dag_ids", "enabled"]
+
+
+def enabled(environment: Environment) -> list[str]:
+    """Return the datasets that have DAGs in an environment, sorted.
+
+    Raises:
+        CloudError: a dataset's file is refused.
+    """
+    try:
+        return enabled_datasets(environment.name, environment.root)
+    except ConfigError as error:
+        raise CloudError(str(error)) from None
