@@ -13,7 +13,9 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
+from typing import Any
 
+from cloud.datasets import Pool
 from cloud.errors import CloudError
 
 PREFIX = "dags/"
@@ -63,6 +65,15 @@ for dataset in loading.model_names(bundle):
             check(environment, loading.load_dataset, dataset)
 problems = list(dict.fromkeys(problems))  # a wrong family is one of its datasets' mistakes too
 print(json.dumps(problems))
+"""
+
+_POOLS = """
+import dataclasses, json, sys
+from pathlib import Path
+bundle = Path(sys.argv[1])
+sys.path.insert(0, str(bundle))
+from mlplatform.config.pools import pools_of
+print(json.dumps([dataclasses.asdict(pool) for pool in pools_of(bundle)]))
 """
 
 _IMPORT_DAGS = """
@@ -125,7 +136,21 @@ def check_settings(contents: Mapping[str, bytes], platform: bytes) -> list[str]:
     """
     with tempfile.TemporaryDirectory(prefix="ml-platform-bundle-") as folder:
         bundle = _assemble(Path(folder), contents, platform)
-        return _problems([sys.executable, "-I", "-B", "-c", _CHECK_SETTINGS, str(bundle)], None, "the settings")
+        command = [sys.executable, "-I", "-B", "-c", _CHECK_SETTINGS, str(bundle)]
+        problems: list[str] = _answer(command, None, "the settings")
+    return problems
+
+
+def pools(contents: Mapping[str, bytes], platform: bytes) -> list[Pool]:
+    """Return the Airflow pools that the bundle's DAGs need, by its own settings, which were checked before.
+
+    Raises:
+        CloudError: the library cannot be imported.
+    """
+    with tempfile.TemporaryDirectory(prefix="ml-platform-bundle-") as folder:
+        bundle = _assemble(Path(folder), contents, platform)
+        found = _answer([sys.executable, "-I", "-B", "-c", _POOLS, str(bundle)], None, "the pools")
+    return [Pool(**pool) for pool in found]
 
 
 def check_imports(contents: Mapping[str, bytes], platform: bytes, python: Path) -> list[str]:
@@ -149,7 +174,9 @@ def check_imports(contents: Mapping[str, bytes], platform: bytes, python: Path) 
             "AIRFLOW__LOGGING__BASE_LOG_FOLDER": f"{folder}/logs",
             "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
         }
-        return _problems([str(python), "-B", "-c", _IMPORT_DAGS, str(bundle)], environment, "the DAG files")
+        command = [str(python), "-B", "-c", _IMPORT_DAGS, str(bundle)]
+        problems: list[str] = _answer(command, environment, "the DAG files")
+    return problems
 
 
 def _walk(folder: Path) -> list[tuple[str, Path]]:
@@ -173,9 +200,9 @@ def _assemble(bundle: Path, contents: Mapping[str, bytes], platform: bytes) -> P
     return bundle
 
 
-def _problems(command: list[str], environment: dict[str, str] | None, what: str) -> list[str]:
+def _answer(command: list[str], environment: dict[str, str] | None, what: str) -> Any:
+    """Return what a command printed last, as JSON."""
     done = subprocess.run(command, env=environment, cwd="/", capture_output=True, text=True, timeout=300)
     if done.returncode != 0:
         raise CloudError(f"{what} could not be checked, nothing was pushed:\n{done.stderr.strip()[-4000:]}")
-    problems: list[str] = json.loads(done.stdout.splitlines()[-1])
-    return problems
+    return json.loads(done.stdout.splitlines()[-1])

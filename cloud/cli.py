@@ -207,6 +207,7 @@ def _push_dags(environment: Environment, dry_run: bool = False) -> None:
     report = push_dags.push(
         outputs["dags_bucket"],
         client=environment.client("s3"),
+        api=train.airflow(environment),
         root=environment.root,
         environment=environment.name,
         dry_run=dry_run,

@@ -10,9 +10,10 @@ use_dag_library()
 
 from mlplatform.config.loading import enabled_datasets  # noqa: E402
 from mlplatform.config.names import dag_id, dag_ids  # noqa: E402
+from mlplatform.config.pools import Pool  # noqa: E402
 from mlplatform.errors import ConfigError  # noqa: E402
 
-__all__ = ["dag_id", "dag_ids", "enabled"]
+__all__ = ["Pool", "dag_id", "dag_ids", "enabled"]
 
 
 def enabled(environment: Environment) -> list[str]:

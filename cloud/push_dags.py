@@ -1,4 +1,4 @@
-"""Bring the DAG bucket up to date with the project: check first, then upload what changed, delete what is gone.
+"""Bring the DAG bucket up to date with the project: check first, make Airflow's pools, upload what changed, delete.
 
 Every object is replaced whole and the comparison is made anew each time, so an interrupted push is mended by
 the next one. On the way no DAG imports what is not there yet: what DAG files use goes first, DAG files next,
@@ -19,10 +19,14 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import httpx
 from botocore.exceptions import BotoCoreError, ClientError
 
 from cloud import bundle, document_versions
+from cloud.datasets import Pool
 from cloud.errors import CloudError
+from local.pipeline import pools
+from local.pipeline.airflow_client import AirflowClient
 
 _PARALLEL = 8  # a boto3 client keeps ten connections
 
@@ -52,11 +56,13 @@ class Report:
     dry_run: bool
     imported: bool
     """Whether Airflow has imported the DAG files; they were only compiled if not."""
+    pools: tuple[str, ...] = ()
+    """A line about each of Airflow's pools that was made or changed."""
 
     @property
     def nothing_to_do(self) -> bool:
         """Whether the bucket was up to date."""
-        return not (self.plan.uploads or self.plan.deleted)
+        return not (self.plan.uploads or self.plan.deleted or self.pools)
 
     def lines(self) -> list[str]:
         """Return the report for people, line by line."""
@@ -64,7 +70,8 @@ class Report:
         if self.nothing_to_do:
             return [f"s3://{self.bucket}/{bundle.PREFIX}: up to date, {len(plan.unchanged)} files ({self.environment})"]
         marks = [("+", plan.added), ("~", plan.changed), ("-", plan.deleted)]
-        shown = [f"  {mark} {key}" for mark, keys in marks for key in sorted(keys)]
+        shown = [f"  {pool}" for pool in self.pools]
+        shown += [f"  {mark} {key}" for mark, keys in marks for key in sorted(keys)]
         counts = [(len(plan.added), "added"), (len(plan.changed), "changed"), (len(plan.deleted), "deleted")]
         told = ", ".join(f"{count} {word}" for count, word in [*counts, (len(plan.unchanged), "unchanged")])
         shown.append(f"s3://{self.bucket}/{bundle.PREFIX}: {told} ({self.environment})")
@@ -96,6 +103,7 @@ def push(
     bucket: str,
     *,
     client: Any,
+    api: AirflowClient,
     root: Path,
     environment: str | None = None,
     dry_run: bool = False,
@@ -107,6 +115,7 @@ def push(
     Args:
         bucket: the DAG bucket.
         client: S3 client of boto3.
+        api: the environment's Airflow, whose pools are made before the DAGs that use them.
         root: the project's folder.
         environment: the environment that is meant; a bucket of another one is refused.
         dry_run: check and compare only.
@@ -115,8 +124,8 @@ def push(
         documents: the file that says which documents the images read and write; the environment's by default.
 
     Raises:
-        CloudError: the bundle or the bucket is not fit for it; nothing was written then. Or AWS refused an
-            object half-way: the message says so, and the next push goes on.
+        CloudError: the bundle or the bucket is not fit for it; nothing was written then. Or Airflow refused a pool;
+            no DAG was written then. Or AWS refused an object half-way: the message says so, and the next push goes on.
     """
     contents = bundle.contents(root)
     with _told(bucket), ThreadPoolExecutor(_PARALLEL) as pool:
@@ -133,10 +142,25 @@ def push(
         python = airflow or root / ".local" / "envs" / "airflow" / "bin" / "python"
         if work_to_do and python.exists():
             _refuse(bundle.check_imports(contents, platform, python), bucket)
+        made = _make_pools(api, bundle.pools(contents, platform), dry_run)
         if not dry_run:
             _apply(client, bucket, todo, contents, pool)
     name = str(json.loads(platform)["environment"])
-    return Report(bucket, name, todo, dry_run, imported=not work_to_do or python.exists())
+    return Report(bucket, name, todo, dry_run, imported=not work_to_do or python.exists(), pools=tuple(made))
+
+
+def _make_pools(api: AirflowClient, wanted: Iterable[Pool], dry_run: bool) -> list[str]:
+    """Make Airflow's pools before anything is uploaded; also where nothing is: somebody may have deleted one."""
+    try:
+        return pools.make(api, wanted, dry_run=dry_run)
+    except httpx.HTTPStatusError as error:
+        problem = f"refused a pool: {error.response.text}"
+    except (ClientError, BotoCoreError) as error:
+        problem = f"cannot be asked: {error}"
+    raise CloudError(
+        f"Airflow {problem}. Without its pools no task of the DAGs would start, so nothing was pushed: see with "
+        "`make smoke` that the environment is available, and push again"
+    )
 
 
 def _apply(client: Any, bucket: str, todo: Plan, contents: Mapping[str, bytes], pool: ThreadPoolExecutor) -> None:

@@ -10,10 +10,12 @@ from typing import Any
 import botocore.exceptions
 import httpx
 
+from cloud import bundle
 from cloud.datasets import dag_ids, enabled
 from cloud.environments import Environment
 from cloud.errors import CloudError
 from cloud.train import airflow
+from local.pipeline import pools
 
 Outputs = dict[str, Any]
 
@@ -37,6 +39,7 @@ def smoke(environment: Environment) -> Iterator[Check]:
     questions: dict[str, Callable[[Environment, Outputs], str]] = {
         "airflow": _airflow,
         "dags": _dags,
+        "pools": _pools,
         "cluster": _cluster,
         "mlflow": _mlflow,
         "endpoints": _endpoints,
@@ -81,6 +84,15 @@ def _dags(environment: Environment, _: Outputs) -> str:
             f"{', '.join(missing)} is not there ({', '.join(found) or 'no DAG'}): run `make push-dags`, wait a minute"
         )
     return f"{len(expected)} DAGs of {', '.join(datasets)}"
+
+
+def _pools(environment: Environment, outputs: Outputs) -> str:
+    """What is missing is said as a push would say it, as it would make it."""
+    platform = environment.client("s3").get_object(Bucket=outputs["dags_bucket"], Key=bundle.PLATFORM)["Body"].read()
+    wanted = bundle.pools(bundle.contents(environment.root), platform)
+    if missing := pools.make(airflow(environment), wanted, dry_run=True):
+        raise _NotYet(f"{'; '.join(missing)}: run `make push-dags`; until then tasks of these pools do not start")
+    return f"{len(wanted)} pools"
 
 
 def _named(error: dict[str, Any]) -> str:

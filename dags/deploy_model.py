@@ -8,7 +8,7 @@ from typing import Any
 from airflow.sdk import Param, dag, task
 
 from mlplatform.config.loading import Dataset
-from mlplatform.config.names import dag_id, owner_of_run
+from mlplatform.config.names import DEPLOYMENT_POOL, dag_id, owner_of_run
 from mlplatform.deployment import requests
 from mlplatform.orchestration import callbacks, datasets
 from mlplatform.orchestration.assets import approved_models
@@ -72,7 +72,7 @@ def deploy(dataset: Dataset) -> None:
         dagrun_timeout=timedelta(hours=dataset.settings.orchestration.run_timeout_hours),
         params=PARAMS,
         on_failure_callback=callbacks.deployment_run_failed,
-        default_args=default_args(dataset, callbacks.deployment_task_failed),
+        default_args={**default_args(dataset, callbacks.deployment_task_failed), "pool": DEPLOYMENT_POOL},
         **dag_options(dataset, "deployment"),
     )
     def deploy_model() -> None:

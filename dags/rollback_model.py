@@ -8,7 +8,7 @@ from typing import Any
 from airflow.sdk import Param, dag, task
 
 from mlplatform.config.loading import Dataset
-from mlplatform.config.names import dag_id, owner_of_run
+from mlplatform.config.names import DEPLOYMENT_POOL, dag_id, owner_of_run
 from mlplatform.deployment import requests
 from mlplatform.orchestration import callbacks, datasets
 from mlplatform.orchestration.defaults import dag_options, default_args
@@ -47,6 +47,7 @@ def rollback(dataset: Dataset) -> None:
         on_failure_callback=callbacks.deployment_run_failed,
         default_args={
             **default_args(dataset, callbacks.deployment_task_failed),
+            "pool": DEPLOYMENT_POOL,
             "priority_weight": PRIORITY,
         },
         **dag_options(dataset, "deployment"),

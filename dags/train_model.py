@@ -12,7 +12,8 @@ from typing import Any
 from airflow.sdk import Param, TaskGroup, TriggerRule, chain, dag, task
 
 from mlplatform.config.loading import Dataset, default_family
-from mlplatform.config.names import dag_id, owner_of_run
+from mlplatform.config.names import dag_id, owner_of_run, training_pool
+from mlplatform.config.pools import training_slots
 from mlplatform.orchestration import callbacks, datasets, notifications, turns
 from mlplatform.orchestration.assets import approved_models
 from mlplatform.orchestration.dag_runs import is_active
@@ -241,7 +242,8 @@ def train(dataset: Dataset) -> None:
             operator, options = training_operator(dataset, RUN_KEY)  # a pod for each task, or a job of several
             train = operator.partial(
                 task_id="train",
-                max_active_tis_per_dagrun=training.parallel_pods,
+                pool=training_pool(dataset.name),
+                pool_slots=training_slots(settings),
                 map_index_template="pod {{ ti.map_index }}"
                 if training.search.trials_per_pod > 1
                 else "trial {{ ti.map_index }}",

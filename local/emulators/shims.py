@@ -21,6 +21,7 @@ from multidict import CIMultiDict
 
 from local.aws.sagemaker.errors import AwsError
 from local.aws.sagemaker.validation import validate
+from local.emulators.airflow_api import AirflowApi
 from local.emulators.calls import Call, Request, models
 from local.emulators.responses import Response, error, json_response
 
@@ -117,7 +118,24 @@ async def _delete_environment(shims: Shims, call: Call, request: Request) -> Res
     answer = await shims.ask(call, request)
     if answer.status == 200:
         shims.forget("environment", _last(request.path))
+        shims.forget("airflow-api", _last(request.path))
     return answer
+
+
+@_shim("airflow", "InvokeRestApi")
+async def _invoke_rest_api(shims: Shims, call: Call, request: Request) -> Response:
+    name, body = _last(request.path), _body(request)
+    if refusal := _refusal(call, {**body, "Name": name}):
+        return refusal
+    if not shims.memory("environment", name):
+        return error(call.protocol, call.service, "ResourceNotFoundException", f"no environment {name}", 404)
+    api = shims.memory("airflow-api", name).setdefault("api", AirflowApi())
+    status, answer = api.answer(body["Method"], body["Path"], body.get("QueryParameters"), body.get("Body"))
+    document = {"RestApiStatusCode": status, "RestApiResponse": answer}
+    if status < 400:
+        return json_response(200, document)
+    refused = error(call.protocol, call.service, "RestApiClientException", "Airflow refused", 400)
+    return _with_json(refused, document)
 
 
 # --- EKS ------------------------------------------------------------------------------------------

@@ -75,6 +75,26 @@ class AirflowClient:
         """Return the DAG files that Airflow cannot import (filename, stack_trace, …)."""
         return self._pages("importErrors", "import_errors")
 
+    def pools(self) -> dict[str, dict[str, Any]]:
+        """Return all pools by their name, as Airflow describes them (name, slots, include_deferred, …)."""
+        return {pool["name"]: pool for pool in self._pages("pools", "pools")}
+
+    def make_pool(self, **fields: Any) -> None:
+        """Make a pool of which every field is said (name, slots, description, include_deferred).
+
+        Raises:
+            httpx.HTTPStatusError: Airflow refused it, for example because there is one of the name (409).
+        """
+        self._http.post("/api/v2/pools", json=fields).raise_for_status()
+
+    def change_pool(self, *, name: str, **fields: Any) -> None:
+        """Change the fields of a pool that is there.
+
+        Raises:
+            httpx.HTTPStatusError: Airflow refused it, for example because there is none of the name (404).
+        """
+        self._http.patch(f"/api/v2/pools/{name}", json={"pool": name, **fields}).raise_for_status()
+
     def trigger(self, dag_id: str, run_id: str, params: dict[str, Any]) -> None:
         """Start a run.
 

@@ -1,4 +1,4 @@
-"""Airflow: database migration, API server, scheduler, DAG processor, triggerer, and a check of the DAGs.
+"""Airflow: database migration, API server, scheduler, DAG processor, triggerer, the pools, and a check of the DAGs.
 
 The DAG bundle and all that it sees are the cloud's; what is set here is what Amazon MWAA sets there.
 """
@@ -9,6 +9,8 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+from local.pipeline import pools
+from local.pipeline.airflow_client import AirflowClient
 from local.platform.facts import REGION, Facts
 from local.platform.home import ROOT, environment_python, use_dag_library
 from local.platform.launcher import is_supported
@@ -166,6 +168,12 @@ def services(facts: Facts) -> list[Service]:
         component("triggerer", "triggerer", "--skip-serve-logs", health="triggerer"),
         component("dag-processor", "dag-processor", health="dag_processor"),
         Service(
+            name="pools",
+            needs=("migration", "api-server"),
+            ready=lambda: make_pools(facts),
+            start_timeout=180,
+        ),
+        Service(
             name="dags",
             needs=("migration", "api-server", "dag-processor"),
             ready=lambda: check_dags(facts),
@@ -181,6 +189,14 @@ def _api_answers(facts: Facts) -> None:
 def _warm_up(facts: Facts) -> None:
     """Have the API server build its versioned execution API now; the first task would wait seconds for it."""
     get(f"{facts.airflow_url}/execution/health", timeout=60)
+
+
+def make_pools(facts: Facts) -> None:
+    """Make the pools that the DAGs need, or bring them up to date with the configuration."""
+    use_dag_library()
+    from mlplatform.config.pools import pools_of
+
+    pools.make(AirflowClient.on_this_machine(facts.airflow_url), pools_of(facts.home.bundle))
 
 
 def check_dags(facts: Facts) -> None:

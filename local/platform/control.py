@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from pydantic import BaseModel, ValidationError
 
-from local.platform import aws, bundle, processes
+from local.platform import airflow, aws, bundle, processes
 from local.platform.facts import Facts, Secrets
 from local.platform.home import ROOT, Home
 from local.platform.service import NotReady, StartError
@@ -175,6 +175,7 @@ def refresh(home: Home, state: PlatformState) -> None:
     facts = load_facts(home, state)
     bundle.assemble(facts)
     bundle.check_settings(home.bundle)
+    airflow.make_pools(facts)
     aws.seed_alarms(facts)
 
 

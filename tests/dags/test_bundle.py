@@ -142,15 +142,15 @@ from airflow.dag_processing.dagbag import DagBag
 sys.path.insert(0, sys.argv[1])
 dag = DagBag(sys.argv[1]).dags["train__flights"]
 train = dag.get_task("training.train")
-print(train.partial_kwargs["map_index_template"], train.partial_kwargs["max_active_tis_per_dagrun"])
+print(train.partial_kwargs["map_index_template"], train.partial_kwargs["pool_slots"])
 print(dag.params.get_param("trials").schema["maximum"], dag.params["search"])
 """
 
 
 def test_the_form_and_the_pods_follow_the_settings(tmp_path: Path, assemble: Any) -> None:
     search = {"method": "bayesian", "maximum_trials": 12, "trials_per_pod": 4}
-    folder = assemble(tmp_path / "packed", training={"search": search, "parallel_pods": 3})
+    folder = assemble(tmp_path / "packed", training={"search": search, "pods_per_trial": 2})
     done = subprocess.run(
         [sys.executable, "-c", PACKED, str(folder)], cwd="/", capture_output=True, text=True, timeout=300, check=False
     )
-    assert done.stdout.splitlines()[-2:] == ["pod {{ ti.map_index }} 3", "12 bayesian"], done.stderr
+    assert done.stdout.splitlines()[-2:] == ["pod {{ ti.map_index }} 2", "12 bayesian"], done.stderr

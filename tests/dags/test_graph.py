@@ -111,7 +111,8 @@ def test_only_the_steps_are_pods(dag: Any) -> None:
 
 
 def test_trials_run_as_many_at_a_time_as_the_settings_say(dag: Any) -> None:
-    assert dag.get_task("training.train").max_active_tis_per_dagrun == 2
+    task = dag.get_task("training.train")
+    assert (task.pool, task.pool_slots) == ("training__flights", 1)
 
 
 @pytest.mark.parametrize(

@@ -323,7 +323,8 @@ def traffic_is_denied_by_default(objects: list[Object], _: dict[str, Any]) -> It
 def pods_of_a_run(config: dict[str, Any]) -> dict[str, list[dict[str, str]]]:
     """Return what the pods of the configured parallelism ask for, by namespace, as quotas name it.
 
-    All steps of all runs at once, and one more trial, as the pod on a lost node is counted until it is cleared away.
+    All steps of one dataset's run at once (other datasets' pods wait for room), and one more trial, as the pod on a
+    lost node is counted until it is cleared away.
     """
     steps = TypeAdapter(dict[str, StepResources]).validate_python(config["steps"])
     training = Training.model_validate(config["training"])
@@ -340,7 +341,7 @@ def pods_of_a_run(config: dict[str, Any]) -> dict[str, list[dict[str, str]]]:
         if name == "train":
             # A task is one pod, or a job of several, of which all are replaced together.
             copies = (min(training.trials, training.parallel_pods) + 1) * training.pods_per_trial
-        found[f"ml-{step.namespace}"] += [pod] * (copies * config["orchestration"]["max_active_runs"])
+        found[f"ml-{step.namespace}"] += [pod] * copies
     return found
 
 

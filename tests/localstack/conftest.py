@@ -19,8 +19,11 @@ from cloud import document_versions
 from cloud.bundle import PLATFORM
 from cloud.push_dags import Report, push
 from cloud.terraform import Terraform
+from local.emulators.airflow_api import AirflowApi
 from local.emulators.localstack import LocalStack
+from local.pipeline.airflow_client import AirflowClient
 from local.platform.images import image
+from tests.airflow_api import client_of
 from tests.provider import install, running
 
 ROOT = Path(__file__).parents[2]
@@ -44,6 +47,11 @@ class Applied:
     folder: Path
 
     @cached_property
+    def airflow_api(self) -> AirflowClient:
+        """Airflow's pools; there is no MWAA here."""
+        return client_of(AirflowApi())
+
+    @cached_property
     def outputs(self) -> dict[str, Any]:
         return self.terraform.output()
 
@@ -62,7 +70,15 @@ class Applied:
         facts = json.loads(s3.get_object(Bucket=self.bucket("dags"), Key=PLATFORM)["Body"].read())
         documents = self.folder / document_versions.FILE
         document_versions.write(documents, facts["images"], "0" * 40, document_versions.of_library(ROOT / "dags"))
-        return push(self.bucket("dags"), client=s3, root=root, environment="dev", documents=documents, **options)
+        return push(
+            self.bucket("dags"),
+            client=s3,
+            api=self.airflow_api,
+            root=root,
+            environment="dev",
+            documents=documents,
+            **options,
+        )
 
     def environment(self, home: Path) -> dict[str, str]:
         """The environment of a process in the cloud: the machine's, AWS, nothing of the caller's own."""

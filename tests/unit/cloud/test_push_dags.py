@@ -15,6 +15,8 @@ from moto import mock_aws
 from cloud import bundle, document_versions
 from cloud.errors import CloudError
 from cloud.push_dags import Plan, Report, plan, push
+from local.emulators.airflow_api import AirflowApi
+from tests.airflow_api import client_of
 
 ROOT = Path(__file__).parents[3]
 BUCKET = "ml-platform-dev-dags"
@@ -47,6 +49,7 @@ class Bucket:
         self.terraform = set(self.listed())
         self.calls: list[tuple[str, str]] = []
         self.fail_on: str | None = None
+        self.airflow = AirflowApi()
         self.client.meta.events.register("provide-client-params.s3.*", self._record)
 
     def _record(self, params: dict[str, Any], model: Any, **_: Any) -> None:
@@ -98,12 +101,13 @@ def bucket(root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
 def unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out the check that starts a process, where a test is about something else."""
     monkeypatch.setattr(bundle, "check_settings", lambda contents, platform: [])
+    monkeypatch.setattr(bundle, "pools", lambda contents, platform: [])
     monkeypatch.setattr(document_versions, "of_library", lambda folder: {})
     monkeypatch.setattr(document_versions, "mismatches", lambda *_: [])
 
 
 def pushed(bucket: Bucket, root: Path, **options: Any) -> Report:
-    return push(BUCKET, client=bucket.client, root=root, **options)
+    return push(BUCKET, client=bucket.client, api=client_of(bucket.airflow), root=root, **options)
 
 
 # --- What is in the bundle --------------------------------------------------------------------
@@ -334,7 +338,7 @@ def test_the_bucket_of_another_environment(bucket: Bucket, root: Path) -> None:
 
 def test_no_such_bucket(bucket: Bucket, root: Path) -> None:
     with pytest.raises(CloudError, match="s3://nowhere: no such bucket: run `make apply`"):
-        push("nowhere", client=bucket.client, root=root)
+        push("nowhere", client=bucket.client, api=client_of(bucket.airflow), root=root)
 
 
 @pytest.mark.parametrize(
@@ -364,7 +368,77 @@ def test_no_connection_is_explained(root: Path, monkeypatch: pytest.MonkeyPatch)
     )
     monkeypatch.setenv("AWS_PROFILE", "elsewhere")
     with pytest.raises(CloudError, match=r"Could not connect.*AWS_PROFILE=elsewhere.*push again"):
-        push(BUCKET, client=client, root=root)
+        push(BUCKET, client=client, api=client_of(AirflowApi()), root=root)
+
+
+# --- Airflow's pools ----------------------------------------------------------------------------
+
+
+def test_the_pools_of_the_dags_are_made_before_them(bucket: Bucket, root: Path) -> None:
+    bucket.fail_on = DAG
+    with pytest.raises(CloudError, match="push again"):
+        pushed(bucket, root)
+    assert {name: pool["slots"] for name, pool in bucket.airflow.pools.items()} == {
+        "default_pool": 128,
+        "deployment": 32,
+        **{f"training__{dataset}": 2 for dataset in ("flights", "housing", "iris", "titanic")},
+    }
+    assert bucket.airflow.pools["training__flights"]["include_deferred"], "a pod runs while its task is deferred"
+
+
+def test_pools_are_brought_up_to_date_although_the_bundle_is(bucket: Bucket, root: Path) -> None:
+    pushed(bucket, root)
+    bucket.airflow.pools["training__flights"]["slots"] = 1
+    del bucket.airflow.pools["deployment"]
+    bucket.airflow.pools["theirs"] = {"name": "theirs", "slots": 3, "description": "", "include_deferred": False}
+    said = ["  + pool deployment: 32 slots", "  ~ pool training__flights: slots 1 becomes 2"]
+    assert pushed(bucket, root, dry_run=True).lines()[:2] == said
+    assert "deployment" not in bucket.airflow.pools
+    assert pushed(bucket, root).lines()[:2] == said
+    assert pushed(bucket, root).nothing_to_do
+    assert bucket.airflow.pools["theirs"]["slots"] == 3, "others' pools are theirs"
+
+
+def test_the_share_of_a_dataset_is_its_own(bucket: Bucket, root: Path) -> None:
+    model = root / "config/models/flights.yaml"
+    own = "\nenvironments: {dev: {settings: {training: {parallel_pods: 5}}}}\n"
+    model.write_text(model.read_text() + own)
+    (root / "config/models/iris.yaml").write_text(
+        (root / "config/models/iris.yaml").read_text() + "\nenvironments: {dev: {enabled: false}}\n"
+    )
+    pushed(bucket, root)
+    assert bucket.airflow.pools["training__flights"]["slots"] == 5
+    assert "training__iris" not in bucket.airflow.pools
+
+
+def test_nothing_is_pushed_without_pools(bucket: Bucket, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bucket.airflow, "answer", lambda *_: (403, {"detail": "Forbidden"}))
+    with pytest.raises(CloudError, match=r"(?s)Airflow refused a pool: .*Forbidden.*nothing was pushed"):
+        pushed(bucket, root)
+    assert not bucket.written()
+
+
+def test_an_environment_that_does_not_answer(bucket: Bucket, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def deny(*_: Any) -> None:
+        raise ClientError({"Error": {"Code": "AccessDeniedException", "Message": "no"}}, "InvokeRestApi")
+
+    monkeypatch.setattr(bucket.airflow, "answer", deny)
+    with pytest.raises(CloudError, match=r"Airflow cannot be asked: .*InvokeRestApi.*`make smoke`"):
+        pushed(bucket, root)
+    assert not bucket.written()
+
+
+def test_a_pool_that_somebody_else_makes_meanwhile(bucket: Bucket, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = bucket.airflow.answer
+
+    def overtake(method: str, path: str, query: Any = None, body: Any = None) -> Any:
+        if method == "POST":
+            answer("POST", path, query, {**body, "slots": 1})
+        return answer(method, path, query, body)
+
+    monkeypatch.setattr(bucket.airflow, "answer", overtake)
+    pushed(bucket, root)
+    assert bucket.airflow.pools["training__flights"]["slots"] == 2
 
 
 # --- Importing the DAG files ------------------------------------------------------------------

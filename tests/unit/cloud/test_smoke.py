@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,11 @@ import pytest
 from cloud.environments import Environment
 from cloud.smoke import Check, smoke
 from cloud.terraform import ROOT
+from local.emulators.airflow_api import AirflowApi
 from mlplatform.config.loading import model_names
 from mlplatform.config.names import dag_ids
+from mlplatform.config.pools import Pool
+from tests.airflow_api import client_of
 
 Asked = Callable[[list[str], list[dict[str, str]]], Check]
 DAGS = [dag for name in model_names(ROOT) if name != "flights" for dag in dag_ids(name)]
@@ -76,3 +80,23 @@ def test_import_errors_are_named(asked: Asked) -> None:
         "3 DAG files cannot be imported: refused_datasets.py: ConfigError: config/models/x.yaml: bad; "
         "other.py: ImportError: no y; third.py"
     )
+
+
+def test_pools_that_are_missing_or_different_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    airflow = AirflowApi()
+    environment = Environment("prod", ROOT)
+    monkeypatch.setitem(environment.__dict__, "outputs", {"dags_bucket": "dags"})
+    aws = Mwaa([], [])
+    aws.get_object = lambda **_: {"Body": io.BytesIO(b"{}")}  # type: ignore[attr-defined]
+    monkeypatch.setattr(environment, "client", lambda service: aws)
+    monkeypatch.setattr("cloud.smoke.airflow", lambda _: client_of(airflow))
+    monkeypatch.setattr("cloud.bundle.pools", lambda *_: [Pool("training__x", 4, "of x", True)])
+
+    def ask() -> Check:
+        return next(check for check in smoke(environment) if check.name == "pools")
+
+    assert ask().detail.startswith("+ pool training__x: 4 slots: run `make push-dags`")
+    airflow.answer("POST", "/pools", None, {"name": "training__x", "slots": 4, "description": "of x"})
+    assert ask().detail.startswith("~ pool training__x: include_deferred False becomes True: run")
+    airflow.pools["training__x"]["include_deferred"] = True
+    assert ask() == Check("pools", True, "1 pools")
