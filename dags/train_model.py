@@ -134,6 +134,8 @@ def train(dataset: Dataset) -> None:
         """Refuse parameters that the configuration cannot satisfy before anything waits or runs."""
         request.check_request(settings, of_dataset(context["params"]))
 
+    # Templates are rendered before `check_request` runs, so parameters are refused here already.
+    @fail_without_retry
     def awaited_key(params: Any) -> str:
         """S3 pattern of the files a run waits for."""
         return inputs.awaited_key(settings, of_dataset(params))
@@ -177,7 +179,8 @@ def train(dataset: Dataset) -> None:
             )
 
             @task.sensor(
-                poke_interval=max(orchestration.poll_seconds, 1),
+                # No less: a scheduler that hears of one look after it has queued the next takes it for a lost task.
+                poke_interval=max(orchestration.poll_seconds, 5),
                 timeout=timedelta(hours=orchestration.run_timeout_hours).total_seconds(),
                 mode="reschedule",
                 doc_md="Waits, without a worker, until no other run of the dataset is at work.",

@@ -75,6 +75,27 @@ class AirflowClient:
         """Return the DAG files that Airflow cannot import (filename, stack_trace, …)."""
         return self._pages("importErrors", "import_errors")
 
+    def pause(self, dag_id: str, *, paused: bool) -> None:
+        """Pause a DAG, or let it run again."""
+        self._http.patch(f"/api/v2/dags/{dag_id}", json={"is_paused": paused}).raise_for_status()
+
+    def parse_again(self, timeout: float) -> None:
+        """Have Airflow read all DAG files again, as what they import was changed, and return when it has.
+
+        Raises:
+            TimeoutError: it has not in `timeout` seconds.
+        """
+        before = {dag["dag_id"]: dag["last_parsed_time"] for dag in self._pages("dags", "dags")}
+        for token in {dag["file_token"] for dag in self._pages("dags", "dags")}:
+            self._http.put(f"/api/v2/parseDagFile/{token}").raise_for_status()
+        deadline = time.monotonic() + timeout
+        while late := [
+            dag["dag_id"] for dag in self._pages("dags", "dags") if dag["last_parsed_time"] == before.get(dag["dag_id"])
+        ]:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"not read again in {timeout:.0f} s: {', '.join(late)}")
+            time.sleep(0.5)
+
     def pools(self) -> dict[str, dict[str, Any]]:
         """Return all pools by their name, as Airflow describes them (name, slots, include_deferred, …)."""
         return {pool["name"]: pool for pool in self._pages("pools", "pools")}
@@ -108,6 +129,10 @@ class AirflowClient:
         """Return the run as Airflow describes it (state, start_date, end_date, …)."""
         description: dict[str, Any] = self._get(f"dags/{dag_id}/dagRuns/{run_id}")
         return description
+
+    def delete_run(self, dag_id: str, run_id: str) -> None:
+        """Delete a run and what Airflow knows of it."""
+        self._http.delete(f"/api/v2/dags/{dag_id}/dagRuns/{run_id}").raise_for_status()
 
     def runs(self, dag_id: str) -> list[str]:
         """Return the ids of a DAG's runs, oldest first."""
