@@ -63,7 +63,7 @@ local-logs: setup-platform ## Show the end of the logs (SERVICE=name for one)
 	@$(DEV)/python -m local logs $(SERVICE)
 
 ##@ The platform in AWS (ENV=dev, staging or prod)
-.PHONY: bootstrap plan apply destroy images push-dags cluster-config up cost train smoke
+.PHONY: bootstrap plan apply destroy images push-dags cluster-config up cost train smoke status
 bootstrap: setup ## Once per account: state bucket, image repositories, CI role (GITHUB_REPOSITORY=owner/name)
 	@$(CLOUD) bootstrap $(if $(GITHUB_REPOSITORY),--github-repository "$(GITHUB_REPOSITORY)") $(if $(REGION),--region "$(REGION)") $(if $(YES),--yes)
 
@@ -96,6 +96,9 @@ train: setup ## Start a dataset's pipeline and follow it (DATASET=flights); MONT
 
 smoke: setup ## Ask every part whether it works; changes nothing
 	@$(CLOUD) smoke --env "$(ENV)"
+
+status: setup-platform ## What is live, runs, waits for whom, and is wrong, per dataset; JSON=1; without ENV on this machine
+	@$(CLOUD) status $(if $(ENV),--env "$(ENV)") $(if $(JSON),--json)
 
 ##@ An emulated AWS account on this machine
 .PHONY: emulators-up emulators-down

@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from cloud import apply as applying
-from cloud import bootstrap, cluster_config, cost, destroy, images, push_dags, smoke, train, up
+from cloud import bootstrap, cluster_config, cost, destroy, images, push_dags, smoke, status, train, up
 from cloud.environments import NAMES, Environment
 from cloud.errors import CloudError
 
@@ -133,6 +133,27 @@ def smoke_command(env: EnvOption) -> None:
     """Ask every part whether it works; changes nothing."""
     with _errors():
         _smoke(Environment(env))
+
+
+@app.command("status")
+def status_command(
+    env: Annotated[
+        str | None, typer.Option("--env", help=f"Environment: {', '.join(NAMES)}; this machine's when left out.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
+) -> None:
+    """Say of every dataset what is live, what runs, what waits for whom, and what is wrong.
+
+    Exits with 0 when all was read and nothing is wrong, with 3 when something is wrong, with 4 when nothing that was
+    read is wrong but something could not be read; with 1 when nothing could be asked at all.
+    """
+    with _errors():
+        report = status.of_environment(Environment(env)) if env else status.of_this_machine()
+        if as_json:
+            print(report.model_dump_json(indent=2))
+        else:
+            out.print(status.shown(report))
+    raise typer.Exit(report.exit_code)
 
 
 @app.command("cost")

@@ -55,12 +55,12 @@ class AirflowClient:
     def _get(self, path: str, **query: Any) -> Any:
         return self._http.get(f"/api/v2/{path}", params=query).raise_for_status().json()
 
-    def _pages(self, path: str, key: str) -> list[dict[str, Any]]:
+    def _pages(self, path: str, key: str, **query: Any) -> list[dict[str, Any]]:
         """Return all entries of a list that Airflow gives in pages."""
         found: list[dict[str, Any]] = []
         total = 1
         while len(found) < total:
-            page = self._get(path, limit=100, offset=len(found))
+            page = self._get(path, limit=100, offset=len(found), **query)
             total = page["total_entries"]
             if not page[key]:
                 break
@@ -69,7 +69,11 @@ class AirflowClient:
 
     def dags(self) -> list[str]:
         """Return the ids of all DAGs, sorted."""
-        return sorted(dag["dag_id"] for dag in self._pages("dags", "dags"))
+        return sorted(dag["dag_id"] for dag in self.dag_details())
+
+    def dag_details(self) -> list[dict[str, Any]]:
+        """Return all DAGs as Airflow describes them (dag_id, is_paused, next_dagrun_run_after, …)."""
+        return self._pages("dags", "dags")
 
     def import_errors(self) -> list[dict[str, Any]]:
         """Return the DAG files that Airflow cannot import (filename, stack_trace, …)."""
@@ -137,6 +141,22 @@ class AirflowClient:
     def runs(self, dag_id: str) -> list[str]:
         """Return the ids of a DAG's runs, oldest first."""
         return [run["dag_run_id"] for run in self._get(f"dags/{dag_id}/dagRuns", order_by="run_after")["dag_runs"]]
+
+    def all_runs(self, state: str, **filters: Any) -> list[dict[str, Any]]:
+        """Return the runs of all DAGs that are in a state, as Airflow describes them."""
+        return self._pages("dags/~/dagRuns", "dag_runs", state=state, **filters)
+
+    def all_tasks(self, state: str) -> list[dict[str, Any]]:
+        """Return the task instances of all DAGs that are in a state, as Airflow describes them."""
+        return self._pages("dags/~/dagRuns/~/taskInstances", "task_instances", state=state)
+
+    def open_questions(self, since: datetime) -> list[dict[str, Any]]:
+        """Return the questions to people without an answer that were put since a moment (created_at, …).
+
+        A question that lapsed stays without one: the state of its `task_instance` tells.
+        """
+        asked = {"response_received": False, "created_at_gte": since.isoformat()}
+        return self._pages("dags/~/dagRuns/~/hitlDetails", "hitl_details", **asked)
 
     def started_by(self, dag_id: str, run_id: str) -> list[tuple[str, str]]:
         """Return the DAG and the id of each run that the asset events of a run have started so far."""

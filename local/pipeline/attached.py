@@ -64,6 +64,11 @@ class AttachedPlatform:
         return self._aws("sagemaker")
 
     @cached_property
+    def cloudwatch(self) -> Any:
+        """CloudWatch, where the alarms are."""
+        return self._aws("cloudwatch")
+
+    @cached_property
     def endpoints(self) -> Any:
         """SageMaker's runtime: InvokeEndpoint."""
         return self._aws("sagemaker-runtime")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 from local.datasets import flights
 from local.pipeline import demo_steps, driver
 from local.pipeline.attached import AttachedPlatform
-from tests.e2e.support import notifications
+from tests.e2e.support import Shell, notifications
 
 MODEL = "flights-late-arrival"
 STEPS = ("data.validate", "data.prepare", "promotion.evaluate")
@@ -166,6 +167,29 @@ def test_the_audit_log_tells_who_did_what(platform: AttachedPlatform, runs: list
         ("deployment-failed", first),
         ("rolled-back", first),
     ]
+
+
+def test_status_tells_what_is_live_and_who_put_it_there(
+    shell: Shell, runs: list[driver.RunReport], back: driver.DeploymentReport
+) -> None:
+    first = runs[0].decision["candidate_version"]  # type: ignore[index]
+    told = shell("make status JSON=1")
+    report, _ = json.JSONDecoder().raw_decode(told.stdout[told.stdout.index("{") :])
+    flights_ = next(one for one in report["datasets"] if one["dataset"] == "flights")
+    live = flights_["live"]
+    assert report["unknown"] == []
+    assert [one["dataset"] for one in report["datasets"]] == ["flights", "housing", "iris", "titanic"]
+    assert [(one["version"], one["share"]) for one in live["versions"]] == [(first, 1.0)]
+    assert live["versions"][0]["approval"]["by"] == "policy"
+    assert live["versions"][0]["family"] == "xgboost"
+    assert (live["how"], live["dag_run"]) == ("rolled-back", f"{back.dag_id}/{back.run_id}")
+    assert flights_["endpoint"]["status"] == "InService"
+    assert flights_["endpoint"]["missing_rollback_alarms"] == []
+    # Tests before this one may have left something that is wrong; make knows no other failure than 2.
+    assert told.returncode == (2 if report["exit_code"] else 0)
+    for_people = shell("make status").stdout
+    assert f"version {first}, xgboost, approved by policy" in for_people
+    assert "flights InService" in for_people
 
 
 def test_every_step_left_its_result(platform: AttachedPlatform, runs: list[driver.RunReport]) -> None:

@@ -183,7 +183,16 @@ def enabled_datasets(environment: str, bundle: Path = BUNDLE) -> list[str]:
     Raises:
         ConfigError: a dataset's file is refused.
     """
-    return [name for name in model_names(bundle) if _enabled(_load_file(name, bundle)[1], environment)]
+    return [name for name in model_names(bundle) if is_enabled(name, environment, bundle)]
+
+
+def is_enabled(name: str, environment: str, bundle: Path = BUNDLE) -> bool:
+    """Tell whether a dataset has DAGs in an environment; it needs no ``platform.json``.
+
+    Raises:
+        ConfigError: there is no such dataset, or its file is refused.
+    """
+    return _enabled(_load_file(name, bundle)[1], environment)
 
 
 def _enabled(own: dict[str, Any], environment: str | None) -> bool:

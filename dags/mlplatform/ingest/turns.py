@@ -26,7 +26,7 @@ def take(data_bucket: str, dataset: str, owner: str, is_live: Callable[[str], bo
     Returns:
         None if the turn is the owner's, else whose it is.
     """
-    uri = _address(data_bucket, dataset)
+    uri = address(data_bucket, dataset)
     wanted = Turn(owner=owner, since=datetime.now(UTC))
     found = storage.read_stored(uri, Turn)
     if found is None:
@@ -43,12 +43,13 @@ def take(data_bucket: str, dataset: str, owner: str, is_live: Callable[[str], bo
 
 def give_back(data_bucket: str, dataset: str, owner: str) -> None:
     """Give the turn back; one that is not the owner's is left alone."""
-    uri = _address(data_bucket, dataset)
+    uri = address(data_bucket, dataset)
     found = storage.read_stored(uri, Turn)
     if found is not None and found.document.owner == owner:
         # Written by somebody else in between: then it is theirs.
         storage.replace_document(uri, Turn(owner=None, since=datetime.now(UTC)), found.etag)
 
 
-def _address(data_bucket: str, dataset: str) -> str:
+def address(data_bucket: str, dataset: str) -> str:
+    """Return where a dataset's turn is written down (`Turn`)."""
     return f"s3://{data_bucket}/runs/_turns/{dataset}.json"

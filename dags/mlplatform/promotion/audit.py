@@ -7,7 +7,7 @@ writing, so that an event written twice is one object.
 
 from __future__ import annotations
 
-from datetime import UTC
+from datetime import UTC, datetime
 
 from mlplatform import storage
 from mlplatform.config.environment import Settings
@@ -24,6 +24,18 @@ def address(settings: Settings, entry: AuditEntry) -> str:
     """Return the address of an entry; addresses sort by time."""
     moment = entry.at.astimezone(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
     return storage.join(folder(settings, entry.dataset), f"{moment}-{entry.kind}-{entry.model_version}.json")
+
+
+def key_since(dataset: str, moment: datetime) -> str:
+    """Return a key that sorts before those of a dataset's entries from a moment on, and after all earlier ones."""
+    return f"audit/{dataset}/{moment.astimezone(UTC):%Y%m%dT%H%M%S}"
+
+
+def kind_and_version(key: str) -> tuple[str, str]:
+    """Return what an entry is about, which its key says."""
+    _, _, rest = key.rsplit("/", 1)[-1].removesuffix(".json").partition("-")
+    kind, _, version = rest.rpartition("-")
+    return kind, version
 
 
 def append(settings: Settings, entry: AuditEntry) -> str:
@@ -44,8 +56,7 @@ def entries(
     """Return a dataset's entries, oldest first."""
     found = []
     for listed in storage.list_objects(folder(settings, dataset) + "/"):
-        _, _, rest = listed["Key"].rsplit("/", 1)[-1].removesuffix(".json").partition("-")
-        of_kind, _, of_version = rest.rpartition("-")
+        of_kind, of_version = kind_and_version(listed["Key"])
         if kind in (None, of_kind) and version in (None, of_version):
             found.append(storage.read_document(f"s3://{settings.buckets.artifacts}/{listed['Key']}", AuditEntry))
     return found
