@@ -165,7 +165,7 @@ test-e2e: setup ## The story and the unhappy ways on the real local platform
 
 ##@ Measure
 .PHONY: bench bench-gpu bench-story bench-terraform bench-suite
-bench: setup ## Preparation, training and serving against libraries by hand; writes their tables in docs (BENCH=name for one)
+bench: setup ## Preparation, training and serving against libraries by hand, many datasets; writes their tables in docs (BENCH=name for one)
 	@$(DEV)/python -m benchmarks.report $(BENCH)
 
 bench-gpu: setup ## Training on a GPU against a plain PyTorch loop; writes docs/gpu-training.md's figures

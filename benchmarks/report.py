@@ -29,6 +29,8 @@ class Benchmark:
 BENCHMARKS = {
     "preparation": Benchmark("dev", ("--growth",)),
     "cpu_training": Benchmark("trainer"),
+    "datasets": Benchmark("dev"),
+    "datasets_at_once": Benchmark("dev"),
     "serving": Benchmark("dev", page=ROOT / "docs" / "serving.md"),
 }
 

@@ -251,7 +251,7 @@ def _cluster_config(environment: Environment, dry_run: bool = False) -> None:
 def _smoke(environment: Environment) -> None:
     failed = []
     for check in smoke.smoke(environment):
-        mark = "[green]ok[/]" if check.passed else "[red]failed[/]"
+        mark = "[yellow]warning[/]" if check.warning else "[green]ok[/]" if check.passed else "[red]failed[/]"
         out.print(f"{mark}  {check.name}: {escape(check.detail)}")
         if not check.passed:
             failed.append(check.name)

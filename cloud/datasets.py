@@ -8,12 +8,17 @@ from local.platform.home import use_dag_library
 
 use_dag_library()
 
-from mlplatform.config.loading import enabled_datasets  # noqa: E402
+from mlplatform.config.loading import enabled_datasets, model_names  # noqa: E402
 from mlplatform.config.names import dag_id, dag_ids  # noqa: E402
 from mlplatform.config.pools import Pool  # noqa: E402
 from mlplatform.errors import ConfigError  # noqa: E402
 
-__all__ = ["Pool", "dag_id", "dag_ids", "enabled"]
+__all__ = ["Pool", "configured", "dag_id", "dag_ids", "enabled"]
+
+
+def configured(environment: Environment) -> list[str]:
+    """Return all datasets that have a file, also those without DAGs in an environment, sorted."""
+    return model_names(environment.root)
 
 
 def enabled(environment: Environment) -> list[str]:

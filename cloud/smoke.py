@@ -11,7 +11,7 @@ import botocore.exceptions
 import httpx
 
 from cloud import bundle
-from cloud.datasets import dag_ids, enabled
+from cloud.datasets import configured, dag_ids, enabled
 from cloud.environments import Environment
 from cloud.errors import CloudError
 from cloud.train import airflow
@@ -27,6 +27,8 @@ class Check:
     name: str
     passed: bool
     detail: str
+    warning: bool = False
+    """It works, but something is to be done."""
 
 
 def smoke(environment: Environment) -> Iterator[Check]:
@@ -44,12 +46,15 @@ def smoke(environment: Environment) -> Iterator[Check]:
         "mlflow": _mlflow,
         "endpoints": _endpoints,
         "alarms": _alarms,
+        "rollback": _rollback,
     }
     for name, ask in questions.items():
         try:
             yield Check(name, True, ask(environment, outputs))
         except _NotYet as problem:
             yield Check(name, False, str(problem))
+        except _Unprotected as problem:
+            yield Check(name, True, str(problem), warning=True)
         except KeyError as missing:
             yield Check(name, False, f"there is no output {missing}: the last apply did not end, run `make apply`")
         except (botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError) as error:
@@ -62,6 +67,10 @@ def smoke(environment: Environment) -> Iterator[Check]:
 
 class _NotYet(Exception):
     """Something is not as it should be."""
+
+
+class _Unprotected(Exception):
+    """All works, but not all would be noticed."""
 
 
 def _airflow(environment: Environment, outputs: Outputs) -> str:
@@ -155,12 +164,46 @@ def _model(runtime: Any, name: str) -> str:
 
 
 def _alarms(environment: Environment, outputs: Outputs) -> str:
-    cloudwatch = environment.client("cloudwatch")
-    pages = cloudwatch.get_paginator("describe_alarms").paginate(AlarmNamePrefix=f"{environment.prefix}-")
-    alarms = [alarm for page in pages for alarm in page["MetricAlarms"] + page.get("CompositeAlarms", [])]
+    alarms = _all_alarms(environment)
     ringing = [alarm["AlarmName"] for alarm in alarms if alarm["StateValue"] == "ALARM"]
     if ringing:
         raise _NotYet(f"{', '.join(ringing)}: see the runbook that each alarm's description links")
     if not alarms:
         raise _NotYet("there are no alarms: run `make apply`")
     return f"{len(alarms)} alarms, none in alarm"
+
+
+def _all_alarms(environment: Environment) -> list[dict[str, Any]]:
+    pages = environment.client("cloudwatch").get_paginator("describe_alarms")
+    found = pages.paginate(AlarmNamePrefix=f"{environment.prefix}-")
+    return [alarm for page in found for alarm in page["MetricAlarms"] + page.get("CompositeAlarms", [])]
+
+
+def _rollback(environment: Environment, _: Outputs) -> str:
+    """A dataset gets DAGs and an endpoint by its file alone, but rollback alarms by Terraform."""
+    alarms = {alarm["AlarmName"] for alarm in _all_alarms(environment)}
+    sagemaker = environment.client("sagemaker")
+    guarded, bare = [], []
+    for dataset in configured(environment):
+        endpoint = f"{environment.prefix}-{dataset}"
+        if any(name.startswith(f"{endpoint}-rollback-") for name in alarms):
+            guarded.append(dataset)
+        elif _exists(sagemaker, endpoint):
+            bare.append(dataset)
+    if bare:
+        raise _Unprotected(
+            f"nothing rolls back a bad deployment of {', '.join(bare)}: add it to `endpoints` in "
+            f"terraform/environments/{environment.name}/main.tf, then `make plan apply ENV={environment.name}`"
+        )
+    return f"alarms watch over {', '.join(guarded) or 'no endpoint, and there is none'}"
+
+
+def _exists(sagemaker: Any, endpoint: str) -> bool:
+    try:
+        sagemaker.describe_endpoint(EndpointName=endpoint)
+    except botocore.exceptions.ClientError as error:
+        # SageMaker has no code of its own for what is not there.
+        if "could not find" not in error.response["Error"]["Message"].lower():
+            raise
+        return False
+    return True

@@ -12,7 +12,7 @@ from mlplatform.config.names import DEPLOYMENT_POOL, dag_id, owner_of_run
 from mlplatform.deployment import requests
 from mlplatform.orchestration import callbacks, datasets
 from mlplatform.orchestration.assets import approved_models
-from mlplatform.orchestration.defaults import dag_options, default_args
+from mlplatform.orchestration.defaults import dag_options, default_args, give_params
 from mlplatform.orchestration.groups import deployment_group
 from mlplatform.orchestration.retries import fail_without_retry
 
@@ -70,7 +70,6 @@ def deploy(dataset: Dataset) -> None:
         schedule=[approved],
         max_active_runs=1,  # deployments take turns; the deployer holds a lock of the endpoint besides
         dagrun_timeout=timedelta(hours=dataset.settings.orchestration.run_timeout_hours),
-        params=PARAMS,
         on_failure_callback=callbacks.deployment_run_failed,
         default_args={**default_args(dataset, callbacks.deployment_task_failed), "pool": DEPLOYMENT_POOL},
         **dag_options(dataset, "deployment"),
@@ -92,7 +91,7 @@ def deploy(dataset: Dataset) -> None:
 
         deployment_group(dataset).expand(prefix=resolve_request())  # type: ignore[attr-defined]
 
-    deploy_model()
+    give_params(deploy_model(), PARAMS)
 
 
 for each in datasets.to_make("deploy"):

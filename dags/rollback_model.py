@@ -11,7 +11,7 @@ from mlplatform.config.loading import Dataset
 from mlplatform.config.names import DEPLOYMENT_POOL, dag_id, owner_of_run
 from mlplatform.deployment import requests
 from mlplatform.orchestration import callbacks, datasets
-from mlplatform.orchestration.defaults import dag_options, default_args
+from mlplatform.orchestration.defaults import dag_options, default_args, give_params
 from mlplatform.orchestration.groups import deployment_group
 from mlplatform.orchestration.retries import fail_without_retry
 
@@ -43,7 +43,6 @@ def rollback(dataset: Dataset) -> None:
         schedule=None,
         max_active_runs=1,
         dagrun_timeout=timedelta(hours=dataset.settings.orchestration.run_timeout_hours),
-        params=PARAMS,
         on_failure_callback=callbacks.deployment_run_failed,
         default_args={
             **default_args(dataset, callbacks.deployment_task_failed),
@@ -64,7 +63,7 @@ def rollback(dataset: Dataset) -> None:
 
         deployment_group(dataset)(resolve_request())
 
-    rollback_model()
+    give_params(rollback_model(), PARAMS)
 
 
 for each in datasets.to_make("rollback"):

@@ -17,7 +17,7 @@ from mlplatform.config.pools import training_slots
 from mlplatform.orchestration import callbacks, datasets, notifications, turns
 from mlplatform.orchestration.assets import approved_models
 from mlplatform.orchestration.dag_runs import is_active
-from mlplatform.orchestration.defaults import dag_options, default_args
+from mlplatform.orchestration.defaults import dag_options, default_args, give_params
 from mlplatform.orchestration.hitl import FORM, ApproveInAirflowOrMlflow
 from mlplatform.orchestration.jobs import training_operator
 from mlplatform.orchestration.pod_options import step_arguments, step_options
@@ -28,6 +28,8 @@ from mlplatform.training import approvals, inputs, placement, registration, requ
 
 PREFIX = "{{ ti.xcom_pull(task_ids='ingest.resolve_inputs', key='prefix') }}"
 QUESTION = "ti.xcom_pull(task_ids='promotion.decide', key='question')"
+LOST_LOOKS = 50
+"""So many looks whether it is a run's turn may be lost, to a scheduler that is slow or was killed, before it fails."""
 RUN_KEY = "{{ ti.xcom_pull(task_ids='ingest.resolve_inputs', key='run_key') }}"
 
 DOC = """
@@ -155,7 +157,6 @@ def train(dataset: Dataset) -> None:
         schedule=orchestration.schedule,
         max_active_runs=orchestration.max_active_runs,
         dagrun_timeout=timedelta(hours=longest),
-        params=form(dataset),
         user_defined_macros={"awaited_key": awaited_key, "placement": place},
         on_failure_callback=callbacks.run_failed,
         default_args=default_args(dataset, callbacks.task_failed),
@@ -179,8 +180,10 @@ def train(dataset: Dataset) -> None:
             )
 
             @task.sensor(
-                # No less: a scheduler that hears of one look after it has queued the next takes it for a lost task.
+                # A scheduler that hears of one look after it has queued the next takes the next for a lost task, which
+                # costs a try: it hears in time unless it was held up for this long.
                 poke_interval=max(orchestration.poll_seconds, 5),
+                retries=max(orchestration.retries, LOST_LOOKS),
                 timeout=timedelta(hours=orchestration.run_timeout_hours).total_seconds(),
                 mode="reschedule",
                 doc_md="Waits, without a worker, until no other run of the dataset is at work.",
@@ -408,7 +411,7 @@ def train(dataset: Dataset) -> None:
         chain(decided, skipped, notified)
         chain(resolved, idle, notified)
 
-    train_model()
+    give_params(train_model(), form(dataset))
 
 
 for each in datasets.to_make("train"):

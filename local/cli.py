@@ -57,8 +57,9 @@ def up(
 ) -> None:
     """Start the platform and wait until all of it is healthy.
 
-    A healthy platform that runs already is kept: its DAG links, configuration and images are brought up to
-    date. A broken one is replaced. A start begins empty: data, runs and models of the last one are gone
+    A healthy platform that runs already is kept: its DAG links, configuration, pools and images are brought up
+    to date. So is one whose DAGs alone are not as they should be: a mistake in the project's files, or a dataset
+    that is new. A broken one is replaced. A start begins empty: data, runs and models of the last one are gone
     (S3 is in memory); only its logs are kept, in logs/previous.
     """
     place = Home.resolve(home)
@@ -158,11 +159,15 @@ def _adopt_or_start(place: Home, *, fresh: bool) -> ProcessId:
             out.print("a start is under way already; waiting for it")
             return _follow(place, identity)
         report = control.inspect(place)
-        if report.up:
+        if report.keeps_running:
             assert report.state is not None
             control.refresh(place, report.state)
             out.print("the platform is up already; DAGs, configuration and images are brought up to date")
+            if not report.up:
+                report = control.read_dags(place, report.state)
             _print_report(report)
+            if not report.up:
+                raise typer.Exit(1)
             return identity
         out.print(f"the platform that runs is {escape(report.summary)}; replacing it")
     control.stop(place)

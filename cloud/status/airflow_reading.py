@@ -42,7 +42,7 @@ def read_airflow(
     """
     client = attempt(connect)
     if not isinstance(client, AirflowClient):
-        return AirflowFacts(url, client, client, client, client, client)
+        return AirflowFacts(url, client, client, client, client, client, client)
 
     def ours(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
         return [entry for entry in entries if entry["dag_id"] in dataset_dags]
@@ -69,7 +69,10 @@ def read_airflow(
         found = client.all_runs("failed", dag_id_pattern="monitor__%", run_after_gte=since)
         return [_run(entry, "end_date") for entry in ours(found)]
 
-    asked = [pool.submit(attempt, question) for question in (dags, runs, questions, failed)]
+    def pools() -> Mapping[str, int]:
+        return {name: entry["slots"] for name, entry in client.pools().items()}
+
+    asked = [pool.submit(attempt, question) for question in (dags, runs, questions, failed, pools)]
     asked_tasks = [pool.submit(attempt, partial(tasks, state)) for state in UNFINISHED]
     all_tasks: Read[list[Task]] = []
     for future in asked_tasks:
@@ -77,8 +80,8 @@ def read_airflow(
         all_tasks = [*all_tasks, *found] if isinstance(all_tasks, list) and isinstance(found, list) else found
         if not isinstance(all_tasks, list):
             break
-    found_dags, found_runs, found_questions, found_failed = (one.result() for one in asked)
-    return AirflowFacts(url, found_dags, found_runs, all_tasks, found_questions, found_failed)  # type: ignore[arg-type]
+    found_dags, found_runs, found_questions, found_failed, found_pools = (one.result() for one in asked)
+    return AirflowFacts(url, found_dags, found_runs, all_tasks, found_questions, found_failed, found_pools)  # type: ignore[arg-type]
 
 
 def _run(entry: dict[str, Any], since: str = "start_date") -> Run:

@@ -8,7 +8,7 @@ from itertools import groupby
 
 from cloud.status import facts, report
 from cloud.status.facts import AirflowFacts, Alarm, DatasetFacts, Facts, Read, Unread
-from mlplatform.config.names import dag_id, dag_ids, dataset_of
+from mlplatform.config.names import DEPLOYMENT_POOL, dag_id, dag_ids, dataset_of, training_pool
 from mlplatform.documents.decisions import AuditEntry
 from mlplatform.documents.monitoring import MonitorResult
 
@@ -60,6 +60,7 @@ def _of_dataset(airflow: AirflowFacts, dataset: str) -> AirflowFacts:
         tasks=mine(airflow.tasks),
         questions=mine(airflow.questions),
         failed_monitoring=mine(airflow.failed_monitoring),
+        pools=airflow.pools,
     )
 
 
@@ -233,6 +234,10 @@ def _activity(dataset: str, airflow: AirflowFacts) -> report.Activity:
         paused = sorted(name for name, dag in airflow.dags.items() if dag.paused)
         if gone := [name for name in dag_ids(dataset) if name not in airflow.dags]:
             wrong.append(f"Airflow has no DAG {', '.join(gone)}")
+    if isinstance(airflow.pools, Unread):
+        unknown.append(f"pools: {airflow.pools.reason}")
+    elif shut := [name for name in (training_pool(dataset), DEPLOYMENT_POOL) if airflow.pools.get(name, 0) == 0]:
+        wrong.append(f"Airflow has no pool {', '.join(shut)}, or one without slots: its tasks never start")
     if isinstance(airflow.runs, Unread):
         return report.Activity(wrong=wrong, unknown=[*unknown, f"runs: {airflow.runs.reason}"], paused=paused)
     if isinstance(airflow.tasks, Unread) and airflow.runs:

@@ -117,6 +117,8 @@ class AirflowFacts:
     questions: Read[Sequence[OpenQuestion]]
     failed_monitoring: Read[Sequence[Run]]
     """Runs of monitoring that failed lately."""
+    pools: Read[Mapping[str, int]]
+    """How many slots each has."""
 
 
 @dataclass(frozen=True)

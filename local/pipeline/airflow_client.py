@@ -84,14 +84,15 @@ class AirflowClient:
         self._http.patch(f"/api/v2/dags/{dag_id}", json={"is_paused": paused}).raise_for_status()
 
     def parse_again(self, timeout: float) -> None:
-        """Have Airflow read all DAG files again, as what they import was changed, and return when it has.
+        """Have Airflow read all DAG files again, as what they read was changed, and return when it has.
+
+        DAGs that are gone by then are not waited for, nor those that are new.
 
         Raises:
             TimeoutError: it has not in `timeout` seconds.
         """
         before = {dag["dag_id"]: dag["last_parsed_time"] for dag in self._pages("dags", "dags")}
-        for token in {dag["file_token"] for dag in self._pages("dags", "dags")}:
-            self._http.put(f"/api/v2/parseDagFile/{token}").raise_for_status()
+        self.read_files()
         deadline = time.monotonic() + timeout
         while late := [
             dag["dag_id"] for dag in self._pages("dags", "dags") if dag["last_parsed_time"] == before.get(dag["dag_id"])
@@ -99,6 +100,11 @@ class AirflowClient:
             if time.monotonic() > deadline:
                 raise TimeoutError(f"not read again in {timeout:.0f} s: {', '.join(late)}")
             time.sleep(0.5)
+
+    def read_files(self) -> None:
+        """Ask Airflow to read all DAG files again soon, for DAGs that are new or changed."""
+        for token in {dag["file_token"] for dag in self.dag_details()}:
+            self._http.put(f"/api/v2/parseDagFile/{token}").raise_for_status()
 
     def pools(self) -> dict[str, dict[str, Any]]:
         """Return all pools by their name, as Airflow describes them (name, slots, include_deferred, …)."""

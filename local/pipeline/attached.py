@@ -26,8 +26,13 @@ class AttachedPlatform:
 
     def __init__(self, home: Home) -> None:
         state = read_state(home.state_file)
-        if state is None or state.phase != "running" or state.broken:
-            raise PlatformError(f"no complete platform runs in {home.root}: start one with `make local-up`")
+        if state is None or state.phase != "running":
+            raise PlatformError(f"no platform runs in {home.root}: start one with `make local-up`")
+        if state.broken:
+            raise PlatformError(
+                f"of the platform in {home.root} {', '.join(sorted(state.broken))} does not run: `make local-status` "
+                "says why, and `make local-up` puts a new one, which is empty, in its place"
+            )
         self.home = home
         self.state: PlatformState = state
         self.addresses = state.addresses

@@ -171,6 +171,7 @@ def services(facts: Facts) -> list[Service]:
             name="pools",
             needs=("migration", "api-server"),
             ready=lambda: make_pools(facts),
+            again_seconds=10,  # a dataset that is added meanwhile has its DAGs at once; its tasks wait for its pool
             start_timeout=180,
         ),
         Service(
@@ -196,7 +197,12 @@ def make_pools(facts: Facts) -> None:
     use_dag_library()
     from mlplatform.config.pools import pools_of
 
-    pools.make(AirflowClient.on_this_machine(facts.airflow_url), pools_of(facts.home.bundle))
+    pools.make(client(facts), pools_of(facts.home.bundle))
+
+
+def client(facts: Facts) -> AirflowClient:
+    """Return a client of this platform's Airflow."""
+    return AirflowClient.on_this_machine(facts.airflow_url)
 
 
 def check_dags(facts: Facts) -> None:

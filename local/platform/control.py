@@ -22,6 +22,7 @@ from local.platform.state import UP, PlatformState, ProcessId, read_state, write
 from local.platform.supervisor import all_services
 
 STOP_TIMEOUT = 60.0  # seconds; services are killed long before
+READ_TIMEOUT = 75.0  # seconds; Airflow reads each DAG file once a minute anyway
 
 
 class Report(BaseModel):
@@ -32,6 +33,11 @@ class Report(BaseModel):
     summary: str
     problems: dict[str, str] = {}
     state: PlatformState | None = None
+
+    @property
+    def keeps_running(self) -> bool:
+        """Whether a new start would mend nothing: all is well but the DAGs, which are made of the project's files."""
+        return self.up or (self.state is not None and self.state.phase == "running" and {*self.problems} == {"dags"})
 
 
 def supervisor(home: Home) -> ProcessId | None:
@@ -177,6 +183,15 @@ def refresh(home: Home, state: PlatformState) -> None:
     bundle.check_settings(home.bundle)
     airflow.make_pools(facts)
     aws.seed_alarms(facts)
+
+
+def read_dags(home: Home, state: PlatformState) -> Report:
+    """Have Airflow read the DAG files, and look at the platform as soon as it has all of them, or is late."""
+    airflow.client(load_facts(home, state)).read_files()
+    deadline = time.monotonic() + READ_TIMEOUT
+    while (report := inspect(home)).problems.keys() == {"dags"} and time.monotonic() < deadline:
+        time.sleep(1)
+    return report
 
 
 def failure(home: Home, state: PlatformState | None, lines: int = 25) -> tuple[str, str]:

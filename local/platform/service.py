@@ -31,7 +31,8 @@ class Service:
     """One part of the platform.
 
     Its life: `prepare`, then the process of `command`, then `ready` again and again until it raises
-    nothing, then `finish`. All three may block; they run in a thread.
+    nothing, then `finish`. All three may block; they run in a thread. With `again_seconds`, `ready` sees to something
+    that may come undone: what it raises later is said in the supervisor's log, and it is tried again.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Service:
     prepare: Callable[[], None] | None = None
     ready: Callable[[], None] | None = None
     finish: Callable[[], None] | None = None
+    again_seconds: float | None = None  # how often to do `ready` again, as long as the platform runs
     port: int | None = None
     start_timeout: float = 120.0  # seconds
     stop_signal: signal.Signals = signal.SIGTERM

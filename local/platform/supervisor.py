@@ -105,8 +105,25 @@ class Supervisor:
         self._state.healthy_after = round(time.time() - self._state.started_at, 1)
         self._set_phase("running")
         say(f"everything is healthy after {self._state.healthy_after} s")
+        keepers = [asyncio.create_task(self._keep(one)) for one in self._services.values() if one.again_seconds]
         await self._stop.wait()
+        for keeper in keepers:
+            keeper.cancel()
         return 0
+
+    async def _keep(self, service: Service) -> None:
+        """See again and again to what a service sees to; say each reason once why it could not."""
+        assert service.ready is not None
+        assert service.again_seconds is not None
+        told = ""
+        while True:
+            await asyncio.sleep(service.again_seconds)
+            try:
+                await asyncio.to_thread(service.ready)
+                told = ""
+            except Exception as error:
+                if told != (told := f"{service.name}: {error}"):
+                    say(told)
 
     async def _until_stop(self, work: Coroutine[None, None, None]) -> bool:
         """Do the work; give up, and return False, when told to stop.

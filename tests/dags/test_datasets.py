@@ -55,7 +55,7 @@ def all_of(*datasets: str) -> set[str]:
     return {f"{kind}__{dataset}" for kind in KINDS for dataset in datasets}
 
 
-CASES = ("local", "dev", "train__titanic", "train__housing", "train__iris", "deploy__flights")
+CASES = ("local", "dev", "shared", "train__titanic", "train__housing", "train__iris", "deploy__flights")
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +77,16 @@ def parsed(tmp_path_factory: pytest.TempPathFactory, assemble: Any) -> dict[str,
             settings={"orchestration": own, "training": {"trials": 3}, "monitoring": {"schedule": "@daily"}},
             environments={"dev": {"settings": {"orchestration": {"schedule": None}}}},
         )
+    shared = assemble(folder / "shared", "local")
+    change(
+        shared,
+        "iris",
+        registered_model=yaml.safe_load((shared / "config/models/flights.yaml").read_text())["registered_model"],
+    )
+    own = {"orchestration": {"schedule": "@continuous"}}
+    change(shared, "titanic", settings=own)
+    (shared / "config/models/folder.yaml").mkdir()
+    (shared / "config/models/latin.yaml").write_bytes("owner: J\xfcrg".encode("latin-1"))
     given = [str(folder / case) if "__" not in case else f"{folder / 'local'}={case}" for case in CASES]
     done = subprocess.run(
         [sys.executable, "-c", PARSE, *given], cwd="/", capture_output=True, text=True, timeout=300, check=False
@@ -91,6 +101,21 @@ def test_a_broken_file_takes_out_its_own_dags_and_is_named(parsed: dict[str, Any
     assert file == "refused_datasets.py"
     assert "config/models/housing.yaml: metric: " in text
     assert "charm" in text
+
+
+def test_what_cannot_even_be_read_and_what_airflow_could_not_make_take_out_no_other_dataset(
+    parsed: dict[str, Any],
+) -> None:
+    assert set(parsed["shared"]["dags"]) == all_of("flights", "housing")
+    ((file, text),) = parsed["shared"]["errors"].items()
+    assert file == "refused_datasets.py"
+    for said in ("folder.yaml: no such file", "latin.yaml: not text in UTF-8", "titanic.yaml: settings.orchestration."):
+        assert said in text
+
+
+def test_of_two_datasets_with_one_registered_model_the_second_is_refused(parsed: dict[str, Any]) -> None:
+    text = parsed["shared"]["errors"]["refused_datasets.py"]
+    assert "config/models/iris.yaml: registered_model: 'flights-late-arrival' is that of flights already" in text
 
 
 def test_a_dataset_that_is_not_wanted_has_no_dags_in_that_environment_and_is_no_error(parsed: dict[str, Any]) -> None:

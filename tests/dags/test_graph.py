@@ -242,3 +242,20 @@ def test_the_forms_refuse_nonsense(dags: dict[str, Any], name: str, param: str, 
 def test_a_step_back_needs_a_reason(dags: dict[str, Any]) -> None:
     with pytest.raises(Exception, match=r"."):
         dags["rollback__flights"].params.get_param("reason").resolve()
+
+
+def test_no_task_has_a_copy_of_its_dag_s_parameters(dags: dict[str, Any]) -> None:
+    """Airflow would check each of them again whenever it parses the file, for every task of every dataset."""
+    own = {(dag.dag_id, task.task_id): set(task.params) for dag in dags.values() for task in dag.tasks if task.params}
+    assert own == {(name, "approval.ask"): {"reason"} for name in dags if name.startswith("train__")}
+    assert {dag.dag_id.partition("__")[0] for dag in dags.values() if dag.params} == {"train", "deploy", "rollback"}
+
+
+def test_a_run_s_tasks_are_given_the_dag_s_parameters_and_what_the_run_says(dags: dict[str, Any]) -> None:
+    from airflow.sdk.definitions.param import process_params
+
+    for name in ("train__iris", "train__flights"):
+        for task in dags[name].tasks:
+            given = process_params(copy.deepcopy(dags[name]), task, {"trials": 7}, suppress_exception=False)
+            assert (given["trials"], given["search"], given["seed"]) == (7, "random", 0)
+    assert dags["train__iris"].params["trials"] == 4, "one run's value is no other's"

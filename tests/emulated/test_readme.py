@@ -66,10 +66,11 @@ def test_smoke_tells_what_works_and_what_does_not(story: Story) -> None:
     done = story.smoked
     told = dict(re.findall(r"^(?:ok|failed) +([a-z]+): (.*)$", done.stdout, re.MULTILINE))
     failed = set(re.findall(r"^failed +([a-z]+):", done.stdout, re.MULTILINE))
-    assert set(told) == {"airflow", "dags", "pools", "cluster", "mlflow", "endpoints", "alarms"}
+    assert set(told) == {"airflow", "dags", "pools", "cluster", "mlflow", "endpoints", "alarms", "rollback"}
     # The emulators run no Airflow and no ECS tasks, and say so; everything else is there.
     assert failed <= {"dags", "mlflow"}, done.stdout
     assert told["pools"] == "5 pools"
     assert told["airflow"].endswith("Airflow 3.2.1")
+    assert told["rollback"] == "alarms watch over flights"
     assert "ml-platform-dev-flights waits for its first model" in told["endpoints"]
     assert done.returncode == (1 if failed else 0)

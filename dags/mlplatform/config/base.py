@@ -7,7 +7,10 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,39}$")]
+# It ends as it begins, as endpoints and the labels of pods have to.
+Name = Annotated[str, Field(pattern=r"^[a-z]([a-z0-9-]{0,38}[a-z0-9])?$")]
+# Airflow's database takes no NUL, and one DAG that it does not take ends the DAG processor for all.
+Label = Annotated[str, Field(pattern=r"^[^\x00-\x20\x7f][^\x00-\x1f\x7f]*$")]
 # Folders of the landing bucket beside the datasets': late labels, and refused files.
 RESERVED_NAMES = ("labels", "quarantine")
 TaskKind = Literal["binary", "multiclass", "regression"]

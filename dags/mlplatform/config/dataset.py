@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from mlplatform.config.base import METRICS, RESERVED_NAMES, Metric, Name, Severity, Strict, TaskKind
+from mlplatform.config.base import METRICS, RESERVED_NAMES, Label, Metric, Name, Severity, Strict, TaskKind
 from mlplatform.config.family import FamilyConfig
 from mlplatform.config.policy import Policy
 
@@ -168,7 +168,7 @@ class ModelConfig(Strict):
 
     name: Name
     description: str
-    owner: str
+    owner: Annotated[Label, Field(max_length=500)]
     registered_model: Name
     task: TaskKind
     tables: dict[Name, Table]

@@ -6,8 +6,9 @@ from typing import Annotated, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
-from mlplatform.config.base import Device, Level, Name, Positive, Strict
+from mlplatform.config.base import Device, Label, Level, Name, Positive, Strict
 from mlplatform.config.policy import Guards
+from mlplatform.config.schedules import Schedule
 
 
 class Aws(Strict):
@@ -229,9 +230,9 @@ class StepResources(Strict):
 class Orchestration(Strict):
     """How Airflow runs the pipeline."""
 
-    schedule: str | None = Field(description="Of training: cron or a preset; null: by hand only.")
+    schedule: Schedule | None = Field(description="Of training: cron or a preset; null: by hand only.")
     start_paused: bool = Field(default=False, description="Whether a new dataset's DAGs wait for somebody to unpause.")
-    tags: list[Annotated[str, Field(max_length=100)]] = Field(
+    tags: list[Annotated[Label, Field(max_length=100)]] = Field(
         default=[], description="By which Airflow finds the DAGs, beside the dataset, its owner and the environment."
     )
     max_active_runs: Annotated[int, Field(ge=1, le=64)] = Field(
@@ -337,7 +338,7 @@ class Preparation(Strict):
 class Monitoring(Strict):
     """How live models are watched, and what becomes of an alarm; see docs/monitoring.md."""
 
-    schedule: str | None = Field(default=None, description="Cron or a preset; null: by hand only.")
+    schedule: Schedule | None = Field(default=None, description="Cron or a preset; null: by hand only.")
     window_hours: Annotated[float, Field(gt=0, le=744)] = Field(
         default=24, description="Requests of so many hours are compared with the training data."
     )

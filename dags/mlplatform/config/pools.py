@@ -7,13 +7,15 @@ one pool and pools have no shares, so each dataset has its own for its training;
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from mlplatform.config.environment import Settings
 from mlplatform.config.loading import BUNDLE, Dataset, load_dataset, load_settings, model_names
 from mlplatform.config.names import DEPLOYMENT_POOL, training_pool
+from mlplatform.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -54,10 +56,16 @@ def pools(settings: Settings, datasets: Iterable[Dataset]) -> list[Pool]:
 
 
 def pools_of(bundle: Path = BUNDLE) -> list[Pool]:
-    """Return the pools that the DAGs of a bundle need.
+    """Return the pools that the DAGs of a bundle need; a dataset whose file is refused has no DAGs.
 
     Raises:
-        ConfigError: one of its configuration files is refused.
+        ConfigError: the settings are refused.
     """
-    found = [load_dataset(name, bundle) for name in model_names(bundle)]
-    return pools(load_settings(bundle), [one for one in found if one.enabled])
+    return pools(load_settings(bundle), _enabled(bundle))
+
+
+def _enabled(bundle: Path) -> Iterator[Dataset]:
+    for name in model_names(bundle):
+        with suppress(ConfigError):
+            if (dataset := load_dataset(name, bundle)).enabled:
+                yield dataset

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from airflow.sdk import get_parsing_context
 
@@ -21,17 +21,13 @@ def to_make(kind: str) -> Iterator[Dataset]:
     """
     load_settings()
     wanted = get_parsing_context().dag_id
-    for name in model_names():
-        if wanted is not None and wanted != dag_id(kind, name):
-            continue
-        try:
-            dataset = load_dataset(name)
-        except ConfigError:
-            if wanted is not None:
-                raise
-            continue
-        if dataset.enabled:
-            yield dataset
+    if wanted is None:
+        found: Iterable[Dataset | ConfigError] = _all()
+    else:
+        found = [load_dataset(name) for name in model_names() if wanted == dag_id(kind, name)]
+    for one in found:
+        if isinstance(one, Dataset) and one.enabled:
+            yield one
 
 
 def refusals() -> list[str]:
@@ -41,10 +37,23 @@ def refusals() -> list[str]:
         ConfigError: the environment's own settings are refused.
     """
     load_settings()  # of these, one mistake is one line
-    found: list[str] = []
+    return list(dict.fromkeys(str(one) for one in _all() if isinstance(one, ConfigError)))
+
+
+def _all() -> Iterator[Dataset | ConfigError]:
+    """Return each dataset, or why it is refused: its file, or what it shares with one before it."""
+    registered: dict[str, str] = {}
     for name in model_names():
         try:
-            load_dataset(name)
+            dataset = load_dataset(name)
         except ConfigError as error:
-            found.append(str(error))
-    return list(dict.fromkeys(found))
+            yield error
+            continue
+        model = dataset.model.registered_model
+        if (other := registered.setdefault(model, name)) != name:
+            yield ConfigError(
+                f"config/models/{name}.yaml: registered_model: {model!r} is that of {other} already; with one "
+                "for both, each would be compared with the other's champion and go back to its versions"
+            )
+            continue
+        yield dataset

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from datetime import timedelta
 from typing import Any
+
+from airflow.sdk import DAG, Param
 
 from mlplatform.config.loading import Dataset
 
@@ -46,3 +49,12 @@ def dag_options(dataset: Dataset, subject: str) -> dict[str, Any]:
         # Said here, as MWAA has new DAGs start paused: then the first approval's event would be lost.
         "is_paused_upon_creation": orchestration.start_paused,
     }
+
+
+def give_params(dag: DAG, params: Mapping[str, Param]) -> None:
+    """Give a DAG that has its tasks the parameters of its runs.
+
+    A DAG that has parameters before it has tasks copies them into each, and Airflow checks each copy's JSON schema when
+    it parses the file: with many datasets that is most of the work. A run's tasks are given the DAG's in any case.
+    """
+    dag.params = deepcopy(dict(params))  # a value that one run gives them is no other DAG's

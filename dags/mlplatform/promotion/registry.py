@@ -23,6 +23,8 @@ CHAMPION = "champion"
 PREVIOUS = "previous"
 # MLflow refuses longer tag values.
 TAG_LIMIT = 5000
+MODEL_TAGS = frozenset({"dataset", "owner"})
+"""Tags of a version that its registered model has too, as the latest registration says."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,8 @@ def register(
     """
     mlflow = client(tracking_uri)
     _ensure_model(mlflow, name, description)
+    for key in MODEL_TAGS & tags.keys():
+        mlflow.set_registered_model_tag(name, key, tags[key][:TAG_LIMIT])
     same = [f"tags.`{key}` = '{tags[key]}'" for key in ("run_key", "trial")]
     found = mlflow.search_model_versions(" and ".join([f"name = '{name}'", *same]), max_results=1)
     if found:

@@ -37,6 +37,7 @@ def register(settings: Settings, prefix: str) -> dict[str, str]:
             "run_key": config.run_key,
             "trial": str(best.trial),
             "dataset": config.model.name,
+            "owner": config.model.owner,
             "task": config.model.task,
             "family": best.family,
             "model_digest": model_digest,

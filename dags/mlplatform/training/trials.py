@@ -40,7 +40,13 @@ def generate_trials(settings: Settings, prefix: str, count: int) -> list[list[st
         config.tracking_uri,
         config.model.name,
         config.run_key,
-        tags={**config.lineage, "dataset": config.model.name, "task": config.model.task, "run_prefix": prefix},
+        tags={
+            **config.lineage,
+            "dataset": config.model.name,
+            "owner": config.model.owner,
+            "task": config.model.task,
+            "run_prefix": prefix,
+        },
         params={
             "family": config.family.name,
             "search": method,

@@ -48,7 +48,7 @@ resource "aws_budgets_budget" "this" {
 # A setting of the whole organisation, so no module of one environment owns it unless told to. AWS knows a tag here only
 # a day after the first resource has it.
 resource "aws_ce_cost_allocation_tag" "this" {
-  for_each = var.activate_cost_allocation_tags ? toset(["CostCenter", "Environment", "Project"]) : []
+  for_each = var.activate_cost_allocation_tags ? toset(["CostCenter", "Environment", "Project", "dataset", "owner"]) : []
 
   tag_key = each.key
   status  = "Active"

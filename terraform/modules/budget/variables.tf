@@ -1,5 +1,5 @@
 variable "activate_cost_allocation_tags" {
-  description = "Activate the tags Project, Environment and CostCenter for cost reports; only possible in the account that pays."
+  description = "Activate the tags Project, Environment, CostCenter, dataset and owner for cost reports; only possible in the account that pays, and once AWS has seen them on something."
   type        = bool
   default     = false
   nullable    = false

@@ -5,6 +5,13 @@ data "aws_caller_identity" "current" {}
 locals {
   name    = "ml-platform-${var.environment}"
   account = data.aws_caller_identity.current.account_id
+
+  # A dataset whose file is not there yet has an endpoint, but no owner.
+  models = "${path.module}/../../../config/models"
+  owners = {
+    for dataset in keys(var.endpoints) : dataset => yamldecode(file("${local.models}/${dataset}.yaml")).owner
+    if fileexists("${local.models}/${dataset}.yaml")
+  }
 }
 
 module "storage" {
@@ -210,6 +217,7 @@ module "serving" {
 
   name                     = local.name
   endpoints                = var.endpoints
+  owners                   = local.owners
   image                    = var.images.serving
   kms_key_arn              = module.storage.kms_key_arn
   artifacts_bucket         = module.storage.buckets["artifacts"]

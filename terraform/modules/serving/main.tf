@@ -15,6 +15,14 @@ locals {
   capture_uri    = "s3://${var.data_bucket.name}/capture/${var.name}-{dataset}"
   capture_uris   = { for dataset in keys(var.endpoints) : dataset => replace(local.capture_uri, "{dataset}", dataset) }
 
+  # As the deployer tags what it makes (make_tags in plan.py), so that costs can be told apart from the first hour on.
+  tags = {
+    for dataset in keys(var.endpoints) : dataset => merge(
+      { dataset = dataset },
+      try({ owner = substr(replace(var.owners[dataset], "/[^\\p{L}\\p{N}_ .:\\/=+@-]/", "_"), 0, 256) }, {}),
+    )
+  }
+
   # The container needs no network: SageMaker itself fetches the model and writes captured data.
   network_isolation = true
 
@@ -30,6 +38,7 @@ resource "aws_sagemaker_model" "bootstrap" {
 
   name               = "${local.endpoint_names[each.key]}-bootstrap"
   execution_role_arn = aws_iam_role.execution.arn
+  tags               = local.tags[each.key]
 
   enable_network_isolation = local.network_isolation
 
@@ -60,6 +69,7 @@ resource "aws_sagemaker_endpoint_configuration" "bootstrap" {
 
   name        = "${local.endpoint_names[each.key]}-bootstrap"
   kms_key_arn = can(regex(local.local_disks, each.value.instance_type)) ? null : var.kms_key_arn
+  tags        = local.tags[each.key]
 
   production_variants {
     variant_name                                      = local.variant
@@ -105,11 +115,13 @@ resource "aws_sagemaker_endpoint" "this" {
 
   name                 = local.endpoint_names[each.key]
   endpoint_config_name = aws_sagemaker_endpoint_configuration.bootstrap[each.key].name
+  tags                 = local.tags[each.key]
 
   lifecycle {
     # Which configuration is live, and how it got there, is the deployer's decision. Without this, the next apply after
-    # a deployment would put the bootstrap container back.
-    ignore_changes = [endpoint_config_name, deployment_config]
+    # a deployment would put the bootstrap container back. So are its own tags, which say what is live and whose it is;
+    # those of the provider's default_tags are Terraform's.
+    ignore_changes = [endpoint_config_name, deployment_config, tags]
   }
 
   depends_on = [aws_cloudwatch_log_group.endpoint, aws_iam_role_policy.execution]

@@ -196,6 +196,13 @@ variable "name" {
   }
 }
 
+variable "owners" {
+  description = "Who owns a dataset, by dataset: the tag owner of what is made for it."
+  type        = map(string)
+  default     = {}
+  nullable    = false
+}
+
 variable "permissions_boundary_arn" {
   description = "ARN of the policy that bounds the role made here; null for no boundary."
   type        = string

@@ -166,6 +166,8 @@ class FakeSageMaker:
         self.fates: dict[str, str] = {}
         """By version: ``rolls-back``, ``fails``, ``stuck``."""
         self.answers: dict[str, list[float]] = {}
+        self.refuses: set[str] = set()
+        self.endpoint_tags: dict[str, str] = {}
 
     def describe_model(self, name: str) -> dict[str, Any] | None:
         found = self.models_made.get(name)
@@ -193,6 +195,7 @@ class FakeSageMaker:
 
     def create_endpoint(self, plan: Plan, config_name: str) -> None:
         assert self.endpoint("") is None
+        self.endpoint_tags = dict(plan.tags)
         self.changes.append(("create", config_name))
         fails = self._fate(config_name) == "fails"
         end = EndpointState("Failed", config_name, "no image") if fails else self._runs(config_name, {})
@@ -215,6 +218,11 @@ class FakeSageMaker:
             self._becomes(updating, EndpointState("UpdateRollbackFailed", now.config_name, "mixed", now.variants))
         else:
             self._becomes(updating, self._runs(config_name, counts))
+
+    def tag_endpoint(self, name: str, tags: Mapping[str, str]) -> None:
+        if "tags" in self.refuses:
+            raise ClientError({"Error": {"Code": "ValidationException", "Message": "at most 50 tags"}}, "AddTags")
+        self.endpoint_tags |= tags
 
     def update_weights(self, name: str, weights: Mapping[str, float]) -> None:
         now = self._changeable()
@@ -393,6 +401,7 @@ class Scenario:
         }
         return {
             "endpoint": self.sagemaker.endpoint(self.NAME),
+            "endpoint's tags": self.sagemaker.endpoint_tags,
             "models": self.sagemaker.models_made,
             "configs": self.sagemaker.configs_made,
             "aliases": self.mlflow.aliases,

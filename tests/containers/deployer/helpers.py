@@ -57,13 +57,19 @@ def make_examples(predictions: Sequence[float | list[float]]) -> Examples:
 
 
 def make_config(
-    name: str, candidate: Candidate, tracking_uri: str, *, run_key: str = "0123456789abcdef0123", **deployment: Any
+    name: str,
+    candidate: Candidate,
+    tracking_uri: str,
+    *,
+    run_key: str = "0123456789abcdef0123",
+    owner: str = "ml-team",
+    **deployment: Any,
 ) -> RunConfig:
     """Return a run's configuration for registered model and endpoint ``name``."""
     model = {
         "name": "flights",
         "description": "Late flights",
-        "owner": "ml-team",
+        "owner": owner,
         "registered_model": name,
         "task": "binary",
         "tables": {"flights": {"trigger": True, "columns": {"late": {"type": "boolean"}}}},

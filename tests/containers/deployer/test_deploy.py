@@ -56,6 +56,11 @@ def test_cold_start_then_update_then_again(world: World) -> None:
     assert (result.model_version, result.previous_version) == ("2", "1")
     assert world.live() == ("2", pytest.approx(two.predictions))
     assert (world.alias("champion"), world.alias("previous")) == ("2", "1")
+    live = world.endpoint()
+    assert live is not None
+    tags = {tag["Key"]: tag["Value"] for tag in world.sagemaker.list_tags(ResourceArn=live["EndpointArn"])["Tags"]}
+    assert (tags["model-version"], tags["model-digest"]) == ("2", two.digest)
+    assert (tags["dataset"], tags["owner"], tags["ManagedBy"]) == ("flights", "ml-team", "deployer")
     tags = world.client.get_model_version(world.name, "2").tags
     assert tags["deployment"] == "live"
     assert tags["endpoint_config"] == result.endpoint_config_name

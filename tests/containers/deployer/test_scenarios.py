@@ -134,6 +134,36 @@ def test_the_first_deployment_replaces_the_bootstrap_model_and_loses_nothing(sce
     assert "scenario-bootstrap" in scenario.sagemaker.configs_made, "Terraform's own"
 
 
+def test_an_endpoint_says_what_it_runs_now_and_whose_it_is(scenario: Scenario) -> None:
+    scenario.deploy("1")
+    assert scenario.sagemaker.endpoint_tags["ManagedBy"] == "deployer"
+    scenario.sagemaker.endpoint_tags |= {"ManagedBy": "terraform", "CostCenter": "7"}
+    scenario.deploy("2", owner="new & team")
+    tags = scenario.sagemaker.endpoint_tags
+    assert (tags["dataset"], tags["owner"], tags["model-version"]) == ("flights", "new _ team", "2")
+    assert (tags["ManagedBy"], tags["CostCenter"]) == ("terraform", "7"), "by whom it was made does not change"
+    # The same version again: nothing of the endpoint changes but its owner.
+    before = len(scenario.sagemaker.changes)
+    scenario.deploy("2", owner="third")
+    assert (scenario.sagemaker.endpoint_tags["owner"], len(scenario.sagemaker.changes)) == ("third", before)
+    # A version that is put back leaves the tags of the one that is live.
+    scenario.sagemaker.fates["3"] = "rolls-back"
+    assert scenario.run(scenario.prepare("3", owner="fourth")) == 64
+    tags = scenario.sagemaker.endpoint_tags
+    assert (tags["owner"], tags["model-version"]) == ("third", "2")
+
+
+def test_an_endpoint_that_takes_no_more_tags_is_live_all_the_same(
+    scenario: Scenario, caplog: pytest.LogCaptureFixture
+) -> None:
+    scenario.deploy("1")
+    scenario.sagemaker.refuses = {"tags"}
+    assert scenario.deploy("2").model_version == "2"
+    assert scenario.alias() == ("2", "1")
+    assert "could not tag: " in caplog.text
+    assert "at most 50 tags" in caplog.text
+
+
 def test_a_first_deployment_that_fails_puts_the_bootstrap_model_back(scenario: Scenario) -> None:
     scenario.sagemaker.configs_made["scenario-bootstrap"] = {
         "ProductionVariants": [

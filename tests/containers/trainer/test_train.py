@@ -89,6 +89,7 @@ def test_a_trial_becomes_a_run_with_a_model_that_anyone_can_load(tracked: Run, t
     (found,) = runs(tracked)
     assert (found.info.run_id, found.info.status) == (result.run_id, "FINISHED")
     expected = {"run_key": tracked.name, "trial": "4", "dataset": tracked.model["name"], "git_sha": "0123abc"}
+    expected |= {"owner": tracked.model["owner"]}
     expected |= {"mlflow.parentRunId": tracked.parent_run_id, "outcome": "succeeded"}
     assert expected.items() <= found.data.tags.items()
     assert {**{name: str(value) for name, value in result.params.items()}, "family": "xgboost"}.items() <= (

@@ -18,6 +18,7 @@ from local.pipeline.demo import DemoFailed
 from local.pipeline.driver import DeploymentReport, Prediction, RunReport
 from local.pipeline.load import Load
 from local.platform.home import Home, PlatformError
+from local.platform.state import PlatformState, ProcessId, ServiceState, write_state
 
 NOON = datetime(2013, 1, 1, 12, tzinfo=UTC)
 
@@ -200,7 +201,7 @@ def test_progress_says_each_change_once() -> None:
 
 
 def test_no_platform_is_one_clear_message(tmp_path: Path) -> None:
-    with pytest.raises(PlatformError, match=r"no complete platform runs in .* start one with `make local-up`"):
+    with pytest.raises(PlatformError, match=r"no platform runs in .* start one with `make local-up`"):
         AttachedPlatform(Home(tmp_path))
 
 
@@ -226,3 +227,19 @@ def test_what_became_of_requests_is_told_in_a_sentence() -> None:
     load.answered.update({"2": 5, "1": 3})
     load.errors.update({"ModelError": 2})
     assert load.summary() == "2 of 10 requests failed (ModelError); version 1 answered 3, version 2 answered 5."
+
+
+def test_a_platform_of_which_a_part_is_down_is_not_called_absent(tmp_path: Path) -> None:
+    crashed = ServiceState(state="crashed", since=1.0, log="triggerer.log", error="signal 9")
+    state = PlatformState(
+        home=str(tmp_path),
+        phase="running",
+        supervisor=ProcessId(pid=1, create_time=1.0),
+        started_at=1.0,
+        services={"triggerer": crashed},
+    )
+    write_state(Home(tmp_path).state_file, state)
+    with pytest.raises(
+        PlatformError, match=r"triggerer does not run: `make local-status` .* a new one, which is empty"
+    ):
+        AttachedPlatform(Home(tmp_path))

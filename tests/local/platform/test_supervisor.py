@@ -34,16 +34,18 @@ bundle.assemble = lambda facts: None
 bundle.check_settings = lambda path: None
 
 def declare(facts):
-    def service(name, needs=(), script=None, timeout=20.0, port=None, job=False):
+    def service(name, needs=(), script=None, timeout=20.0, port=None, job=False, again=None):
         ready_file = facts.home.root / f"{name}.ready"
         def ready():
             if not ready_file.exists():
                 raise NotReady(f"{ready_file} is not there")
+            if again:
+                ready_file.with_suffix(".seen").touch()
         number = facts.ports[port] if port else None
         environment = {**facts.base_environment, "READY": str(ready_file), "PORT": str(number)}
-        command = lambda: Command([sys.executable, "-c", script], environment, facts.home.root)
+        command = (lambda: Command([sys.executable, "-c", script], environment, facts.home.root)) if script else None
         return Service(name, tuple(needs), command, job=job, ready=None if job else ready, port=number,
-                       start_timeout=timeout, stop_grace=1.0)
+                       start_timeout=timeout, stop_grace=1.0, again_seconds=again)
     return [service(name, **description) for name, description in described.items()]
 
 supervisor.Supervisor.__init__.__defaults__ = (declare,)
@@ -165,6 +167,24 @@ def test_a_crash_is_reported_and_not_covered_up(home: Home, start: Start) -> Non
     assert state.services["two"].error == "crashed: ended with signal SIGKILL"
     assert state.services["one"].state == "healthy"
     assert "serving" in control.failure(home, state)[1]
+
+
+def test_what_may_come_undone_is_seen_to_again_and_trouble_with_it_ends_nothing(
+    home: Home, start: Start, capfd: pytest.CaptureFixture[str]
+) -> None:
+    ready, seen = home.root / "keeper.ready", home.root / "keeper.seen"
+    supervisor = start({"keeper": {"script": SERVE, "again": 0.1}})
+    wait_for(lambda: phase(home) == "running")
+    for _ in range(2):
+        seen.unlink()
+        wait_for(seen.exists)
+        ready.unlink()
+        wait_for(lambda: f"keeper: {ready} is not there" in capfd.readouterr().out)
+        time.sleep(0.5)
+        assert "keeper" not in capfd.readouterr().out, "it is said once"
+        ready.touch()
+    assert supervisor.poll() is None
+    assert phase(home) == "running"
 
 
 def test_a_crash_while_others_still_start_ends_the_start(home: Home, start: Start) -> None:

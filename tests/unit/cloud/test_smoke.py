@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 
 from cloud.environments import Environment
 from cloud.smoke import Check, smoke
@@ -34,6 +35,9 @@ class Mwaa:
 
     def get_environment(self, **_: Any) -> dict[str, Any]:
         return {"Environment": {"Name": "env", "Status": "AVAILABLE", "AirflowVersion": "3"}}
+
+    def get_object(self, **_: Any) -> dict[str, Any]:
+        raise ClientError({"Error": {"Code": "NoSuchKey", "Message": "no platform.json"}}, "GetObject")
 
     def invoke_rest_api(self, *, Path: str, QueryParameters: dict[str, str], **_: Any) -> dict[str, Any]:
         key, entries = self._lists[Path]
@@ -82,12 +86,66 @@ def test_import_errors_are_named(asked: Asked) -> None:
     )
 
 
+AWS = ("cloudwatch", "sagemaker")
+
+
+class Aws:
+    """SageMaker and CloudWatch with endpoints and alarms of some names."""
+
+    def __init__(self, endpoints: list[str], alarms: list[str]) -> None:
+        self._endpoints, self._alarms = endpoints, alarms
+
+    def describe_endpoint(self, EndpointName: str) -> dict[str, str]:
+        if EndpointName == "ml-platform-prod-titanic":
+            raise ClientError({"Error": {"Code": "AccessDeniedException", "Message": "not you"}}, "DescribeEndpoint")
+        if EndpointName not in self._endpoints:
+            message = f'Could not find endpoint "{EndpointName}".'
+            raise ClientError({"Error": {"Code": "ValidationException", "Message": message}}, "DescribeEndpoint")
+        return {"EndpointStatus": "InService"}
+
+    def get_paginator(self, _: str) -> Aws:
+        return self
+
+    def paginate(self, AlarmNamePrefix: str) -> list[dict[str, Any]]:
+        found = [name for name in self._alarms if name.startswith(AlarmNamePrefix)]
+        return [{"MetricAlarms": [{"AlarmName": name, "StateValue": "OK"}]} for name in found]
+
+
+@pytest.fixture
+def rollback(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[str], list[str]], Check]:
+    """Return a function that asks an environment with such endpoints and alarms whether all can be rolled back."""
+
+    def ask(endpoints: list[str], alarms: list[str]) -> Check:
+        environment = Environment("prod", ROOT)
+        monkeypatch.setitem(environment.__dict__, "outputs", {})
+        monkeypatch.setattr(environment, "client", lambda name: Aws(endpoints, alarms) if name in AWS else Mwaa([], []))
+        return next(check for check in smoke(environment) if check.name == "rollback")
+
+    return ask
+
+
+def test_a_live_dataset_that_nothing_rolls_back_is_named(rollback: Callable[[list[str], list[str]], Check]) -> None:
+    titanic = "ml-platform-prod-titanic-rollback-5xx"
+    alarms = ["ml-platform-prod-flights-rollback-5xx", titanic, "ml-platform-prod-iris-errors"]
+    ours = ["ml-platform-prod-flights", "ml-platform-prod-iris", "ml-platform-prod-housing", "ml-platform-dev-iris"]
+    answer = rollback(ours, alarms)
+    assert (answer.passed, answer.warning) == (True, True), "all works, but a person is to know"
+    assert answer.detail == (
+        "nothing rolls back a bad deployment of housing, iris: add it to `endpoints` in "
+        "terraform/environments/prod/main.tf, then `make plan apply ENV=prod`"
+    )
+    answer = rollback(["ml-platform-prod-flights", "ml-platform-dev-iris"], alarms)
+    assert answer == Check("rollback", True, "alarms watch over flights, titanic")
+    answer = rollback([], [])
+    assert (answer.passed, answer.detail.startswith("AWS answered: ")) == (False, True), "a refusal is no absence"
+
+
 def test_pools_that_are_missing_or_different_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     airflow = AirflowApi()
     environment = Environment("prod", ROOT)
     monkeypatch.setitem(environment.__dict__, "outputs", {"dags_bucket": "dags"})
     aws = Mwaa([], [])
-    aws.get_object = lambda **_: {"Body": io.BytesIO(b"{}")}  # type: ignore[attr-defined]
+    aws.get_object = lambda **_: {"Body": io.BytesIO(b"{}")}  # type: ignore[method-assign]
     monkeypatch.setattr(environment, "client", lambda service: aws)
     monkeypatch.setattr("cloud.smoke.airflow", lambda _: client_of(airflow))
     monkeypatch.setattr("cloud.bundle.pools", lambda *_: [Pool("training__x", 4, "of x", True)])

@@ -159,6 +159,7 @@ class FakeRegistry:
         self.experiments: dict[str, SimpleNamespace] = {}
         self.runs: dict[str, SimpleNamespace] = {}
         self.models: dict[str, str] = {}
+        self.model_tags: dict[str, str] = {}
         self.versions: list[SimpleNamespace] = []
         self.aliases: dict[str, str] = {}
 
@@ -168,6 +169,10 @@ class FakeRegistry:
         if name in self.models:
             raise MlflowException("exists", error_code=RESOURCE_ALREADY_EXISTS)
         self.models[name] = description
+
+    def set_registered_model_tag(self, name: str, key: str, value: str) -> None:
+        assert name in self.models
+        self.model_tags[key] = value
 
     def search_model_versions(self, query: str, max_results: int) -> list[SimpleNamespace]:
         return [

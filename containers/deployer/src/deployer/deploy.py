@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -244,13 +245,22 @@ class _Deployment:
         kept = {plan.config_name, intent.previous_config_name or ""}
         if intent.champion is not None:
             kept.add(self._registry.tags(intent.champion).get("endpoint_config", ""))
+        # An endpoint that was there before still has the tags of what it ran then, and of whose it was.
+        self._tidy("tag", lambda: self._api.tag_endpoint(plan.endpoint_name, plan.present_tags))
+        self._tidy(
+            "clean up",
+            lambda: clean_up(self._api, plan.endpoint_name, kept, self._deployment.kept_configurations),
+        )
+
+    def _tidy(self, what: str, do: Callable[[], object]) -> None:
+        """Do what is no part of being live: the next deployment does it too, so an error is a warning."""
         try:
             self._lock.confirm()
-            clean_up(self._api, plan.endpoint_name, kept, self._deployment.kept_configurations)
+            do()
         except LockLostError:
             raise
-        except Exception as error:  # what is live is right; the next deployment cleans up too
-            log.warning("could not clean up: %s", error)
+        except Exception as error:
+            log.warning("could not %s: %s", what, error)
 
     def _give_up(self, error: Exception, plan: Plan, intent: Intent, rollout: Rollout) -> Exception:
         """Put back what was live and return the error that says so."""

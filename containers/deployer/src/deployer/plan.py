@@ -16,6 +16,8 @@ VARIANT = "primary"
 CHALLENGER = "challenger"
 NAME_LENGTH = 63
 """SageMaker's limit for names of models, endpoint configurations and endpoints."""
+MAKERS_TAGS = frozenset({"Project", "Environment", "ManagedBy"})
+"""Keys of the tags that say by whom and where something was made."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,11 @@ class Plan:
     def version(self) -> str:
         """Of the candidate."""
         return self.candidate.version
+
+    @property
+    def present_tags(self) -> dict[str, str]:
+        """Tags that change with every deployment of an endpoint: all but those of who made it, often Terraform."""
+        return {key: value for key, value in self.tags.items() if key not in MAKERS_TAGS}
 
     @property
     def weights(self) -> dict[str, float]:

@@ -112,6 +112,9 @@ class Api(Protocol):
     ) -> None:
         """Ask for another configuration."""
 
+    def tag_endpoint(self, name: str, tags: Mapping[str, str]) -> None:
+        """Set tags of an endpoint that exists."""
+
     def update_weights(self, name: str, weights: Mapping[str, float]) -> None:
         """Ask for other weights."""
 

@@ -147,6 +147,13 @@ class SageMaker:
             ]
         self._client("sagemaker").update_endpoint(EndpointName=name, EndpointConfigName=config_name, **options)
 
+    def tag_endpoint(self, name: str, tags: Mapping[str, str]) -> None:
+        """Set tags of an endpoint that exists; others that it has are left alone."""
+        arn = self._client("sagemaker").describe_endpoint(EndpointName=name)["EndpointArn"]
+        self._client("sagemaker").add_tags(
+            ResourceArn=arn, Tags=[{"Key": key, "Value": value} for key, value in tags.items()]
+        )
+
     def update_weights(self, name: str, weights: Mapping[str, float]) -> None:
         """Ask an endpoint to share requests out otherwise among its variants; does not wait."""
         desired = [{"VariantName": variant, "DesiredWeight": weight} for variant, weight in weights.items()]

@@ -282,7 +282,7 @@ class Pod:
         except ConfigError as error:
             refusal = NonRetryableError(str(error), kind="bad-config")
         own = {"run_key": config.run_key, "trial": str(trial.index)}
-        own |= {"dataset": config.model.name, "family": config.family.name}
+        own |= {"dataset": config.model.name, "owner": config.model.owner, "family": config.family.name}
         tags, name = {**config.lineage, **own}, f"{config.run_key}-{trial.index:03d}"
         run = stack.enter_context(tracking.trial_run(config, name, tags, {} if refusal else params))
         run.log_params({"family": config.family.name, "seed": config.seed, **params})

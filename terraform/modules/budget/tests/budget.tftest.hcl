@@ -80,8 +80,8 @@ run "topic_percentages_and_tags" {
     error_message = "Alerts go to the topic."
   }
   assert {
-    condition     = keys(aws_ce_cost_allocation_tag.this) == ["CostCenter", "Environment", "Project"]
-    error_message = "The tags of all resources are activated."
+    condition     = keys(aws_ce_cost_allocation_tag.this) == ["CostCenter", "Environment", "Project", "dataset", "owner"]
+    error_message = "The tags of all resources are activated, and those of a dataset's."
   }
 }
 

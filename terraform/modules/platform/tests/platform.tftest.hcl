@@ -60,6 +60,10 @@ run "everything_carries_the_environments_name" {
   }
 
   assert {
+    condition     = local.owners == { flights = "ml-platform" }
+    error_message = "A dataset's owner is the one its file names."
+  }
+  assert {
     condition     = output.endpoint_names == { flights = "ml-platform-dev-flights" }
     error_message = "An endpoint is called after its dataset: that is how the pipeline finds it."
   }

@@ -23,6 +23,7 @@ variables {
   artifacts_bucket = { name = "ml-platform-test-artifacts", arn = "arn:aws:s3:::ml-platform-test-artifacts" }
   data_bucket      = { name = "ml-platform-test-data", arn = "arn:aws:s3:::ml-platform-test-data" }
   endpoints        = { flights = { instance_type = "ml.m6i.large" } }
+  owners           = { flights = "Lärm\n & Co, 2/3 (ops)", parcels = "another" }
 }
 
 run "defaults" {
@@ -32,6 +33,15 @@ run "defaults" {
   assert {
     condition     = aws_sagemaker_endpoint.this["flights"].name == "ml-platform-test-flights"
     error_message = "The endpoint is called <name>-<dataset>, as platform.json tells the deployer."
+  }
+  assert {
+    condition = alltrue([
+      for tags in [
+        aws_sagemaker_endpoint.this["flights"].tags, aws_sagemaker_endpoint_configuration.bootstrap["flights"].tags,
+        aws_sagemaker_model.bootstrap["flights"].tags,
+      ] : tags == tomap({ dataset = "flights", owner = "Lärm_ _ Co_ 2/3 _ops_" })
+    ])
+    error_message = "What stands at rest says whose it is, in characters that AWS takes."
   }
   assert {
     condition     = aws_sagemaker_endpoint.this["flights"].endpoint_config_name == "ml-platform-test-flights-bootstrap"

@@ -16,7 +16,7 @@ from moto import mock_aws
 
 from cloud.environments import Environment
 from cloud.terraform import ROOT
-from mlplatform.config.names import dag_ids
+from mlplatform.config.names import DEPLOYMENT_POOL, dag_ids, training_pool
 from tests.golden.sets import SETS
 
 GOLDEN = SETS[0]
@@ -50,6 +50,7 @@ class Mwaa:
 
     def __init__(self) -> None:
         self.dags: list[dict[str, Any]] = []
+        self.pools: list[dict[str, Any]] = []
         self.runs: list[dict[str, Any]] = []
         self.tasks: list[dict[str, Any]] = []
         self.questions: list[dict[str, Any]] = []
@@ -77,6 +78,7 @@ class Mwaa:
             "dagRuns": ("dag_runs", self.runs),
             "taskInstances": ("task_instances", self.tasks),
             "hitlDetails": ("hitl_details", self.questions),
+            "pools": ("pools", self.pools),
         }[Path.rsplit("/", 1)[-1]]
         if "state" in query:
             entries = [one for one in entries if one["state"] == query["state"]]
@@ -154,6 +156,8 @@ def world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[World]:
                 made.alarm(alarm, dataset)
             for dag in dag_ids(dataset):
                 made.mwaa.dags.append({"dag_id": dag, "is_paused": False, "next_dagrun_run_after": None})
+            made.mwaa.pools.append({"name": training_pool(dataset), "slots": 2})
+        made.mwaa.pools.append({"name": DEPLOYMENT_POOL, "slots": 32})
         made.mwaa.dags.append({"dag_id": "somebody_elses", "is_paused": True, "next_dagrun_run_after": None})
         monkeypatch.setattr(environment, "client", made.client)
         yield made

@@ -106,7 +106,8 @@ def dataset(name: str = "flights", **changes: Any) -> DatasetFacts:
 def airflow(*names: str, **changes: Any) -> AirflowFacts:
     """Return an Airflow in which nothing runs."""
     dags = {dag: Dag(paused=False, next_run=None) for name in names or ("flights",) for dag in dag_ids(name)}
-    return replace(AirflowFacts(URL, dags, [], [], [], []), **changes)
+    pools = {"deployment": 32, **{f"training__{name}": 2 for name in names or ("flights",)}}
+    return replace(AirflowFacts(URL, dags, [], [], [], [], pools), **changes)
 
 
 def alarms(*names: str) -> list[Alarm]:

@@ -115,11 +115,11 @@ def test_an_endpoint_that_cannot_be_read_is_neither_absent_nor_well() -> None:
 
 def test_an_unreachable_airflow_does_not_hide_what_is_live() -> None:
     down = Unread("Airflow cannot be reached")
-    unreachable = airflow(dags=down, runs=down, tasks=down, questions=down, failed_monitoring=down)
+    unreachable = airflow(dags=down, runs=down, tasks=down, questions=down, failed_monitoring=down, pools=down)
     report = assess(facts(airflow=unreachable))
     one = report.datasets[0]
     assert [version.version for version in one.live.versions] == ["2"]
-    assert one.activity.unknown == ["DAGs: Airflow cannot be reached", "runs: Airflow cannot be reached"]
+    assert one.activity.unknown == [f"{what}: Airflow cannot be reached" for what in ("DAGs", "pools", "runs")]
     assert len(one.waiting.unknown) == 2
     assert one.monitoring.overdue is None
     assert one.monitoring.outcome == "ok"
@@ -231,6 +231,23 @@ def test_paused_dags_are_named_and_runs_that_can_never_start_are_wrong() -> None
     assert (quiet.paused, quiet.wrong) == (["deploy__flights"], [])
     stuck = told(dataset(), airflow=airflow(dags=paused, runs=[run("deploy__flights", "queued")])).activity
     assert stuck.wrong == ["run r1 of deploy__flights is queued, and the DAG is paused"]
+
+
+@pytest.mark.parametrize(
+    ("pools", "shut"),
+    [
+        ({"deployment": 32}, "training__flights"),
+        ({"deployment": 32, "training__flights": 0}, "training__flights"),
+        ({"training__flights": 2}, "deployment"),
+    ],
+)
+def test_pools_whose_tasks_never_start_are_wrong(pools: dict[str, int], shut: str) -> None:
+    said = told(dataset(), airflow=airflow(pools=pools)).activity.wrong
+    assert said == [f"Airflow has no pool {shut}, or one without slots: its tasks never start"]
+
+
+def test_pools_that_could_not_be_read_are_unknown() -> None:
+    assert "pools: down" in told(dataset(), airflow=airflow(pools=Unread("down"))).activity.unknown
 
 
 def test_dags_that_airflow_does_not_have_are_wrong() -> None:

@@ -133,6 +133,7 @@ def test_questions_and_runs_come_from_airflow(world: World, monkeypatch: pytest.
         ("taskInstances", "what runs wait for: "),
         ("dagRuns", "runs: "),
         ("dags", "DAGs: "),
+        ("pools", "pools: "),
     ],
 )
 def test_what_airflow_refuses_is_unknown_and_the_rest_is_told(

@@ -180,3 +180,32 @@ def test_sections_that_are_the_environment_s_are_refused_whole(bundle: Path, sec
 def test_a_bad_value_is_told_with_file_and_key(bundle: Path, key: str, value: Any, message: str) -> None:
     say(bundle, **nested(key, value))
     assert refusal(bundle) == message
+
+
+@pytest.mark.parametrize("owner", ["", " ", "a\0b", "a\nb", "x" * 501])
+def test_an_owner_that_airflow_s_database_would_not_take_is_refused(bundle: Path, owner: str) -> None:
+    say(bundle, owner=owner)
+    assert refusal(bundle).startswith(f"{MODEL}: owner: String should ")
+
+
+@pytest.mark.parametrize("tag", ["", "a\0b", "x" * 101])
+def test_a_tag_that_airflow_s_database_would_not_take_is_refused(bundle: Path, tag: str) -> None:
+    say(bundle, settings={"orchestration": {"tags": [tag]}})
+    assert refusal(bundle).startswith(f"{MODEL}: settings.orchestration.tags.0: String should ")
+
+
+@pytest.mark.parametrize("owner", ["Jürg 😀", "a, b", "x" * 500])
+def test_an_owner_may_be_called_anything_else(bundle: Path, owner: str) -> None:
+    say(bundle, owner=owner)
+    assert load_dataset("parcels").model.owner == owner
+
+
+@pytest.mark.parametrize("section", ["orchestration", "monitoring"])
+def test_a_schedule_that_airflow_would_not_take_is_told_with_its_key(bundle: Path, section: str) -> None:
+    say(bundle, settings={section: {"schedule": "every day"}})
+    assert refusal(bundle).startswith(f"{MODEL}: settings.{section}.schedule: neither five fields of cron")
+
+
+def test_a_name_does_not_end_with_a_hyphen_as_no_endpoint_and_no_label_does(bundle: Path) -> None:
+    say(bundle, name="parcels-")
+    assert f"{MODEL}: name: String should match pattern" in refusal(bundle)

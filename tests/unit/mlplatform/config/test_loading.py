@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -138,6 +139,57 @@ def test_broken_yaml_names_the_file(real: Path) -> None:
     (real / "config" / "local.yaml").write_text("a: [")
     with pytest.raises(ConfigError, match=r"local\.yaml: not valid YAML"):
         load_settings(real)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b"owner: J\xfcrg", "not text in UTF-8: "),
+        (b"since: 2026-13-45", "not valid YAML: month must be in 1..12"),
+        (b"trials: " + b"9" * 5000, "not valid YAML: Exceeds the limit"),
+        (b"a: !!int x", "not valid YAML: invalid literal for int"),
+        (b"a: !!bool maybe", "not valid YAML: 'maybe'"),
+        (b"a: !!timestamp x", "not valid YAML: "),
+        (b"a: 1\nb: {c: 1, d: 2, c: 3}", "not valid YAML: key 'c' is there twice in .*, line 2, column 17"),
+        (b"a: [{c: 1, c: 3}]", "not valid YAML: key 'c' is there twice"),
+        (b"1: a", "1: Keys should be strings"),
+    ],
+)
+def test_what_yaml_lets_through_is_a_mistake_of_the_file_all_the_same(real: Path, text: bytes, message: str) -> None:
+    (real / "config" / "models" / "parcels.yaml").write_bytes(text)
+    with pytest.raises(ConfigError, match=rf"parcels\.yaml: {message}"):
+        load_model("parcels", real)
+
+
+def test_a_key_that_is_laid_over_an_alias_is_no_mistake() -> None:
+    assert loading._parse_yaml("a: &b {c: 1}\nd: {<<: *b, c: 2}\ne: [*b, *b]")["d"] == {"c": 2}
+
+
+@pytest.mark.parametrize("kind", ["folder", "loop", "pipe"])
+def test_what_is_no_file_is_a_mistake_of_its_dataset_alone(real: Path, kind: str) -> None:
+    path = real / "config" / "models" / "parcels.yaml"
+    {"folder": path.mkdir, "loop": lambda: path.symlink_to(path), "pipe": lambda: os.mkfifo(path)}[kind]()
+    with pytest.raises(ConfigError, match=r"parcels\.yaml: no such file"):
+        load_model("parcels", real)
+
+
+def test_what_datasets_share_is_parsed_once_but_never_out_of_date(real: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    parsed: list[str] = []
+    loader = loading._LOADER
+
+    def parse(text: str) -> Any:
+        parsed.append(text)
+        return loader(text)
+
+    monkeypatch.setattr(loading, "_LOADER", parse)
+    loading._parse_yaml.cache_clear()
+    names = model_names(real)
+    alone = {name: load_dataset(name, real) for name in names}
+    families = {family for found in alone.values() for family in found.model.families}
+    assert len(parsed) == len(names) + len(families) + 2, "and the settings of all, and of the environment"
+    base = real / "config" / "base.yaml"
+    base.write_text(base.read_text().replace("  seed: 0\n", "  seed: 4711\n"))
+    assert {load_dataset(name, real).settings.training.seed for name in names} == {4711}
 
 
 def test_an_unknown_dataset_is_refused_with_those_there_are(bundle: Path) -> None:

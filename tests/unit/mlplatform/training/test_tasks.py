@@ -43,6 +43,9 @@ def test_the_first_model_is_approved(story: Story) -> None:
     assert version.tags["gate_outcome"] == "promote"
     assert version.tags["evaluation_digest"] == decision.evaluation_digest
     assert version.tags["task"] == "binary"
+    belongs = {"dataset": "parcels", "owner": "team"}
+    assert belongs.items() <= version.tags.items()
+    assert story.registry.model_tags == belongs
     assert version.tags["validation_report"] == "s3://data/validation.html"
     assert version.tags["evaluation_report"] == "s3://data/evaluation.html"
     assert story.registry.aliases == {"challenger": "1"}, "the deployer alone makes a champion"
@@ -424,6 +427,7 @@ def test_the_runs_of_the_trials_are_nested_in_one_of_the_search(story: Story) ->
     story.train(paths, 0.7, 0.8, 0.75)
     assert list(story.registry.runs.values()) == [parent], "a second attempt finds the first one's"
     assert parent.info.status == "FINISHED"
+    assert (parent.tags["dataset"], parent.tags["owner"]) == ("parcels", "team")
     assert (parent.tags["kind"], parent.tags["best_trial"], parent.tags["best_run_id"]) == ("search", "1", "run-1")
     assert parent.metrics == {"roc_auc": 0.8, "gpu_hours": pytest.approx(0.3)}
     assert parent.params["search"] == "random"
