@@ -91,8 +91,8 @@ up: setup ## All of it in order; after a failure the same command goes on
 cost: setup ## Estimate the price at rest and of a training hour; needs no account
 	@$(CLOUD) cost $(if $(ENV),--env "$(ENV)")
 
-train: setup ## Start a dataset's pipeline and follow it (DATASET=flights); MONTH=1 lands that month of the flights first
-	@$(CLOUD) train --env "$(ENV)" $(if $(DATASET),--dataset "$(DATASET)") $(if $(MONTH),--month "$(MONTH)")
+train: setup ## Start a dataset's pipeline and follow it (DATASET=flights); MONTH=1 lands that month of the flights first; UNPAUSE=1
+	@$(CLOUD) train --env "$(ENV)" $(if $(DATASET),--dataset "$(DATASET)") $(if $(MONTH),--month "$(MONTH)") $(if $(UNPAUSE),--unpause)
 
 smoke: setup ## Ask every part whether it works; changes nothing
 	@$(CLOUD) smoke --env "$(ENV)"
@@ -187,9 +187,10 @@ format: setup ## Rewrite the code in the project's format
 	@$(DEV)/ruff format .
 	@terraform fmt -recursive terraform tests
 
-docs: setup ## Write from the code: tables of the Terraform READMEs and docs/cost.md, schemas, the documents' fields
+docs: setup ## Write from the code: tables of the Terraform READMEs, docs/cost.md and docs/local.md, schemas, the documents' fields
 	@$(DEV)/python -m cloud.module_docs
 	@$(DEV)/python -m cloud.cost_docs
+	@$(DEV)/python -m local.platform.airflow_docs
 	@PYTHONPATH=dags $(DEV)/python -m mlplatform.config.schemas config/schema
 	@PYTHONPATH=dags $(DEV)/python -m mlplatform.documents.fields tests/unit/mlplatform/documents/fields.txt
 

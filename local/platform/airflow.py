@@ -1,6 +1,6 @@
 """Airflow: database migration, API server, scheduler, DAG processor, triggerer, the pools, and a check of the DAGs.
 
-The DAG bundle and all that it sees are the cloud's; what is set here is what Amazon MWAA sets there.
+The DAG bundle and all that it sees are the cloud's, and so are Airflow's options but for some (`airflow_options`).
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from pathlib import Path
 
 from local.pipeline import pools
 from local.pipeline.airflow_client import AirflowClient
+from local.platform import airflow_options
 from local.platform.facts import REGION, Facts
 from local.platform.home import ROOT, environment_python, use_dag_library
 from local.platform.launcher import is_supported
@@ -19,7 +20,6 @@ from local.platform.postgres import database_url
 from local.platform.probes import get, get_json
 from local.platform.service import Command, NotReady, Service, StartError
 
-PARALLELISM = 6
 _LAUNCHER = ROOT / "local" / "airflow" / "launcher.py"
 
 
@@ -33,7 +33,7 @@ def environment(facts: Facts) -> dict[str, str]:
         {
             "name": "dags",
             "classpath": "airflow.dag_processing.bundles.local.LocalDagBundle",
-            "kwargs": {"path": str(facts.home.bundle), "refresh_interval": 10},
+            "kwargs": {"path": str(facts.home.bundle)},
         }
     ]
     connection = {
@@ -42,68 +42,21 @@ def environment(facts: Facts) -> dict[str, str]:
         "password": "local",
         "extra": {"endpoint_url": facts.aws_endpoint, "region_name": REGION},
     }
-    settings: dict[str, dict[str, object]] = {
-        "core": {
-            "executor": "LocalExecutor",
-            "parallelism": PARALLELISM,
-            "load_examples": False,
-            "dags_folder": facts.home.bundle,
-            "dags_are_paused_at_creation": False,
-            "dagbag_import_timeout": 180,
-            "fernet_key": facts.secrets.fernet_key,
-            "execution_api_server_url": f"{facts.airflow_url}/execution/",
-            "hostname_callable": "socket.gethostname",  # the default asks DNS, which may be away
-            "auth_manager": "airflow.api_fastapi.auth.managers.simple.simple_auth_manager.SimpleAuthManager",
-            "simple_auth_manager_users": "admin:admin",
-            "simple_auth_manager_all_admins": True,  # no login: only this machine can reach the port
-        },
-        "database": {
-            "check_migrations": False,  # the supervisor sees to it, and the API server need not wait for it
-            "sql_alchemy_pool_pre_ping": False,  # nothing between here and the database drops connections
-            "sql_alchemy_conn": database_url(facts, "psycopg2", "airflow"),
-            "sql_alchemy_conn_async": database_url(facts, "asyncpg", "airflow"),
-        },
-        "api": {
+    configured = airflow_options.variables(
+        {
+            "bundle": facts.home.bundle,
+            "bundles": json.dumps(bundles),
+            "airflow_url": facts.airflow_url,
             "host": LOOPBACK,
             "port": facts.ports["airflow"],
-            "base_url": facts.airflow_url,
-            "workers": 1,
-            "secret_key": facts.secrets.api_secret_key,
-        },
-        "api_auth": {"jwt_secret": facts.secrets.jwt_secret},
-        "scheduler": {
-            # Task follows task within this pause instead of a second. Each look costs 20 ms of CPU time.
-            "scheduler_idle_sleep_time": 0.4,
-            "job_heartbeat_sec": 2,
-            "scheduler_heartbeat_sec": 2,
-            "task_instance_heartbeat_timeout": 60,
-            "enable_health_check": False,
-        },
-        "triggerer": {"job_heartbeat_sec": 2},
-        # A worker that misses the moment its task's process ends looks again after this many seconds. At the
-        # default of 5, a short pod is over before the worker has reported that the task deferred, and the
-        # scheduler takes the late report for a lost task.
-        "workers": {"min_heartbeat_interval": 1},
-        "dag_processor": {
-            "dag_bundle_config_list": json.dumps(bundles),
-            "refresh_interval": 10,
-            # A DAG file that was edited is read within seconds all the same; this is for what it imports.
-            "min_file_process_interval": 60,
-            "bundle_refresh_check_interval": 2,
-            "dag_file_processor_timeout": 180,
-            "parsing_processes": 2,
-        },
-        "logging": {
-            "base_log_folder": home / "logs",
-            "dag_processor_child_process_log_directory": home / "logs" / "dag_processor",
-        },
-        "usage_data_collection": {"enabled": False},
-    }
-    configured = {
-        f"AIRFLOW__{section.upper()}__{key.upper()}": str(value)
-        for section, keys in settings.items()
-        for key, value in keys.items()
-    }
+            "database": database_url(facts, "psycopg2", "airflow"),
+            "database_async": database_url(facts, "asyncpg", "airflow"),
+            "logs": home / "logs",
+            "fernet_key": facts.secrets.fernet_key,
+            "api_secret_key": facts.secrets.api_secret_key,
+            "jwt_secret": facts.secrets.jwt_secret,
+        }
+    )
     return {
         **facts.base_environment,
         **facts.aws_environment,

@@ -16,15 +16,8 @@ locals {
   max_workers = coalesce(var.max_workers, local.micro ? 1 : 5)
   webservers  = local.micro ? 1 : 2
 
-  configuration_options = merge({
-    # Spot nodes are taken back and services have bad moments: a DAG that says nothing still gets another try.
-    "core.default_task_retries" = "2"
-    # The providers' first import on a small class takes longer than Airflow's 30 seconds.
-    "core.dagbag_import_timeout"               = "60"
-    "dag_processor.dag_file_processor_timeout" = "120"
-    # A DAG file that is new in the bucket shows up within a minute, not five.
-    "dag_processor.refresh_interval" = "60"
-  }, var.configuration_options)
+  # The local platform reads the same file.
+  configuration_options = merge(yamldecode(file("${path.module}/configuration_options.yaml")), var.configuration_options)
 }
 
 resource "aws_mwaa_environment" "this" {

@@ -32,7 +32,7 @@ variable "cluster" {
 }
 
 variable "configuration_options" {
-  description = "Airflow's options as `section.option`, laid over the module's own."
+  description = "Airflow's options as `section.option`, laid over those of configuration_options.yaml."
   type        = map(string)
   default     = {}
   nullable    = false
@@ -48,9 +48,9 @@ variable "configuration_options" {
       for key in keys(var.configuration_options) : key
       if can(regex("^(api_auth|celery_broker_transport_options|database|execution_api|metrics)\\.", key)) &&
       !contains(["metrics.metrics_allow_list", "metrics.metrics_block_list", "metrics.statsd_on"], key) ||
-      can(regex("^core\\.(auth_manager|dags_folder|execution_api_server_url|executor|fernet_key|load_examples|simple_auth_manager_.*)$", key)) ||
-      can(regex("^(api\\.secret_key|fab\\.config_file|logging\\.(colored_console_log|logging_config_class)|operators\\.default_queue|scheduler\\.standalone_dag_processor)$", key)) ||
-      can(regex("^celery\\.(broker_url|celery_config_options|result_backend|worker_enable_remote_control)$", key))
+      can(regex("^core\\.(auth_manager|dags_folder|execution_api_server_url|executor|fernet_key|load_examples|multi_team|simple_auth_manager_.*)$", key)) ||
+      can(regex("^(api\\.(base_url|secret_key)|fab\\.config_file|logging\\.(colored_console_log|logging_config_class)|operators\\.default_queue|scheduler\\.standalone_dag_processor|triggerer\\.queues_enabled)$", key)) ||
+      can(regex("^celery\\.(broker_url|celery_config_options|extra_celery_config|result_backend|worker_enable_remote_control)$", key))
     ]) == 0
     error_message = "configuration_options: MWAA sets executor, authentication, database, queue, metrics and keys itself and would ignore yours: remove core.executor, core.auth_manager, database.*, api_auth.*, celery.broker_url, metrics.* (but the lists and statsd_on) and the like."
   }

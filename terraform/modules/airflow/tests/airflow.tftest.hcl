@@ -116,6 +116,10 @@ run "defaults" {
     error_message = "Only HTTPS leaves the group by default."
   }
   assert {
+    condition     = aws_mwaa_environment.this.airflow_configuration_options == tomap(yamldecode(file("configuration_options.yaml")))
+    error_message = "The options are those of the file that the local platform reads, all of them and no others."
+  }
+  assert {
     condition     = aws_mwaa_environment.this.airflow_configuration_options["core.default_task_retries"] == "2"
     error_message = "The module's own options are set."
   }
@@ -165,6 +169,19 @@ run "defaults" {
       object.kms_key_id == var.kms_key_arn
     ])
     error_message = "Every object is encrypted with the environment's key."
+  }
+}
+
+# What is refused from an environment is not in the module's own file either.
+run "own_options_are_among_those_that_mwaa_takes" {
+  command = plan
+  variables {
+    configuration_options = yamldecode(file("configuration_options.yaml"))
+  }
+
+  assert {
+    condition     = length(aws_mwaa_environment.this.airflow_configuration_options) == length(var.configuration_options)
+    error_message = "The file laid over itself is the file."
   }
 }
 

@@ -256,6 +256,38 @@ run "metrics_elsewhere" {
   expect_failures = [var.configuration_options]
 }
 
+run "several_teams" {
+  command = plan
+  variables {
+    configuration_options = { "core.multi_team" = "x" }
+  }
+  expect_failures = [var.configuration_options]
+}
+
+run "queues_of_triggerers" {
+  command = plan
+  variables {
+    configuration_options = { "triggerer.queues_enabled" = "x" }
+  }
+  expect_failures = [var.configuration_options]
+}
+
+run "another_address" {
+  command = plan
+  variables {
+    configuration_options = { "api.base_url" = "x" }
+  }
+  expect_failures = [var.configuration_options]
+}
+
+run "celery_s_own_settings" {
+  command = plan
+  variables {
+    configuration_options = { "celery.extra_celery_config" = "x" }
+  }
+  expect_failures = [var.configuration_options]
+}
+
 run "platform_without_mlflow" {
   command = plan
   variables {
