@@ -122,10 +122,11 @@ def train_command(
     month: Annotated[
         int | None, typer.Option(min=1, max=12, help="Land this month of 2013's flights first, as an example.")
     ] = None,
+    unpause: Annotated[bool, typer.Option("--unpause", help="Unpause its training and deployment first.")] = False,
 ) -> None:
     """Start a dataset's pipeline and follow it to its end; safe to leave, the run goes on."""
     with _errors():
-        train.train(Environment(env), dataset, month, _say)
+        train.train(Environment(env), dataset, month, _say, unpause=unpause)
 
 
 @app.command("smoke")

@@ -8,12 +8,12 @@ from local.platform.home import use_dag_library
 
 use_dag_library()
 
-from mlplatform.config.loading import enabled_datasets, model_names  # noqa: E402
+from mlplatform.config.loading import enabled_datasets, model_names, starts_paused  # noqa: E402
 from mlplatform.config.names import dag_id, dag_ids  # noqa: E402
 from mlplatform.config.pools import Pool  # noqa: E402
 from mlplatform.errors import ConfigError  # noqa: E402
 
-__all__ = ["Pool", "configured", "dag_id", "dag_ids", "enabled"]
+__all__ = ["Pool", "configured", "dag_id", "dag_ids", "enabled", "starting_paused"]
 
 
 def configured(environment: Environment) -> list[str]:
@@ -29,5 +29,18 @@ def enabled(environment: Environment) -> list[str]:
     """
     try:
         return enabled_datasets(environment.name, environment.root)
+    except ConfigError as error:
+        raise CloudError(str(error)) from None
+
+
+def starting_paused(environment: Environment) -> list[str]:
+    """Return the datasets with DAGs in an environment that start paused there, by the configuration, sorted.
+
+    Raises:
+        CloudError: a file of the configuration is refused.
+    """
+    datasets = enabled(environment)
+    try:
+        return [name for name in datasets if starts_paused(name, environment.name, environment.root)]
     except ConfigError as error:
         raise CloudError(str(error)) from None

@@ -10,8 +10,8 @@ from typing import Any
 import botocore.exceptions
 import httpx
 
-from cloud import bundle
-from cloud.datasets import configured, dag_ids, enabled
+from cloud import bundle, paused
+from cloud.datasets import configured, dag_ids, enabled, starting_paused
 from cloud.environments import Environment
 from cloud.errors import CloudError
 from cloud.train import airflow
@@ -53,7 +53,7 @@ def smoke(environment: Environment) -> Iterator[Check]:
             yield Check(name, True, ask(environment, outputs))
         except _NotYet as problem:
             yield Check(name, False, str(problem))
-        except _Unprotected as problem:
+        except _ToDo as problem:
             yield Check(name, True, str(problem), warning=True)
         except KeyError as missing:
             yield Check(name, False, f"there is no output {missing}: the last apply did not end, run `make apply`")
@@ -69,8 +69,8 @@ class _NotYet(Exception):
     """Something is not as it should be."""
 
 
-class _Unprotected(Exception):
-    """All works, but not all would be noticed."""
+class _ToDo(Exception):
+    """All works, but somebody should do something."""
 
 
 def _airflow(environment: Environment, outputs: Outputs) -> str:
@@ -88,11 +88,15 @@ def _dags(environment: Environment, _: Outputs) -> str:
         raise _NotYet(f"{len(errors)} DAG files cannot be imported: {'; '.join(map(_named, errors))}")
     datasets = enabled(environment)
     expected = {dag for dataset in datasets for dag in dag_ids(dataset)}
-    if missing := sorted(expected - set(found := client.dags())):
-        raise _NotYet(
-            f"{', '.join(missing)} is not there ({', '.join(found) or 'no DAG'}): run `make push-dags`, wait a minute"
-        )
-    return f"{len(expected)} DAGs of {', '.join(datasets)}"
+    found = {dag["dag_id"]: dag for dag in client.dag_details()}
+    if missing := sorted(expected - found.keys()):
+        there = ", ".join(sorted(found)) or "no DAG"
+        raise _NotYet(f"{', '.join(missing)} is not there ({there}): run `make push-dags`, wait a minute")
+    resting = sorted(dag for dag in expected if found[dag]["is_paused"])
+    if told := paused.costs(resting, datasets, starting_paused(environment)):
+        raise _ToDo(f"{'; '.join(told)}. Unpause in Airflow what nobody means to be paused")
+    as_configured = f"; paused, as configured: {', '.join(resting)}" if resting else ""
+    return f"{len(expected)} DAGs of {', '.join(datasets)}{as_configured}"
 
 
 def _pools(environment: Environment, outputs: Outputs) -> str:
@@ -191,7 +195,7 @@ def _rollback(environment: Environment, _: Outputs) -> str:
         elif _exists(sagemaker, endpoint):
             bare.append(dataset)
     if bare:
-        raise _Unprotected(
+        raise _ToDo(
             f"nothing rolls back a bad deployment of {', '.join(bare)}: add it to `endpoints` in "
             f"terraform/environments/{environment.name}/main.tf, then `make plan apply ENV={environment.name}`"
         )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,6 +15,7 @@ import httpx
 from cloud.datasets import dag_id, enabled
 from cloud.environments import Environment
 from cloud.errors import CloudError
+from cloud.paused import UNDELIVERED
 from local.datasets import flights
 from local.pipeline.airflow_client import AirflowClient, TaskInstance
 
@@ -57,34 +59,81 @@ def airflow(environment: Environment) -> AirflowClient:
 
 
 def train(
-    environment: Environment, dataset: str, month: int | None, say: Say, poll_seconds: float = POLL_SECONDS
+    environment: Environment,
+    dataset: str,
+    month: int | None,
+    say: Say,
+    *,
+    unpause: bool = False,
+    poll_seconds: float = POLL_SECONDS,
 ) -> None:
     """Start a run of a dataset's pipeline and follow it; with a month, land that month of the example's flights first.
 
+    Args:
+        environment: in which.
+        dataset: whose pipeline.
+        month: of 2013.
+        say: tells people what happens.
+        unpause: the dataset's training and deployment, should they be paused.
+        poll_seconds: between looks at the run.
+
     Raises:
-        CloudError: the dataset has no DAGs in the environment, or no months; or the run cannot be started, failed, or
-            takes longer than a day.
+        CloudError: the dataset has no DAGs in the environment, or no months, or its training is paused; or the run
+            cannot be started, failed, or takes longer than a day.
     """
     if dataset not in (datasets := enabled(environment)):
         raise CloudError(f"DATASET={dataset} has no DAGs in {environment.name}: choose from {', '.join(datasets)}")
     if month is not None and dataset != flights.DATASET:
         raise CloudError(f"MONTH={month} lands {flights.DATASET}, not {dataset}: leave it out, or DATASET")
+    dag, client = dag_id("train", dataset), airflow(environment)
+    with _refusals():
+        see_that_it_runs(client, dataset, say, unpause=unpause)
     if month is not None:
         bucket = environment.outputs["buckets"]["landing"]
         for table, key in flights.land(month, environment.client("s3"), bucket).items():
             say(f"landed {table}: s3://{bucket}/{key}")
-    dag, client = dag_id("train", dataset), airflow(environment)
     run_id = f"by-hand-{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:4]}"
-    try:
+    with _refusals():
         client.trigger(dag, run_id, {})
         say(f"started {run_id} of {dag}")
         follow(client, dag, run_id, say, poll_seconds)
-    except httpx.HTTPStatusError as error:
-        raise CloudError(f"Airflow refused: {error.response.text}") from None
     for name in environment.outputs["endpoint_names"].values():
         say(
             f"endpoint {name}: {environment.client('sagemaker').describe_endpoint(EndpointName=name)['EndpointStatus']}"
         )
+
+
+def see_that_it_runs(client: AirflowClient, dataset: str, say: Say, *, unpause: bool) -> None:
+    """Make sure that a run of a dataset's training would begin, and say so if its model would not be deployed.
+
+    Raises:
+        CloudError: the training is paused, and nobody wants it unpaused.
+    """
+    training, deployment = dag_id("train", dataset), dag_id("deploy", dataset)
+    paused = [dag["dag_id"] for dag in client.dag_details() if dag["is_paused"]]
+    if unpause:
+        for dag in (training, deployment):
+            if dag in paused:
+                client.pause(dag, paused=False)
+                say(f"unpaused {dag}")
+    elif training in paused:
+        raise CloudError(
+            f"{training} is paused, so the run would stay queued: unpause it in Airflow, or add UNPAUSE=1, which "
+            f"unpauses {deployment} too; nothing was landed or started"
+        )
+    elif deployment in paused:
+        say(
+            f"warning: {deployment} is paused: unpause it before the model is approved, or it is not deployed "
+            f"({UNDELIVERED})"
+        )
+
+
+@contextlib.contextmanager
+def _refusals() -> Iterator[None]:
+    try:
+        yield
+    except httpx.HTTPStatusError as error:
+        raise CloudError(f"Airflow refused: {error.response.text}") from None
 
 
 def follow(client: AirflowClient, dag: str, run_id: str, say: Say, poll_seconds: float = POLL_SECONDS) -> None:

@@ -26,7 +26,7 @@ from pydantic import ValidationError
 
 from mlplatform.config.base import Strict
 from mlplatform.config.dataset import ModelConfig
-from mlplatform.config.environment import Settings
+from mlplatform.config.environment import Orchestration, Settings
 from mlplatform.config.family import FamilySpec, SearchSpace, check_space, check_value, effective_params
 from mlplatform.config.own_settings import OWN_KEYS, DatasetFile
 from mlplatform.errors import ConfigError
@@ -183,9 +183,20 @@ def _settings_content(bundle: Path) -> tuple[str, dict[str, Any]]:
     except json.JSONDecodeError as error:
         raise ConfigError(f"{platform_file}: not valid JSON: {error}") from None
     environment = platform.get("environment")
-    overlay = bundle / "config" / f"{environment}.yaml"
-    content = merge(merge(_read_yaml(bundle / "config" / "base.yaml"), _read_yaml(overlay)), platform)
+    content = merge(_chosen(environment, bundle), platform)
     return f"config/base.yaml + config/{environment}.yaml + platform.json", content
+
+
+def _chosen(environment: str | None, bundle: Path) -> dict[str, Any]:
+    """Return what people have chosen for an environment, without the facts of ``platform.json``."""
+    folder = bundle / "config"
+    return merge(_read_yaml(folder / "base.yaml"), _read_yaml(folder / f"{environment}.yaml"))
+
+
+def _with_own(content: dict[str, Any], own: dict[str, Any], environment: str | None) -> dict[str, Any]:
+    """Lay what a dataset's file says of its settings over those of an environment."""
+    here = own["environments"].get(environment, {})
+    return merge(merge(content, own["settings"]), here.get("settings") or {})
 
 
 def _settings(source: str, content: dict[str, Any]) -> Settings:
@@ -217,12 +228,11 @@ def load_dataset(name: str, bundle: Path = BUNDLE) -> Dataset:
     """
     model, own = _load_file(name, bundle)
     source, content = _settings_content(bundle)
-    here = own["environments"].get(content.get("environment"), {})
-    content = merge(merge(content, own["settings"]), here.get("settings") or {})
+    environment = content.get("environment")
     return Dataset(
         model,
-        _settings(f"{source}, under settings of config/models/{name}.yaml", content),
-        _enabled(own, content.get("environment")),
+        _settings(f"{source}, under settings of config/models/{name}.yaml", _with_own(content, own, environment)),
+        _enabled(own, environment),
     )
 
 
@@ -242,6 +252,19 @@ def is_enabled(name: str, environment: str, bundle: Path = BUNDLE) -> bool:
         ConfigError: there is no such dataset, or its file is refused.
     """
     return _enabled(_load_file(name, bundle)[1], environment)
+
+
+def starts_paused(name: str, environment: str, bundle: Path = BUNDLE) -> bool:
+    """Tell whether a dataset's new DAGs wait in an environment for somebody to unpause them; needs no platform.json.
+
+    Raises:
+        ConfigError: there is no such dataset, or one of the files is refused.
+    """
+    content = _with_own(_chosen(environment, bundle), _load_file(name, bundle)[1], environment)["orchestration"]
+    try:
+        return Orchestration.model_validate(content).start_paused
+    except ValidationError as error:
+        raise explain(f"config/base.yaml + config/{environment}.yaml: orchestration", error, content) from None
 
 
 def _enabled(own: dict[str, Any], environment: str | None) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from mlplatform.config.names import dag_ids
 from mlplatform.config.pools import Pool
 from tests.airflow_api import client_of
 
-Asked = Callable[[list[str], list[dict[str, str]]], Check]
+Asked = Callable[..., Check]
 DAGS = [dag for name in model_names(ROOT) if name != "flights" for dag in dag_ids(name)]
 """What is expected where flights is not enabled."""
 
@@ -27,9 +27,9 @@ DAGS = [dag for name in model_names(ROOT) if name != "flights" for dag in dag_id
 class Mwaa:
     """An environment that is available, and Airflow behind `InvokeRestApi`, with two entries on a page."""
 
-    def __init__(self, dags: list[str], errors: list[dict[str, str]]) -> None:
+    def __init__(self, dags: list[str], errors: list[dict[str, str]], paused: Collection[str] = ()) -> None:
         self._lists: dict[str, tuple[str, list[Any]]] = {
-            "/dags": ("dags", [{"dag_id": dag} for dag in dags]),
+            "/dags": ("dags", [{"dag_id": dag, "is_paused": dag in paused} for dag in dags]),
             "/importErrors": ("import_errors", errors),
         }
 
@@ -48,17 +48,21 @@ class Mwaa:
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Asked:
-    """Return a function that asks an environment, in which flights is not enabled, for its DAGs."""
-    for folder in ("models", "families"):
-        (tmp_path / "config" / folder).mkdir(parents=True)
-        for file in (ROOT / "config" / folder).glob("*.yaml"):
-            own = "\nenvironments: {prod: {enabled: false}}\n" if file.stem == "flights" else ""
-            (tmp_path / "config" / folder / file.name).write_text(file.read_text(encoding="utf-8") + own)
+    """Return a function that asks an environment for its DAGs; flights is not enabled in it, iris starts paused."""
+    own = {
+        "flights": "\nenvironments: {prod: {enabled: false}}\n",
+        "iris": "\nenvironments: {prod: {settings: {orchestration: {start_paused: true}}}}\n",
+    }
+    for file in (ROOT / "config").rglob("*.yaml"):
+        copy = tmp_path / file.relative_to(ROOT)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        added = own.get(file.stem, "") if file.parent.name == "models" else ""
+        copy.write_text(file.read_text(encoding="utf-8") + added)
 
-    def ask(dags: list[str], errors: list[dict[str, str]]) -> Check:
+    def ask(dags: list[str], errors: list[dict[str, str]], paused: Collection[str] = ()) -> Check:
         environment = Environment("prod", tmp_path)
         monkeypatch.setitem(environment.__dict__, "outputs", {"airflow_environment": "env"})
-        monkeypatch.setattr(environment, "client", lambda service: Mwaa(dags, errors))
+        monkeypatch.setattr(environment, "client", lambda service: Mwaa(dags, errors, paused))
         return next(check for check in smoke(environment) if check.name == "dags")
 
     return ask
@@ -70,6 +74,36 @@ def test_every_dag_of_the_bundle_is_asked_for(asked: Asked) -> None:
         assert not answer.passed
         assert answer.detail.startswith(f"{missing} is not there (")
     assert asked(DAGS, []) == Check("dags", True, "12 DAGs of housing, iris, titanic")
+
+
+LOST = (
+    "a model that is approved meanwhile is not deployed, later neither, as Airflow hands an approval on only to a DAG "
+    "that is not paused at that moment"
+)
+UNPAUSE = ". Unpause in Airflow what nobody means to be paused"
+
+
+def test_paused_dags_are_named_with_what_that_costs(asked: Asked) -> None:
+    paused = {"train__titanic", "deploy__titanic", "deploy__housing", "rollback__housing", "monitor__titanic", "theirs"}
+    assert asked([*DAGS, "theirs"], [], paused) == Check(
+        "dags",
+        True,
+        f"train__titanic is paused: runs stay queued; deploy__housing, deploy__titanic are paused: {LOST}; "
+        f"rollback__housing is paused: a step back stays queued; "
+        f"monitor__titanic is paused: nothing watches the live model{UNPAUSE}",
+        warning=True,
+    )
+
+
+def test_dags_that_start_paused_by_the_configuration_may_stay_so(asked: Asked) -> None:
+    iris = dag_ids("iris")
+    told = f"12 DAGs of housing, iris, titanic; paused, as configured: {', '.join(sorted(iris))}"
+    assert asked(DAGS, [], iris) == Check("dags", True, told)
+
+
+def test_a_training_that_somebody_unpaused_wants_its_deployment(asked: Asked) -> None:
+    answer = asked(DAGS, [], [dag for dag in dag_ids("iris") if dag != "train__iris"])
+    assert answer == Check("dags", True, f"deploy__iris is paused: {LOST}{UNPAUSE}", warning=True)
 
 
 def test_import_errors_are_named(asked: Asked) -> None:

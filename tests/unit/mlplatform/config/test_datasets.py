@@ -9,7 +9,15 @@ from typing import Any
 import pytest
 import yaml
 
-from mlplatform.config.loading import default_family, enabled_datasets, load_dataset, load_model, load_settings, merge
+from mlplatform.config.loading import (
+    default_family,
+    enabled_datasets,
+    load_dataset,
+    load_model,
+    load_settings,
+    merge,
+    starts_paused,
+)
 from mlplatform.errors import ConfigError
 
 MODEL = "config/models/parcels.yaml"
@@ -89,6 +97,27 @@ def test_a_dataset_can_be_left_out_of_an_environment(bundle: Path) -> None:
     say(bundle, environments={"local": {"enabled": False}, "dev": {"settings": {}}})
     assert not load_dataset("parcels").enabled
     assert ["parcels" in enabled_datasets(name) for name in ("local", "dev", "prod")] == [False, True, True]
+
+
+def test_whether_dags_start_paused_is_known_without_the_facts_of_a_platform(bundle: Path) -> None:
+    def asked() -> bool:
+        found = starts_paused("parcels", "local", bundle)
+        assert load_dataset("parcels").settings.orchestration.start_paused is found
+        return found
+
+    assert not asked()
+    say(bundle, environments={"prod": {"settings": {"orchestration": {"start_paused": True}}}})
+    assert not asked()
+    add(bundle / "config" / "local.yaml", {"orchestration": {"start_paused": True}})
+    assert asked()
+    say(bundle, settings={"orchestration": {"start_paused": False}})
+    assert not asked()
+    (bundle / "platform.json").unlink()
+    say(bundle, environments={"local": {"settings": {"orchestration": {"start_paused": True}}}})
+    assert starts_paused("parcels", "local", bundle)
+    add(bundle / "config" / "local.yaml", {"orchestration": {"retries": "many"}})
+    with pytest.raises(ConfigError, match=r"orchestration: retries: .*got 'many'"):
+        starts_paused("parcels", "local", bundle)
 
 
 def test_a_dataset_without_the_environment_s_family_is_trained_with_its_first(bundle: Path) -> None:
