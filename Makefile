@@ -91,7 +91,7 @@ up: setup ## All of it in order; after a failure the same command goes on
 cost: setup ## Estimate the price at rest and of a training hour; needs no account
 	@$(CLOUD) cost $(if $(ENV),--env "$(ENV)")
 
-train: setup ## Start a dataset's pipeline and follow it (DATASET=flights); MONTH=1 lands that month of the flights first; UNPAUSE=1
+train: setup ## Start a dataset's pipeline and follow it (DATASET=flights); MONTH=1 lands that month of the flights first, UNPAUSE=1 unpauses it
 	@$(CLOUD) train --env "$(ENV)" $(if $(DATASET),--dataset "$(DATASET)") $(if $(MONTH),--month "$(MONTH)") $(if $(UNPAUSE),--unpause)
 
 smoke: setup ## Ask every part whether it works; changes nothing
