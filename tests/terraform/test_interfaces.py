@@ -102,3 +102,17 @@ def test_no_path_of_a_machine_is_in_a_root(folder: Path) -> None:
     texts = {path.name: path.read_text() for path in folder.glob("*.tf")}
 
     assert [name for name, text in texts.items() if str(ROOT) in text or "/opt/" in text] == []
+
+
+def test_the_platform_hands_every_choice_about_a_node_on() -> None:
+    """What it leaves out has the module's default for ever, whatever an environment's instance types are."""
+    module = read_module(ROOT / "terraform" / "modules" / "cluster")
+    blocks = read_hcl(ROOT / "terraform" / "modules" / "platform" / "main.tf")["module"]
+    call = next(call for block in blocks for name, call in block.items() if name.strip('"') == "cluster")
+    for variable in module.variables:
+        if not variable.name.endswith("_node_group"):
+            continue
+        choices = set(re.findall(r"(\w+)\s*=\s*optional\(", variable.type or ""))
+        handed_on = set(re.findall(r"(\w+)\s*[=:]", str(call[variable.name]).replace("'", "")))
+        assert choices, variable.name
+        assert choices <= handed_on, f"{variable.name}: {choices - handed_on}"

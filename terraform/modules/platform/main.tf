@@ -66,6 +66,7 @@ module "cluster" {
     instance_types = var.cluster.system.instance_types
     min_size       = var.cluster.system.min_size
     max_size       = var.cluster.system.max_size
+    disk_gib       = var.cluster.system.disk_gib
   }
 
   cpu_node_group = {
@@ -73,6 +74,7 @@ module "cluster" {
     capacity_type  = var.cluster.cpu.spot ? "SPOT" : "ON_DEMAND"
     min_size       = 0
     max_size       = var.cluster.cpu.max_size
+    disk_gib       = var.cluster.cpu.disk_gib
   }
 
   gpu_node_group = {
@@ -80,12 +82,16 @@ module "cluster" {
     capacity_type  = "SPOT"
     min_size       = 0
     max_size       = var.cluster.gpu.max_size
+    disk_gib       = var.cluster.gpu.disk_gib
+    gpus_per_node  = var.cluster.gpu.gpus_per_node
   }
 
   gpu_fallback_node_group = var.cluster.gpu.on_demand_max_size == 0 ? null : {
     instance_types = var.cluster.gpu.instance_types
     min_size       = 0
     max_size       = var.cluster.gpu.on_demand_max_size
+    disk_gib       = var.cluster.gpu.disk_gib
+    gpus_per_node  = var.cluster.gpu.gpus_per_node
   }
 
   client_security_group_ids = { airflow = module.airflow.security_group_id }

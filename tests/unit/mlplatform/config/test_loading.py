@@ -63,6 +63,16 @@ def test_every_environment_is_valid(real: Path, platform: dict[str, Any], enviro
     assert len(set(accounts)) == len(accounts), "each step has rights of its own"
 
 
+def test_staging_tries_what_production_does_to_an_endpoint(real: Path, platform: dict[str, Any]) -> None:
+    rollouts = {}
+    for environment in ("staging", "prod"):
+        write(real, {**platform, "environment": environment})
+        serving = load_settings(real).serving
+        assert serving.instance_count >= 2, "a single instance is replaced at once: there would be no canary"
+        rollouts[environment] = serving.rollout.strategy
+    assert rollouts["staging"] == rollouts["prod"] == "canary"
+
+
 def test_every_model_is_valid(real: Path) -> None:
     for name in model_names(real):
         model = load_model(name, real)
