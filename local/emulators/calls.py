@@ -25,6 +25,7 @@ _MODELS_BY_SIGNATURE = {
     "monitoring": ("cloudwatch",),
     "s3": ("s3", "s3control"),
     "sagemaker": ("sagemaker", "sagemaker-runtime"),
+    "servicequotas": ("service-quotas",),
     "tagging": ("resourcegroupstaggingapi",),
 }
 _FORM = "application/x-www-form-urlencoded"

@@ -23,6 +23,7 @@ from local.aws.sagemaker.errors import AwsError
 from local.aws.sagemaker.validation import validate
 from local.emulators.airflow_api import AirflowApi
 from local.emulators.calls import Call, Request, models
+from local.emulators.quotas import Quotas, Refused, vcpus
 from local.emulators.responses import Response, error, json_response
 
 Ask = Callable[[Call, Request], Awaitable[Response]]
@@ -489,6 +490,68 @@ def _complete_launch_template(item: ElementTree.Element, data: Document) -> None
                 _put(interface, "groupSet", {})
                 for group in groups:
                     _add(next(_elements(interface, "groupSet")), "groupId", group)
+
+
+@_shim("ec2", "DescribeInstanceTypes")
+async def _describe_instance_types(shims: Shims, call: Call, request: Request) -> Response:
+    if refusal := _unknown_types(call, _members(call.parameters, "InstanceType.")):
+        return refusal
+    answer = await shims.ask(call, request)
+    if answer.status != 200:
+        return answer
+    root = _xml(answer)
+    for item in _elements(root, "item"):
+        if count := vcpus(_text(item, "instanceType")):
+            _put(next(_elements(item, "vCpuInfo")), "defaultVCpus", count)
+    return _with_xml(answer, root)
+
+
+@_shim("ec2", "DescribeInstanceTypeOfferings")
+async def _describe_offerings(shims: Shims, call: Call, request: Request) -> Response:
+    """Every type is offered in every zone."""
+    form = call.parameters
+    where = {"availability-zone": "zoneName", "availability-zone-id": "zoneId"}.get(form.get("LocationType", ""))
+    if where is None or form.get("Filter.1.Name") != "instance-type" or "Filter.2.Name" in form:
+        message = "Emulated are zones as the location, and instance-type as the only filter."
+        return error(call.protocol, call.service, "InvalidParameterValue", message, 400)
+    asked = replace(request, body=b"Action=DescribeAvailabilityZones&Version=2016-11-15")
+    zones = await shims.ask(replace(call, action="DescribeAvailabilityZones", parameters={}), asked)
+    root = ElementTree.Element("DescribeInstanceTypeOfferingsResponse")
+    offers = [
+        {"instanceType": kind, "locationType": form["LocationType"], "location": element.text}
+        for kind in _members(form, "Filter.1.Value.")
+        if vcpus(kind)
+        for element in _elements(_xml(zones), where)
+    ]
+    _add(root, "instanceTypeOfferingSet", offers)
+    return Response(200, {"Content-Type": "text/xml"}, ElementTree.tostring(root, encoding="utf-8"))
+
+
+def _unknown_types(call: Call, types: list[str]) -> Response | None:
+    if unknown := [kind for kind in types if vcpus(kind) is None]:
+        message = f"The following supplied instance types do not exist: [{', '.join(unknown)}]"
+        return error(call.protocol, call.service, "InvalidInstanceType", message, 400)
+    return None
+
+
+# --- Service Quotas -------------------------------------------------------------------------------
+
+
+@_shim(
+    "servicequotas",
+    *("GetServiceQuota", "GetAWSDefaultServiceQuota", "ListServiceQuotas", "ListAWSDefaultServiceQuotas"),
+    "RequestServiceQuotaIncrease",
+)
+async def _quotas(shims: Shims, call: Call, request: Request) -> Response:
+    body = _body(request)
+    if refusal := _refusal(call, body):
+        return refusal
+    account = request.headers.get("Authorization", "").partition("Credential=")[2].partition("/")[0]
+    quotas: Quotas = shims.memory("quotas", call.region).setdefault("all", Quotas(call.region, account))
+    try:
+        return json_response(200, quotas.answer(call.action, body), "application/x-amz-json-1.1")
+    except Refused as refused:
+        return error(call.protocol, call.service, refused.code, str(refused), 400)
 
 
 # --- Auto Scaling ---------------------------------------------------------------------------------

@@ -219,3 +219,61 @@ def test_what_was_deleted_of_ecs_has_no_tags(aws: EmulatedAws) -> None:
     assert definition not in tagged()
     ecs.delete_service(cluster="shims", service="s", force=True)
     assert made["serviceArn"] not in tagged()
+
+
+def test_quotas_are_those_of_a_new_account_until_more_is_asked_for(aws: EmulatedAws) -> None:
+    quotas = aws.client("service-quotas")
+    gpus = {"ServiceCode": "ec2", "QuotaCode": "L-DB2E81BA"}
+    found = quotas.get_service_quota(**gpus)["Quota"]
+    assert (found["QuotaName"], found["Value"]) == ("Running On-Demand G and VT instances", 0)
+    quotas.request_service_quota_increase(**gpus, DesiredValue=8)
+    assert quotas.get_service_quota(**gpus)["Quota"]["Value"] == 8
+    assert quotas.get_aws_default_service_quota(**gpus)["Quota"]["Value"] == 0
+    with pytest.raises(ClientError, match="greater than the current"):
+        quotas.request_service_quota_increase(**gpus, DesiredValue=8)
+
+
+def test_a_quota_that_the_account_has_none_of_its_own_of_has_a_default(aws: EmulatedAws) -> None:
+    quotas = aws.client("service-quotas")
+    clusters = {"ServiceCode": "eks", "QuotaCode": "L-1194D53C"}
+    with pytest.raises(quotas.exceptions.NoSuchResourceException):
+        quotas.get_service_quota(**clusters)
+    assert quotas.get_aws_default_service_quota(**clusters)["Quota"]["Value"] == 100
+
+
+def test_quotas_come_in_pages(aws: EmulatedAws) -> None:
+    pages = list(
+        aws.client("service-quotas")
+        .get_paginator("list_service_quotas")
+        .paginate(ServiceCode="sagemaker", PaginationConfig={"PageSize": 20})
+    )
+    names = [quota["QuotaName"] for page in pages for quota in page["Quotas"]]
+    assert len(pages) > 1
+    assert len(names) == len(set(names))
+    assert "ml.t2.medium for endpoint usage" in names
+
+
+def test_a_request_for_quotas_that_aws_would_refuse(aws: EmulatedAws) -> None:
+    quotas = aws.client("service-quotas")
+    with pytest.raises(ClientError, match="failed to satisfy constraint"):
+        quotas.get_service_quota(ServiceCode="ec2", QuotaCode="not a code")
+    with pytest.raises(quotas.exceptions.NoSuchResourceException):
+        quotas.list_service_quotas(ServiceCode="nonsense")
+
+
+def test_instance_types_have_their_vcpus_and_zones(aws: EmulatedAws) -> None:
+    ec2 = aws.client("ec2")
+    found = ec2.describe_instance_types(InstanceTypes=["t3.large", "m6i.xlarge", "g5.12xlarge"])["InstanceTypes"]
+    assert {one["InstanceType"]: one["VCpuInfo"]["DefaultVCpus"] for one in found} == {
+        "t3.large": 2,
+        "m6i.xlarge": 4,
+        "g5.12xlarge": 48,
+    }
+    with pytest.raises(ClientError, match="InvalidInstanceType"):
+        ec2.describe_instance_types(InstanceTypes=["large"])
+    zones = {zone["ZoneId"] for zone in ec2.describe_availability_zones()["AvailabilityZones"]}
+    offers = ec2.describe_instance_type_offerings(
+        LocationType="availability-zone-id", Filters=[{"Name": "instance-type", "Values": ["t3.large"]}]
+    )["InstanceTypeOfferings"]
+    assert {offer["Location"] for offer in offers} == zones
+    assert {offer["InstanceType"] for offer in offers} == {"t3.large"}
