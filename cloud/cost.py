@@ -201,12 +201,18 @@ def at_rest(sizes: dict[str, Any], prices: Prices) -> list[Line]:
 
 
 def training_hour(sizes: dict[str, Any], settings: dict[str, Any], prices: Prices) -> tuple[float, str]:
-    """Price an hour in which as many trials train as the environment's configuration lets run at once."""
-    gpu = sizes["cluster"]["gpu"]
-    node = gpu["instance_types"][0]
-    nodes = min(settings["training"]["parallel_pods"], gpu["max_size"])
-    spot = _price(prices.nodes, node, "nodes") * prices.spot_share_of_on_demand
+    """Price an hour in which as many trials train as the environment's configuration lets run at once.
+
+    On GPU nodes where there are some, else on those without, where a trial needs most of one.
+    """
+    cluster = sizes["cluster"]
+    pool = cluster["gpu"] or cluster["cpu"]
+    node = pool["instance_types"][0]
+    nodes = min(settings["training"]["parallel_pods"], pool["max_size"])
     dearest = nodes * _price(prices.nodes, node, "nodes")
+    if not pool.get("spot", True):  # GPU nodes are spot first
+        return dearest, f"{nodes} × {node}, gone some minutes after the last trial"
+    spot = _price(prices.nodes, node, "nodes") * prices.spot_share_of_on_demand
     return nodes * spot, f"{nodes} × {node} on spot (on demand {dearest:,.2f}), gone some minutes after the last trial"
 
 

@@ -107,6 +107,8 @@ def test_the_dags_can_read_what_terraform_tells_them(plans: Plans, environment: 
     (config,) = of_type(planned, "aws_sagemaker_endpoint_configuration")
     (capture,) = config.blocks("data_capture_config")
     assert settings.environment == environment
+    nodes = [group.values["ami_type"] for group in of_type(planned, "aws_eks_node_group")]
+    assert settings.kubernetes.gpus == any(image.endswith("_NVIDIA") for image in nodes)
     assert named in [endpoint.values["name"] for endpoint in of_type(planned, "aws_sagemaker_endpoint")]
     assert (serving.capture.uri or "").format(dataset="flights") == capture["destination_s3_uri"]
     assert serving.kms_key_arn == config.values["kms_key_arn"] == capture["kms_key_id"]

@@ -50,6 +50,7 @@ class Kubernetes(Strict):
     training_namespace: str
     deployment_namespace: str
     node_pools: dict[str, NodePool]
+    gpus: bool = Field(default=True, description="Whether there are nodes with GPUs; Terraform knows.")
 
 
 class Images(Strict):

@@ -13,7 +13,8 @@ from mlplatform.config.family import FamilySpec
 
 def uses_gpu(settings: Settings, family: FamilySpec, device: Device) -> bool:
     """Tell whether a training's pods ask for GPUs: there are some, they are wanted, and the family can use them."""
-    return settings.steps["train"].gpus > 0 and device != "cpu" and "cuda" in family.devices
+    there = settings.kubernetes.gpus and settings.steps["train"].gpus > 0
+    return there and device != "cpu" and "cuda" in family.devices
 
 
 def train_image(settings: Settings, family: FamilySpec, device: Device) -> str:

@@ -158,7 +158,8 @@ def _check_device(request: TrainingRequest, family: FamilySpec, settings: Settin
             f"device: 'cuda' is not for the family {family.name}, which computes on {', '.join(family.devices)} "
             f"(config/families/{family.name}.yaml: devices); take auto or cpu"
         )
+    why = "steps.train.gpus is 0" if settings.kubernetes.gpus else "its cluster has no GPU nodes, docs/training.md"
     raise ConfigError(
         f"device: 'cuda' needs a GPU, and the training pods of the environment {settings.environment} have none "
-        "(steps.train.gpus is 0); take auto or cpu"
+        f"({why}); take auto or cpu"
     )

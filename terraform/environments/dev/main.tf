@@ -26,7 +26,8 @@ module "platform" {
     endpoint_public_access_cidrs = var.operator_cidrs
     system                       = { instance_types = ["t3.large", "t3a.large"], min_size = 2, max_size = 3 }
     cpu                          = { instance_types = ["m6i.xlarge", "m6a.xlarge", "m5.xlarge"], max_size = 4, spot = true }
-    gpu                          = { instance_types = ["g4dn.xlarge", "g5.xlarge", "g6.xlarge"], max_size = 2, on_demand_max_size = 1 }
+    # Null: everything trains on CPUs, because a new account may have no GPU. docs/training.md says how to switch them on.
+    gpu = null
   }
 
   airflow = {

@@ -18,12 +18,14 @@ locals {
         taints    = {}
         resources = {}
       })
-      gpu = merge(var.gpu_node_group, {
-        name      = "${var.name}-gpu-${var.gpu_node_group.capacity_type == "SPOT" ? "spot" : "on-demand"}"
+    },
+    {
+      for group in var.gpu_node_group[*] : "gpu" => merge(group, {
+        name      = "${var.name}-gpu-${group.capacity_type == "SPOT" ? "spot" : "on-demand"}"
         ami_type  = "BOTTLEROCKET_x86_64_NVIDIA"
         labels    = local.gpu_labels
         taints    = local.gpu_taints
-        resources = { "nvidia.com/gpu" = tostring(var.gpu_node_group.gpus_per_node) }
+        resources = { "nvidia.com/gpu" = tostring(group.gpus_per_node) }
       })
     },
     {

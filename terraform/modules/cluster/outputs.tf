@@ -29,7 +29,7 @@ output "cluster_security_group_id" {
 }
 
 output "node_group_names" {
-  description = "Names of the node groups by group: system, cpu, gpu and, where there is one, gpu-fallback."
+  description = "Names of the node groups by group: system, cpu and, where there are some, gpu and gpu-fallback."
   value       = { for key, group in aws_eks_node_group.this : key => group.node_group_name }
 }
 

@@ -200,13 +200,13 @@ variable "gpu_fallback_node_group" {
   }
 
   validation {
-    condition     = var.gpu_fallback_node_group == null || var.gpu_node_group.capacity_type == "SPOT"
-    error_message = "gpu_fallback_node_group must be null where gpu_node_group.capacity_type is ON_DEMAND: there is nothing to fall back from."
+    condition     = var.gpu_fallback_node_group == null || try(var.gpu_node_group.capacity_type == "SPOT", false)
+    error_message = "gpu_fallback_node_group must be null where gpu_node_group is null or its capacity_type is ON_DEMAND: there is nothing to fall back from."
   }
 }
 
 variable "gpu_node_group" {
-  description = "Nodes of the training step; instance types should have the same CPU, memory and number of GPUs."
+  description = "Nodes of the training step; instance types should have the same CPU, memory and number of GPUs; null for no GPUs at all."
   type = object({
     instance_types = optional(list(string), ["g5.xlarge", "g6.xlarge", "g4dn.xlarge"])
     capacity_type  = optional(string, "SPOT")
@@ -216,47 +216,49 @@ variable "gpu_node_group" {
     gpus_per_node  = optional(number, 1)
   })
   default  = {}
-  nullable = false
+  nullable = true
 
   validation {
-    condition     = length(var.gpu_node_group.instance_types) > 0
+    condition     = alltrue([for group in var.gpu_node_group[*] : length(group.instance_types) > 0])
     error_message = "gpu_node_group.instance_types must name at least one instance type."
   }
 
   validation {
     condition = alltrue([
-      for type in var.gpu_node_group.instance_types : can(regex(local.gpu_instance_type, type))
+      for type in flatten(var.gpu_node_group[*].instance_types) : can(regex(local.gpu_instance_type, type))
     ])
     error_message = "gpu_node_group.instance_types has an unknown instance family: use types like g5.xlarge of the families ${join(", ", local.gpu_instance_families)}."
   }
 
   validation {
-    condition     = contains(["ON_DEMAND", "SPOT"], var.gpu_node_group.capacity_type)
+    condition     = alltrue([for group in var.gpu_node_group[*] : contains(["ON_DEMAND", "SPOT"], group.capacity_type)])
     error_message = "gpu_node_group.capacity_type must be ON_DEMAND or SPOT."
   }
 
   validation {
-    condition     = var.gpu_node_group.min_size >= 0
+    condition     = alltrue([for group in var.gpu_node_group[*] : group.min_size >= 0])
     error_message = "gpu_node_group.min_size must be at least 0: 0 lets the group go to nothing."
   }
 
   validation {
-    condition     = var.gpu_node_group.max_size >= 1
-    error_message = "gpu_node_group.max_size must be at least 1; EKS takes no smaller one."
+    condition     = alltrue([for group in var.gpu_node_group[*] : group.max_size >= 1])
+    error_message = "gpu_node_group.max_size must be at least 1; EKS takes no smaller one. For no GPUs at all set gpu_node_group = null."
   }
 
   validation {
-    condition     = var.gpu_node_group.max_size >= var.gpu_node_group.min_size
+    condition     = alltrue([for group in var.gpu_node_group[*] : group.max_size >= group.min_size])
     error_message = "gpu_node_group.max_size must be at least min_size: raise max_size or lower min_size."
   }
 
   validation {
-    condition     = var.gpu_node_group.disk_gib >= 20 && var.gpu_node_group.disk_gib <= 16384
+    condition = alltrue([
+      for group in var.gpu_node_group[*] : group.disk_gib >= 20 && group.disk_gib <= 16384
+    ])
     error_message = "gpu_node_group.disk_gib must be from 20 to 16384: container images and the pods' scratch space are on it."
   }
 
   validation {
-    condition     = contains([1, 4, 8], var.gpu_node_group.gpus_per_node)
+    condition     = alltrue([for group in var.gpu_node_group[*] : contains([1, 4, 8], group.gpus_per_node)])
     error_message = "gpu_node_group.gpus_per_node must be what its instance types have: 1, 4 or 8."
   }
 }

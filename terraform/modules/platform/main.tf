@@ -6,6 +6,8 @@ locals {
   name    = "ml-platform-${var.environment}"
   account = data.aws_caller_identity.current.account_id
 
+  gpu_fallback_size = try(var.cluster.gpu.on_demand_max_size, 0)
+
   # A dataset whose file is not there yet has an endpoint, but no owner.
   models = "${path.module}/../../../config/models"
   owners = {
@@ -77,7 +79,7 @@ module "cluster" {
     disk_gib       = var.cluster.cpu.disk_gib
   }
 
-  gpu_node_group = {
+  gpu_node_group = var.cluster.gpu == null ? null : {
     instance_types = var.cluster.gpu.instance_types
     capacity_type  = "SPOT"
     min_size       = 0
@@ -86,10 +88,10 @@ module "cluster" {
     gpus_per_node  = var.cluster.gpu.gpus_per_node
   }
 
-  gpu_fallback_node_group = var.cluster.gpu.on_demand_max_size == 0 ? null : {
+  gpu_fallback_node_group = local.gpu_fallback_size == 0 ? null : {
     instance_types = var.cluster.gpu.instance_types
     min_size       = 0
-    max_size       = var.cluster.gpu.on_demand_max_size
+    max_size       = local.gpu_fallback_size
     disk_gib       = var.cluster.gpu.disk_gib
     gpus_per_node  = var.cluster.gpu.gpus_per_node
   }
@@ -133,7 +135,7 @@ module "airflow" {
     git_sha       = var.git_sha
     aws           = { region = var.region, account_id = local.account }
     buckets       = { for purpose in ["landing", "data", "artifacts"] : purpose => module.storage.buckets[purpose].name }
-    kubernetes    = { kubeconfig = "kubeconfig", context = module.cluster.cluster_name }
+    kubernetes    = { kubeconfig = "kubeconfig", context = module.cluster.cluster_name, gpus = var.cluster.gpu != null }
     images        = { for name in ["trainer", "trainer_cuda", "deployer", "serving"] : name => var.images[name] }
     mlflow        = { tracking_uri = module.mlflow.tracking_uri }
     notifications = { topic_arn = module.observability.notifications_topic_arn }
@@ -294,13 +296,12 @@ module "budget" {
             max_size = var.cluster.system.max_size
           }
           (module.cluster.node_group_names["cpu"]) = { min_size = 0, max_size = var.cluster.cpu.max_size }
-          (module.cluster.node_group_names["gpu"]) = { min_size = 0, max_size = var.cluster.gpu.max_size }
         },
-        var.cluster.gpu.on_demand_max_size == 0 ? {} : {
-          (module.cluster.node_group_names["gpu-fallback"]) = {
-            min_size = 0
-            max_size = var.cluster.gpu.on_demand_max_size
-          }
+        {
+          for gpu in var.cluster.gpu[*] : module.cluster.node_group_names["gpu"] => { min_size = 0, max_size = gpu.max_size }
+        },
+        local.gpu_fallback_size == 0 ? {} : {
+          (module.cluster.node_group_names["gpu-fallback"]) = { min_size = 0, max_size = local.gpu_fallback_size }
         }
       )
     }

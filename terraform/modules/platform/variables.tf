@@ -53,7 +53,7 @@ variable "budget" {
 }
 
 variable "cluster" {
-  description = "Kubernetes version and node pools: instance types in order of preference, and how many nodes at most. GPU nodes are spot first; on_demand_max_size is the fallback. gpus_per_node is what the instance types have: by it the autoscaler knows which pods a node that does not exist yet would take."
+  description = "Kubernetes version and node pools: instance types in order of preference, and how many nodes at most. GPU nodes are spot first; on_demand_max_size is the fallback; gpu null for no GPUs, then everything trains on CPUs. gpus_per_node is what the instance types have: by it the autoscaler knows which pods a node that does not exist yet would take."
   type = object({
     kubernetes_version           = string
     endpoint_public_access_cidrs = optional(list(string), [])
@@ -69,13 +69,13 @@ variable "cluster" {
       spot           = bool
       disk_gib       = optional(number, 100)
     })
-    gpu = object({
+    gpu = optional(object({
       instance_types     = list(string)
       max_size           = number
       on_demand_max_size = number
       gpus_per_node      = optional(number, 1)
       disk_gib           = optional(number, 150)
-    })
+    }))
   })
   nullable = false
 }

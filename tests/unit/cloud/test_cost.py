@@ -70,6 +70,19 @@ def test_training_runs_on_as_many_nodes_as_trials_or_as_there_may_be() -> None:
     assert "4 × g5.xlarge" in what
 
 
+def test_without_gpu_nodes_training_is_priced_on_those_without() -> None:
+    cpu = {"instance_types": ["m5.xlarge"], "max_size": 3, "spot": False}
+    plain, what = cost.training_hour(
+        sizes(cluster={"gpu": None, "cpu": cpu}), {"training": {"parallel_pods": 8}}, cost.PRICES
+    )
+    assert plain == pytest.approx(3 * 0.192)
+    assert "3 × m5.xlarge, gone" in what
+    spot, _ = cost.training_hour(
+        sizes(cluster={"gpu": None, "cpu": {**cpu, "spot": True}}), {"training": {"parallel_pods": 8}}, cost.PRICES
+    )
+    assert spot == pytest.approx(plain * cost.PRICES.spot_share_of_on_demand)
+
+
 def test_a_size_without_a_price_is_named() -> None:
     with pytest.raises(CloudError, match=r"cloud/prices.yaml: airflow.environment: has no price for mw9.tiny: add it"):
         cost.at_rest(sizes(airflow={"environment_class": "mw9.tiny"}), cost.PRICES)
@@ -83,7 +96,9 @@ def test_every_environment_has_prices_for_all_its_sizes() -> None:
         kind
         for name in NAMES
         for pool in ("system", "cpu", "gpu")
-        for kind in cost.read_sizes(ROOT / f"terraform/environments/{name}/main.tf")["cluster"][pool]["instance_types"]
+        for kind in (cost.read_sizes(ROOT / f"terraform/environments/{name}/main.tf")["cluster"][pool] or {}).get(
+            "instance_types", []
+        )
     }
     assert types <= set(cost.PRICES.nodes)
 

@@ -617,3 +617,13 @@ run "fallback_from_on_demand" {
 
   expect_failures = [var.gpu_fallback_node_group]
 }
+
+run "fallback_from_no_gpus" {
+  command = plan
+
+  variables {
+    gpu_node_group = null
+  }
+
+  expect_failures = [var.gpu_fallback_node_group]
+}

@@ -71,6 +71,24 @@ run "gpu_on_demand_only" {
   }
 }
 
+run "no_gpus" {
+  command = plan
+
+  variables {
+    gpu_node_group          = null
+    gpu_fallback_node_group = null
+  }
+
+  assert {
+    condition = (
+      keys(aws_eks_node_group.this) == ["cpu", "system"]
+      && keys(aws_launch_template.node) == ["cpu", "system"]
+      && !anytrue([for key in keys(aws_autoscaling_group_tag.autoscaler) : startswith(key, "gpu")])
+    )
+    error_message = "There must be nothing of GPU nodes."
+  }
+}
+
 run "no_fallback" {
   command = plan
 

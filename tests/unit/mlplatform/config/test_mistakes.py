@@ -289,6 +289,14 @@ def test_cuda_without_a_gpu_is_refused(settings: Settings) -> None:
     check_request(settings, {**PARAMS, "device": "cuda"})
 
 
+def test_cuda_without_gpu_nodes_is_refused(settings: Settings) -> None:
+    kubernetes = settings.kubernetes.model_copy(update={"gpus": False})
+    without = settings.model_copy(update={"kubernetes": kubernetes})
+    with pytest.raises(ConfigError, match=r"have none \(its cluster has no GPU nodes, docs/training.md\); take auto"):
+        check_request(without, {**PARAMS, "device": "cuda"})
+    check_request(without, PARAMS)
+
+
 def test_pruning_without_a_database_is_refused(settings: Settings) -> None:
     pruning = with_training(settings, search=settings.training.search.model_copy(update={"pruning": True}))
     with pytest.raises(ConfigError) as refused:

@@ -28,6 +28,16 @@ def test_where_a_training_runs(settings: Settings, family: str, device: str, gpu
     assert placement.of_params(sized, {"family": family, "device": device}) == {"gpu": gpu, "image": image}
 
 
+@pytest.mark.parametrize("family", ["xgboost", "net"])
+def test_where_the_cluster_has_no_gpus_nothing_asks_for_one(settings: Settings, family: str) -> None:
+    kubernetes = settings.kubernetes.model_copy(update={"gpus": False})
+    without = settings.model_copy(update={"kubernetes": kubernetes})
+    assert settings.steps["train"].gpus > 0
+    assert placement.of_params(settings, {"family": family, "device": "auto"})["gpu"] is True
+    for device in ("auto", "cuda"):
+        assert placement.of_params(without, {"family": family, "device": device})["gpu"] is False
+
+
 @pytest.mark.usefixtures("s3")
 def test_a_report_in_aws_is_read_in_the_console() -> None:
     assert report_links.page("s3://data/runs/parcels/key/validate/report.html") == (
