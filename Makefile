@@ -63,7 +63,10 @@ local-logs: setup-platform ## Show the end of the logs (SERVICE=name for one)
 	@$(DEV)/python -m local logs $(SERVICE)
 
 ##@ The platform in AWS (ENV=dev, staging or prod)
-.PHONY: bootstrap plan apply destroy images push-dags cluster-config up cost train smoke status
+.PHONY: preflight bootstrap plan apply destroy images push-dags cluster-config up cost train smoke status
+preflight: setup ## Ask the account for quotas, zones and roles before anything is made; says what to ask for; JSON=1
+	@$(CLOUD) preflight --env "$(ENV)" $(if $(JSON),--json)
+
 bootstrap: setup ## Once per account: state bucket, image repositories, CI role (GITHUB_REPOSITORY=owner/name)
 	@$(CLOUD) bootstrap $(if $(GITHUB_REPOSITORY),--github-repository "$(GITHUB_REPOSITORY)") $(if $(REGION),--region "$(REGION)") $(if $(YES),--yes)
 

@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from cloud import apply as applying
-from cloud import bootstrap, cluster_config, cost, destroy, images, push_dags, smoke, status, train, up
+from cloud import bootstrap, cluster_config, cost, destroy, images, preflight, push_dags, smoke, status, train, up
 from cloud.environments import NAMES, Environment
 from cloud.errors import CloudError
 
@@ -42,6 +42,25 @@ def bootstrap_command(
     with _errors():
         given = {"github_repository": github_repository, "region": region}
         bootstrap.bootstrap({name: value for name, value in given.items() if value}, _say, approved=yes)
+
+
+@app.command("preflight")
+def preflight_command(
+    env: EnvOption,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
+) -> None:
+    """Ask the account whether it has room for all that an environment needs; changes nothing.
+
+    Exits with 0 when there is enough of everything, with 3 when something is too small, with 4 when nothing is too
+    small as far as it could be told; with 1 when nothing could be asked at all.
+    """
+    with _errors():
+        report = preflight.of_environment(Environment(env))
+        if as_json:
+            print(report.model_dump_json(indent=2))
+        else:
+            out.print(preflight.shown(report))
+    raise typer.Exit(report.exit_code)
 
 
 @app.command()
@@ -195,6 +214,7 @@ def up_command(
                 images.build_and_push(environment, _say)
 
         steps = [
+            up.Step("preflight", "20 s", lambda: _preflight(environment)),
             up.Step("images", "15 min", make_images),
             up.Step("apply", "45 min the first time", lambda: _apply(environment, yes)),
             up.Step("cluster-config", "2 min", lambda: _cluster_config(environment)),
@@ -222,6 +242,16 @@ def _apply(environment: Environment, yes: bool) -> None:
     if not applying.apply(environment, approve, _say):
         raise CloudError("not approved; nothing was changed")
     environment.__dict__.pop("outputs", None)  # they are new
+
+
+def _preflight(environment: Environment) -> None:
+    report = preflight.of_environment(environment)
+    out.print(preflight.shown(report))
+    if report.too_small:
+        raise CloudError(
+            f"{environment.name} does not fit into this account: {preflight.summary(report)}. Ask as it says above, or "
+            "go on all the same with FROM=images; what does not fit fails then, some of it only when it is used"
+        )
 
 
 def _push_dags(environment: Environment, dry_run: bool = False) -> None:

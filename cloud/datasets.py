@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from cloud.environments import Environment
 from cloud.errors import CloudError
 from local.platform.home import use_dag_library
 
 use_dag_library()
 
-from mlplatform.config.loading import enabled_datasets, model_names, starts_paused  # noqa: E402
+from mlplatform.config.loading import enabled_datasets, model_names, serving_settings, starts_paused  # noqa: E402
 from mlplatform.config.names import dag_id, dag_ids  # noqa: E402
 from mlplatform.config.pools import Pool  # noqa: E402
 from mlplatform.errors import ConfigError  # noqa: E402
 
-__all__ = ["Pool", "configured", "dag_id", "dag_ids", "enabled", "starting_paused"]
+__all__ = ["Pool", "configured", "dag_id", "dag_ids", "enabled", "serving", "starting_paused"]
 
 
 def configured(environment: Environment) -> list[str]:
@@ -42,5 +44,17 @@ def starting_paused(environment: Environment) -> list[str]:
     datasets = enabled(environment)
     try:
         return [name for name in datasets if starts_paused(name, environment.name, environment.root)]
+    except ConfigError as error:
+        raise CloudError(str(error)) from None
+
+
+def serving(environment: Environment, dataset: str) -> dict[str, Any]:
+    """Return what the files say of a dataset's endpoint in an environment.
+
+    Raises:
+        CloudError: a file is refused.
+    """
+    try:
+        return serving_settings(dataset, environment.name, environment.root)
     except ConfigError as error:
         raise CloudError(str(error)) from None

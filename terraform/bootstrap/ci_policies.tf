@@ -19,6 +19,10 @@ locals {
       description = "Networks, security groups, launch templates and load balancers of the environments"
       document    = data.aws_iam_policy_document.ci_network.json
     }
+    preflight = {
+      description = "Quotas of the account, and what counts against them"
+      document    = data.aws_iam_policy_document.ci_preflight.json
+    }
     release = {
       description = "States of the environments and images"
       document    = data.aws_iam_policy_document.ci_release.json

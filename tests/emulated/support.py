@@ -29,6 +29,8 @@ class Story:
     name: str
     workspace: Workspace
     seconds: dict[str, float] = field(default_factory=dict)
+    preflights: list[Any] = field(default_factory=list)
+    """Of dev: in the new account, once what it asked for is granted, and once all is applied."""
     broken: Any = None
     """The apply that failed, where one was told to."""
     second_plan: list[Difference] = field(default_factory=list)
@@ -67,6 +69,11 @@ class Story:
         if self.name != "dev":
             values |= {"mlflow_certificate_arn": _certificate(self.aws), "mlflow_domain_name": "mlflow.example.com"}
         self.workspace.configure(self.name, values)
+        if self.name == "dev":
+            with self._timed("preflight"):
+                self.preflight()
+                self.ask_for_more()
+                self.preflight()
         if self.name == BROKEN:
             self.aws.fault(
                 "rds", "CreateDBInstance", contains=self.prefix, code=FAULT["code"], message=FAULT["message"]
@@ -75,6 +82,8 @@ class Story:
                 self.broken = self.workspace.cloud("apply", "--env", self.name, "--yes", check=False)
         with self._timed("apply"):
             self.workspace.cloud("apply", "--env", self.name, "--yes")
+        if self.name == "dev":
+            self.preflight()
         with self._timed("second plan"):
             self.second_plan = self.plan()
         with self._timed("push-dags"):
@@ -82,6 +91,22 @@ class Story:
             self.pushed_again = self.workspace.cloud("push-dags", "--env", self.name).stdout
         with self._timed("smoke"):
             self.smoked = self.workspace.cloud("smoke", "--env", self.name, check=False)
+
+    def preflight(self) -> None:
+        """Ask whether the account has room."""
+        self.preflights.append(self.workspace.cloud("preflight", "--env", self.name, check=False))
+
+    def ask_for_more(self) -> None:
+        """Do what the last preflight said, command by command; the emulated account grants at once."""
+        for line in self.preflights[-1].stdout.splitlines():
+            words = line.split()
+            if words[:2] == ["aws", "service-quotas"]:
+                given = dict(zip(words[3::2], words[4::2], strict=True))
+                self.aws.client("service-quotas").request_service_quota_increase(
+                    ServiceCode=given["--service-code"],
+                    QuotaCode=given["--quota-code"],
+                    DesiredValue=float(given["--desired-value"]),
+                )
 
     def plan(self) -> list[Difference]:
         """Return what Terraform would change now."""

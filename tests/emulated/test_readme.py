@@ -45,6 +45,7 @@ def test_the_way_to_aws(story: Story) -> None:
     assert commands[0] == f"export AWS_REGION={story.aws.region}"
     recipes = [recipe(command) for command in commands[1:]]
     assert [arguments[0] for arguments in recipes] == [
+        "preflight",
         "bootstrap",
         "images",
         "apply",
@@ -59,6 +60,20 @@ def test_the_way_to_aws(story: Story) -> None:
             assert (ROOT / ELSEWHERE[arguments[0]]).exists()
         else:
             assert tuple(arguments) in ran
+
+
+@pytest.mark.parametrize("name", ["dev"])
+def test_preflight_tells_what_to_ask_for_and_is_content_once_it_is_granted(story: Story) -> None:
+    first, granted, applied = story.preflights
+    told = readme.printed("dev in account")
+    for line in told:
+        assert line in first.stdout, f"the README shows another line than preflight prints:\n{first.stdout}"
+    assert first.returncode == 3
+    assert granted.returncode == 0, granted.stdout
+    # What the environment is made of counts as in use, and is not needed again.
+    assert applied.returncode == 0, applied.stdout
+    for what in ("VPCs", "internet gateways", "elastic IPs", "EKS clusters", "MWAA environments", "RDS instances"):
+        assert re.search(rf"^ +{what} +[0-9]+ +0  enough", applied.stdout, re.MULTILINE), applied.stdout
 
 
 @pytest.mark.parametrize("name", ["dev"])

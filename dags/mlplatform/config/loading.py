@@ -267,6 +267,17 @@ def starts_paused(name: str, environment: str, bundle: Path = BUNDLE) -> bool:
         raise explain(f"config/base.yaml + config/{environment}.yaml: orchestration", error, content) from None
 
 
+def serving_settings(name: str, environment: str, bundle: Path = BUNDLE) -> dict[str, Any]:
+    """Return what the files say of a dataset's endpoint in an environment; it needs no ``platform.json``.
+
+    Raises:
+        ConfigError: there is no such dataset, or a file is unreadable or refused by the schema.
+    """
+    content = _with_own(_chosen(environment, bundle), _load_file(name, bundle)[1], environment)
+    serving: dict[str, Any] = content["serving"]
+    return serving
+
+
 def _enabled(own: dict[str, Any], environment: str | None) -> bool:
     enabled: bool = own["environments"].get(environment, {}).get("enabled", True)
     return enabled
