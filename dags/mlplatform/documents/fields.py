@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Any, get_args
 from pydantic import BaseModel
 
 from mlplatform.documents.base import Document, kinds
+
+_ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 
 
 def render() -> str:
@@ -34,6 +37,7 @@ def _fields(
         path = f"{prefix}{field.alias or name}"
         embedded = list(_models(field.annotation))
         shown = " | ".join(sorted(one.__name__ for one in embedded)) or str(field.annotation).replace("typing.", "")
+        shown = _ADDRESS.sub("", shown)  # where a validator's function happens to lie
         yield path, shown.removeprefix("<class '").removesuffix("'>"), field.is_required()
         for one in embedded:
             yield from _fields(one, (*above, model), f"{path}.")
