@@ -109,9 +109,7 @@ def test_the_cluster_module_makes_what_is_named_here(rendered: Render, environme
                 rf'{name}\s*= {{ namespace = "{namespace}"', module
             ), f"{name} has no AWS role"
     assert 'kubernetes_groups = ["ml-platform:airflow"]' in module
-    assert (
-        '"gpu-spot"' in module or '-gpu-${group.capacity_type == "SPOT" ? "spot" : "on-demand"}"' in module
-    )
+    assert '"gpu-spot"' in module or '-gpu-${group.capacity_type == "SPOT" ? "spot" : "on-demand"}"' in module
     assert '"${var.name}-gpu-on-demand"' in module
     for pool in settings(environment)["kubernetes"]["node_pools"].values():
         for label, value in pool["node_selector"].items():
