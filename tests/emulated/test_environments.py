@@ -128,7 +128,7 @@ def test_nodes_have_encrypted_disks_and_guarded_metadata(story: Story) -> None:
         for template in ec2.describe_launch_templates()["LaunchTemplates"]
         if template["LaunchTemplateName"].startswith(f"{story.prefix}-")
     ]
-    assert len(templates) >= 3
+    assert len(templates) >= (2 if story.name == "dev" else 4), "dev has no GPU nodes"
     for template in templates:
         version = ec2.describe_launch_template_versions(
             LaunchTemplateId=template["LaunchTemplateId"], Versions=["$Default"]
@@ -291,7 +291,7 @@ def test_endpoint_scaling(story: Story) -> None:
     targets = client.describe_scalable_targets(
         ServiceNamespace="sagemaker", ResourceIds=[f"endpoint/{story.prefix}-flights/variant/primary"]
     )["ScalableTargets"]
-    most = {"dev": 1, "staging": 2, "prod": 6}[story.name]
+    most = {"dev": 1, "staging": 3, "prod": 6}[story.name]
     assert [target["MaxCapacity"] for target in targets] == ([most] if most > 1 else [])
 
 

@@ -53,7 +53,7 @@ module "platform" {
   }
 
   endpoints = {
-    flights = { instance_type = "ml.m6i.large", instance_count = 2, max_instance_count = 2 }
+    flights = { instance_type = "ml.m6i.large", instance_count = 2, max_instance_count = 3 }
   }
 
   endpoint_silence_hours = null # it is asked now and then

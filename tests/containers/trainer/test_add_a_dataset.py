@@ -23,8 +23,8 @@ NAME = "subscriptions"
 
 
 def example() -> str:
-    task, settings = re.findall(r"```yaml\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
-    return f"{task}\n{settings}"
+    (found,) = re.findall(r"```yaml\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    return str(found)
 
 
 @pytest.fixture

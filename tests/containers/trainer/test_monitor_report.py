@@ -100,10 +100,10 @@ def test_shares_are_of_all_rows_and_agree_with_the_result() -> None:
 @pytest.mark.parametrize(
     ("kind", "words", "absent"),
     [
-        ("ok", ["Nothing."], ["rollback_model"]),
-        ("drifted", ["field renamed", "Land labels"], ["rollback_model"]),
-        ("degraded", ["rollback_model", "land new data"], ["Land labels", "Nothing."]),
-        ("few", ["Wait for more requests"], ["rollback_model", "captures"]),
+        ("ok", ["Nothing."], ["rollback DAG"]),
+        ("drifted", ["field renamed", "Land labels"], ["rollback DAG"]),
+        ("degraded", ["rollback DAG", "land new data"], ["Land labels", "Nothing."]),
+        ("few", ["Wait for more requests"], ["rollback DAG", "captures"]),
         ("none", ["asked at all"], ["Wait for more requests"]),
     ],
 )
