@@ -173,7 +173,7 @@ def test_a_newer_candidate_takes_the_place_of_one_that_waits(platform: AttachedP
     assert asked.deployed is None
     assert asked.decision is not None
     version = asked.decision["candidate_version"]
-    told = f"flights: version {version} needs no answer any more"
+    told = f"Version {version} of flights was not deployed: version "
     assert eventually(lambda: any(told in text for text in notifications(platform)))
     logged = [(entry["kind"], entry["model_version"]) for entry in driver.audit_log(platform, "flights")]
     assert ("superseded", version) in logged
