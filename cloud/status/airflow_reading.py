@@ -72,7 +72,10 @@ def read_airflow(
     def pools() -> Mapping[str, int]:
         return {name: entry["slots"] for name, entry in client.pools().items()}
 
-    asked = [pool.submit(attempt, question) for question in (dags, runs, questions, failed, pools)]
+    # Each by itself: what a list of them would hold has no type that says which answer is which.
+    asked_dags, asked_runs = pool.submit(attempt, dags), pool.submit(attempt, runs)
+    asked_questions, asked_failed = pool.submit(attempt, questions), pool.submit(attempt, failed)
+    asked_pools = pool.submit(attempt, pools)
     asked_tasks = [pool.submit(attempt, partial(tasks, state)) for state in UNFINISHED]
     all_tasks: Read[list[Task]] = []
     for future in asked_tasks:
@@ -80,8 +83,15 @@ def read_airflow(
         all_tasks = [*all_tasks, *found] if isinstance(all_tasks, list) and isinstance(found, list) else found
         if not isinstance(all_tasks, list):
             break
-    found_dags, found_runs, found_questions, found_failed, found_pools = (one.result() for one in asked)
-    return AirflowFacts(url, found_dags, found_runs, all_tasks, found_questions, found_failed, found_pools)  # type: ignore[arg-type]
+    return AirflowFacts(
+        url=url,
+        dags=asked_dags.result(),
+        runs=asked_runs.result(),
+        tasks=all_tasks,
+        questions=asked_questions.result(),
+        failed_monitoring=asked_failed.result(),
+        pools=asked_pools.result(),
+    )
 
 
 def _run(entry: dict[str, Any], since: str = "start_date") -> Run:
