@@ -91,11 +91,11 @@ class AirflowClient:
         Raises:
             TimeoutError: it has not in `timeout` seconds.
         """
-        before = {dag["dag_id"]: dag["last_parsed_time"] for dag in self._pages("dags", "dags")}
+        before = {dag["dag_id"]: dag["last_parsed_time"] for dag in self.dag_details()}
         self.read_files()
         deadline = time.monotonic() + timeout
         while late := [
-            dag["dag_id"] for dag in self._pages("dags", "dags") if dag["last_parsed_time"] == before.get(dag["dag_id"])
+            dag["dag_id"] for dag in self.dag_details() if dag["last_parsed_time"] == before.get(dag["dag_id"])
         ]:
             if time.monotonic() > deadline:
                 raise TimeoutError(f"not read again in {timeout:.0f} s: {', '.join(late)}")

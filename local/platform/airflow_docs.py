@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from local import generated_tables
 from local.platform.airflow_options import differences
 from local.platform.home import ROOT
 
@@ -24,24 +25,12 @@ def render(text: str) -> str:
     Raises:
         ValueError: a marker is missing.
     """
-    if BEGIN not in text or END not in text:
-        raise ValueError(f"needs the lines {BEGIN.strip()} and {END}")
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}\n{table()}\n\n{END}{after}"
+    return generated_tables.replace(text, BEGIN, END, f"{table()}\n")
 
 
 def main(arguments: list[str], document: Path = DOCUMENT) -> int:
     """Write the table, or with --check say whether it is stale."""
-    text = document.read_text(encoding="utf-8")
-    wanted = render(text)
-    if wanted == text:
-        return 0
-    if "--check" in arguments:
-        print(f"{document} is stale: run `make docs`", file=sys.stderr)
-        return 1
-    document.write_text(wanted, encoding="utf-8")
-    return 0
+    return generated_tables.update(document, render, check="--check" in arguments)
 
 
 if __name__ == "__main__":
