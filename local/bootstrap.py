@@ -73,6 +73,17 @@ ENVIRONMENTS: dict[str, tuple[list[str], str, list[str]]] = {
     ),
 }
 
+# What MWAA installs, and from what it is compiled: the versions are those of Airflow's environment here.
+MWAA_SOURCE = "dags/requirements.in"
+MWAA_REQUIREMENTS = "dags/requirements.txt"
+MWAA_OPTIONS = """\
+# Made by `make lock` from requirements.in. MWAA's containers install it when they start, each by itself, and some reach
+# no package index: everything comes from the wheels in plugins.zip, which MWAA unpacks first.
+--no-index
+--find-links /usr/local/airflow/plugins
+--constraint "/usr/local/airflow/dags/constraints.txt"
+"""
+
 
 class SetupError(Exception):
     """A prerequisite is missing; the message says what to do."""
@@ -221,6 +232,24 @@ def lock_all(names: list[str]) -> None:
             extra = [*extra, "--group", f"{sources[0]}:test", "--constraint", runtime]
         run(uv, *base, *extra, *sources, "-o", lock)
         say(f"wrote {lock}")
+        if name == "airflow":
+            lock_mwaa(uv, python)
+
+
+def lock_mwaa(uv: Path, python: str) -> None:
+    """Compile what MWAA installs, for the one platform it has."""
+    _, lock, constraints = ENVIRONMENTS["airflow"]
+    LOCAL.mkdir(exist_ok=True)
+    compiled = LOCAL / "mwaa.lock"
+    compiled.unlink(missing_ok=True)
+    run(
+        *(uv, "pip", "compile", "--quiet", "--generate-hashes", "--no-annotate", "--no-header"),
+        *("--python", python, "--python-platform", "x86_64-manylinux_2_34", *constraints, "--constraint", lock),
+        *(MWAA_SOURCE, "-o", compiled),
+    )
+    (ROOT / MWAA_REQUIREMENTS).write_text(MWAA_OPTIONS + compiled.read_text())
+    compiled.unlink()
+    say(f"wrote {MWAA_REQUIREMENTS}")
 
 
 def main() -> int:

@@ -37,6 +37,8 @@ resource "aws_mwaa_environment" "this" {
 
   source_bucket_arn                = var.dags_bucket.arn
   dag_s3_path                      = "dags/"
+  plugins_s3_path                  = aws_s3_object.plugins.key
+  plugins_s3_object_version        = aws_s3_object.plugins.version_id
   requirements_s3_path             = aws_s3_object.requirements.key
   requirements_s3_object_version   = aws_s3_object.requirements.version_id
   startup_script_s3_path           = aws_s3_object.startup.key

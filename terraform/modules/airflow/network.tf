@@ -25,7 +25,7 @@ resource "aws_vpc_security_group_egress_rule" "self" {
 
 resource "aws_vpc_security_group_egress_rule" "https" {
   security_group_id = aws_security_group.this.id
-  description       = "AWS APIs, the cluster's API, MLflow, and the package index of requirements.txt"
+  description       = "AWS APIs, the cluster's API and MLflow"
   ip_protocol       = "tcp"
   from_port         = 443
   to_port           = 443

@@ -1,5 +1,9 @@
 # The DAG bucket's keys that Terraform owns. `push-dags` owns all others under dags/.
 
+locals {
+  requirements_digest = filesha256("${var.dags_path}/requirements.txt")
+}
+
 resource "aws_s3_object" "requirements" {
   bucket       = var.dags_bucket.name
   key          = "requirements/requirements.txt"
@@ -7,6 +11,20 @@ resource "aws_s3_object" "requirements" {
   source_hash  = filemd5("${var.dags_path}/requirements.txt") # an ETag is no MD5 where KMS encrypts
   content_type = "text/plain"
   kms_key_id   = var.kms_key_arn
+}
+
+# The wheels of all that requirements.txt names: a private web server reaches no package index. `make apply` makes the
+# archive from the file whose digest is in its name, so planning takes the file alone.
+resource "aws_s3_object" "plugins" {
+  bucket       = var.dags_bucket.name
+  key          = "plugins/plugins.zip"
+  source       = "${var.wheels_path}/plugins-${substr(local.requirements_digest, 0, 16)}.zip"
+  source_hash  = local.requirements_digest
+  content_type = "application/zip"
+  kms_key_id   = var.kms_key_arn
+
+  # By which `push-dags` knows what it was made of.
+  metadata = { requirements = local.requirements_digest }
 }
 
 resource "aws_s3_object" "startup" {

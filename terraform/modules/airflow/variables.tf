@@ -295,3 +295,9 @@ variable "webserver_access_mode" {
     error_message = "webserver_access_mode ${var.webserver_access_mode} is unknown: choose PRIVATE_ONLY (reached through the VPC, as over a VPN) or, knowingly, PUBLIC_ONLY (on the internet; signing in takes IAM rights)."
   }
 }
+
+variable "wheels_path" {
+  description = "Folder with the wheels of requirements.txt, as `make apply` makes them: the repository's .local/mwaa."
+  type        = string
+  nullable    = false
+}

@@ -116,6 +116,7 @@ module "airflow" {
   dags_bucket              = module.storage.buckets["dags"]
   buckets                  = module.storage.buckets
   dags_path                = "${path.module}/../../../dags"
+  wheels_path              = "${path.module}/../../../.local/mwaa"
   http_egress_cidrs        = var.mlflow.allow_http ? [var.network.cidr] : []
   smtp_egress_cidrs        = var.airflow.smtp_egress_cidrs
   topic_arn                = module.observability.notifications_topic_arn

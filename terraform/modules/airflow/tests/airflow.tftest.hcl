@@ -23,6 +23,7 @@ variables {
   kms_key_arn        = "arn:aws:kms:eu-west-1:123456789012:key/00000000-0000-0000-0000-000000000000"
   topic_arn          = "arn:aws:sns:eu-west-1:123456789012:ml-platform-test-notifications"
   dags_path          = "../../../dags"
+  wheels_path        = "wheels"
   dags_bucket        = { name = "ml-platform-test-dags", arn = "arn:aws:s3:::ml-platform-test-dags" }
   buckets = {
     landing   = { name = "landing", arn = "arn:aws:s3:::landing" }
@@ -139,6 +140,22 @@ run "defaults" {
     error_message = "requirements.txt must name the constraints where MWAA puts them."
   }
   assert {
+    condition = (
+      aws_mwaa_environment.this.plugins_s3_path == aws_s3_object.plugins.key &&
+      aws_s3_object.plugins.source == "wheels/plugins-${substr(filesha256("${var.dags_path}/requirements.txt"), 0, 16)}.zip" &&
+      aws_s3_object.plugins.source_hash == filesha256("${var.dags_path}/requirements.txt") &&
+      aws_s3_object.plugins.metadata["requirements"] == filesha256("${var.dags_path}/requirements.txt")
+    )
+    error_message = "The wheels must be those of requirements.txt."
+  }
+  assert {
+    condition = (
+      strcontains(file("${var.dags_path}/requirements.txt"), "\n--no-index\n--find-links /usr/local/airflow/plugins\n") &&
+      !strcontains(file("${var.dags_path}/requirements.txt"), "index-url")
+    )
+    error_message = "No start of Airflow may depend on a package index: requirements.txt must take everything from the wheels."
+  }
+  assert {
     condition     = jsondecode(aws_s3_object.platform.content) == jsondecode(jsonencode(var.platform)) && aws_s3_object.platform.key == "dags/platform.json"
     error_message = "platform.json is the given facts, all of them."
   }
@@ -190,6 +207,10 @@ run "versions_are_wired" {
   assert {
     condition     = aws_mwaa_environment.this.requirements_s3_object_version == aws_s3_object.requirements.version_id
     error_message = "A new requirements.txt must update the environment."
+  }
+  assert {
+    condition     = aws_mwaa_environment.this.plugins_s3_object_version == aws_s3_object.plugins.version_id
+    error_message = "New wheels must update the environment."
   }
   assert {
     condition     = aws_mwaa_environment.this.startup_script_s3_object_version == aws_s3_object.startup.version_id

@@ -25,6 +25,7 @@ variables {
   kms_key_arn        = "arn:aws:kms:eu-west-1:123456789012:key/00000000-0000-0000-0000-000000000000"
   topic_arn          = "arn:aws:sns:eu-west-1:123456789012:ml-platform-test-notifications"
   dags_path          = "../../../dags"
+  wheels_path        = "wheels"
   dags_bucket        = { name = "ml-platform-test-dags", arn = "arn:aws:s3:::ml-platform-test-dags" }
   buckets = {
     landing   = { name = "landing", arn = "arn:aws:s3:::landing" }
