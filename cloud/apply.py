@@ -1,4 +1,4 @@
-"""Plan and apply an environment, with MLflow's database brought up to date before its new server starts."""
+"""Plan and apply an environment, with Airflow's packages fetched before, and MLflow's database brought up to date."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from cloud import wheels
 from cloud.environments import Environment
 from cloud.errors import CloudError
 from cloud.kept_data import KeptData
@@ -34,7 +35,7 @@ def apply(environment: Environment, approve: Callable[[dict[str, Any]], bool], s
         Whether everything is as configured now; False when the plan was not approved.
 
     Raises:
-        CloudError: planning, the database's migration or the apply failed.
+        CloudError: planning, fetching Airflow's packages, the database's migration or the apply failed.
     """
     terraform = environment.terraform
     with tempfile.TemporaryDirectory() as folder:
@@ -45,6 +46,8 @@ def apply(environment: Environment, approve: Callable[[dict[str, Any]], bool], s
             say(f"{environment.name} is as configured: nothing to do")
             KeptData(environment.folder).forget()
             return True
+        if wheels.uploaded(planned):
+            wheels.build(environment.root, say)
         if not approve(planned):
             return False
         if migration_needed(planned):

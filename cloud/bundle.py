@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from cloud import wheels
 from cloud.datasets import Pool
 from cloud.errors import CloudError
 
@@ -29,7 +30,7 @@ TERRAFORM_COPIES = {
     "requirements/requirements.txt": "dags/requirements.txt",
     "startup/startup.sh": "dags/startup.sh",
 }
-TERRAFORM_KEYS = frozenset({PLATFORM, f"{PREFIX}kubeconfig", *TERRAFORM_COPIES})
+TERRAFORM_KEYS = frozenset({PLATFORM, f"{PREFIX}kubeconfig", wheels.KEY, *TERRAFORM_COPIES})
 
 _LIBRARY = f"{PREFIX}mlplatform/"
 _IGNORE_FILE = ".airflowignore"
@@ -95,8 +96,8 @@ def contents(root: Path) -> dict[str, bytes]:
     for name, path in _walk(root / "config"):
         if name.partition("/")[0] not in _OTHERS_CONFIG:
             found[f"{PREFIX}config/{name}"] = path
-    copied = {root / source for source in TERRAFORM_COPIES.values()}
-    found = {key: path for key, path in found.items() if key not in TERRAFORM_KEYS and path not in copied}
+    others = {root / source for source in (*TERRAFORM_COPIES.values(), wheels.SOURCE)}
+    found = {key: path for key, path in found.items() if key not in TERRAFORM_KEYS and path not in others}
     if not any(is_dag_file(key) for key in found):
         raise CloudError(f"{root / 'dags'}: no DAG file there; pushing it would delete all DAGs of the environment")
     return {key: found[key].read_bytes() for key in sorted(found)}

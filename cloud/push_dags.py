@@ -22,7 +22,7 @@ from typing import Any
 import httpx
 from botocore.exceptions import BotoCoreError, ClientError
 
-from cloud import bundle, document_versions
+from cloud import bundle, document_versions, wheels
 from cloud.datasets import Pool
 from cloud.errors import CloudError
 from local.pipeline import pools
@@ -130,7 +130,9 @@ def push(
     contents = bundle.contents(root)
     with _told(bucket), ThreadPoolExecutor(_PARALLEL) as pool:
         keys = _list(client, bucket)
-        present = set(keys) | set(_list(client, bucket, "requirements/")) | set(_list(client, bucket, "startup/"))
+        present = set(keys)
+        for prefix in ("plugins/", "requirements/", "startup/"):
+            present |= set(_list(client, bucket, prefix))
         platform = _platform(client, bucket, present, environment)
         _refuse(_outdated(client, bucket, root, present), bucket)
         _refuse(bundle.check_python(contents) or bundle.check_settings(contents, platform), bucket)
@@ -224,6 +226,13 @@ def _outdated(client: Any, bucket: str, root: Path, present: set[str]) -> list[s
             problems.append(
                 f"{source} differs from s3://{bucket}/{key}: run `make apply` first, which updates the environment too"
             )
+    if wheels.KEY not in present:
+        problems.append(f"s3://{bucket}/{wheels.KEY}: no such object; run `make apply` first")
+    elif client.head_object(Bucket=bucket, Key=wheels.KEY)["Metadata"].get(wheels.MARK) != wheels.digest(root):
+        problems.append(
+            f"s3://{bucket}/{wheels.KEY} has the wheels of another {wheels.REQUIREMENTS}: run `make apply` first, which "
+            "updates the environment too"
+        )
     return problems
 
 

@@ -12,7 +12,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 from moto import mock_aws
 
-from cloud import bundle, document_versions
+from cloud import bundle, document_versions, wheels
 from cloud.errors import CloudError
 from cloud.push_dags import Plan, Report, plan, push
 from local.emulators.airflow_api import AirflowApi
@@ -46,6 +46,7 @@ class Bucket:
         self.put("dags/kubeconfig", b"apiVersion: v1")
         for key, source in bundle.TERRAFORM_COPIES.items():
             self.put(key, (root / source).read_bytes())
+        self.put_wheels(wheels.digest(root))
         self.terraform = set(self.listed())
         self.calls: list[tuple[str, str]] = []
         self.fail_on: str | None = None
@@ -60,6 +61,9 @@ class Bucket:
 
     def put(self, key: str, content: bytes) -> None:
         self.client.put_object(Bucket=BUCKET, Key=key, Body=content)
+
+    def put_wheels(self, requirements: str) -> None:
+        self.client.put_object(Bucket=BUCKET, Key=wheels.KEY, Body=b"wheels", Metadata={"requirements": requirements})
 
     def listed(self) -> list[str]:
         return [entry["Key"] for entry in self.client.list_objects_v2(Bucket=BUCKET).get("Contents", [])]
@@ -316,6 +320,15 @@ def test_a_library_that_does_not_import(bucket: Bucket, root: Path) -> None:
 def test_files_the_environment_is_made_of_have_to_be_applied_first(bucket: Bucket, root: Path, source: str) -> None:
     (root / source).write_text("changed")
     refused(bucket, root, f"{source} differs from s3://{BUCKET}/.*run `make apply` first")
+
+
+def test_the_wheels_of_other_requirements_have_to_be_applied_first(bucket: Bucket, root: Path) -> None:
+    bucket.put_wheels("0" * 64)
+    refused(bucket, root, f"{wheels.KEY} has the wheels of another dags/requirements.txt: run `make apply` first")
+    bucket.put(wheels.KEY, b"by hand")
+    refused(bucket, root, f"{wheels.KEY} has the wheels of another")
+    bucket.client.delete_object(Bucket=BUCKET, Key=wheels.KEY)
+    refused(bucket, root, f"{wheels.KEY}: no such object; run `make apply` first")
 
 
 def test_an_environment_that_was_not_applied(bucket: Bucket, root: Path) -> None:
