@@ -15,6 +15,7 @@ from rich.table import Table
 
 from cloud import apply as applying
 from cloud import bootstrap, cluster_config, cost, destroy, images, preflight, push_dags, smoke, status, train, up
+from cloud.dag_capacity import capacity_warning
 from cloud.environments import NAMES, Environment
 from cloud.errors import CloudError
 
@@ -265,6 +266,8 @@ def _push_dags(environment: Environment, dry_run: bool = False) -> None:
         dry_run=dry_run,
     )
     out.print(escape("\n".join(report.lines())))
+    if told := capacity_warning(environment):
+        out.print(f"[yellow]warning[/]  {escape(told)}")
 
 
 def _cluster_config(environment: Environment, dry_run: bool = False) -> None:

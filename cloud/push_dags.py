@@ -230,8 +230,8 @@ def _outdated(client: Any, bucket: str, root: Path, present: set[str]) -> list[s
         problems.append(f"s3://{bucket}/{wheels.KEY}: no such object; run `make apply` first")
     elif client.head_object(Bucket=bucket, Key=wheels.KEY)["Metadata"].get(wheels.MARK) != wheels.digest(root):
         problems.append(
-            f"s3://{bucket}/{wheels.KEY} has the wheels of another {wheels.REQUIREMENTS}: run `make apply` first, which "
-            "updates the environment too"
+            f"s3://{bucket}/{wheels.KEY} has the wheels of another {wheels.REQUIREMENTS}: run `make apply` first, "
+            "which updates the environment too"
         )
     return problems
 

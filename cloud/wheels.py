@@ -79,7 +79,7 @@ def build(root: Path, say: Say) -> Path:
         pins = hashes_by_package(lines)
         say(f"fetching the {len(pins)} Python packages of Airflow, which MWAA cannot fetch itself: a minute, once")
         with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-            download(lines, Path(folder), _pip(target.parent / "pip"))
+            download(lines, Path(folder), pip_in(target.parent / "pip"))
             wheels = sorted(Path(folder).glob("*.whl"))
             if problems := unlike(pins, wheels):
                 raise CloudError("\n".join(problems))
@@ -160,7 +160,7 @@ def pack(wheels: Iterable[Path], target: Path) -> None:
             packed.writestr(entry, wheel.read_bytes())
 
 
-def _pip(folder: Path) -> Path:
+def pip_in(folder: Path) -> Path:
     """Return an interpreter with the pip that Python itself brings; no environment of the project has one."""
     python = folder / "bin" / "python"
     if not (folder / "ready").exists() or not python.exists():
