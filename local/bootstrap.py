@@ -243,8 +243,8 @@ def lock_mwaa(uv: Path, python: str) -> None:
     compiled = LOCAL / "mwaa.lock"
     compiled.unlink(missing_ok=True)
     run(
-        *(uv, "pip", "compile", "--quiet", "--generate-hashes", "--no-annotate", "--no-header"),
-        *("--python", python, "--python-platform", "x86_64-manylinux_2_34", *constraints, "--constraint", lock),
+        *(uv, "pip", "compile", "--quiet", "--generate-hashes", "--no-annotate", "--no-header", "--python", python),
+        *("--python-platform", "x86_64-manylinux_2_34", "--only-binary", ":all:", *constraints, "--constraint", lock),
         *(MWAA_SOURCE, "-o", compiled),
     )
     (ROOT / MWAA_REQUIREMENTS).write_text(MWAA_OPTIONS + compiled.read_text())

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from cloud import document_versions
+from cloud import document_versions, wheels
 from cloud.terraform import Terraform, TerraformError
 from local.emulators.emulated import EmulatedAws
 from local.images import Image
@@ -43,6 +43,10 @@ class Workspace:
         # Checks of the bundle use the project's environments.
         (folder / ".local").mkdir()
         (folder / ".local" / "envs").symlink_to(root / ".local" / "envs")
+        # `make apply` would fetch 88 MiB from a package index; it takes an archive that is there.
+        archive = wheels.archive(folder)
+        archive.parent.mkdir()
+        wheels.pack([], archive)
         registry = f"{aws.account}.dkr.ecr.{aws.region}.amazonaws.com/ml-platform"
         self.images = {
             name: f"{registry}/{name.replace('_', '-')}@sha256:{hashlib.sha256(name.encode()).hexdigest()}"

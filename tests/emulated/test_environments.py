@@ -6,6 +6,7 @@ Nothing here is read from Terraform's state but the outputs that people use too.
 from __future__ import annotations
 
 import fnmatch
+import hashlib
 import json
 import time
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 import yaml
 from botocore.exceptions import ClientError
 
+from cloud import wheels
 from tests.emulated.inventory import take
 from tests.emulated.plans import read_artefacts, unexplained, unused
 from tests.emulated.support import BROKEN, ENVIRONMENTS, FAULT, KEPT, Stories, Story
@@ -353,6 +355,22 @@ def test_network(story: Story) -> None:
 
 
 @environments
+def test_airflow_starts_from_the_wheels_of_its_requirements(story: Story) -> None:
+    """MWAA installs the versions of the objects that it is told, whatever lies in the bucket."""
+    s3, bucket = story.aws.client("s3"), _bucket(story, "dags")
+    airflow = story.aws.client("mwaa").get_environment(Name=story.prefix)["Environment"]
+    objects = {
+        kind: s3.get_object(Bucket=bucket, Key=airflow[f"{kind}S3Path"], VersionId=airflow[f"{kind}S3ObjectVersion"])
+        for kind in ("Plugins", "Requirements")
+    }
+    requirements = objects["Requirements"]["Body"].read()
+    assert requirements == (story.workspace.folder / "dags" / "requirements.txt").read_bytes()
+    assert b"--no-index" in requirements.splitlines()
+    assert objects["Plugins"]["Metadata"] == {"requirements": hashlib.sha256(requirements).hexdigest()}
+    assert objects["Plugins"]["Body"].read() == wheels.archive(story.workspace.folder).read_bytes()
+
+
+@environments
 def test_push_dags_makes_the_bucket_hold_the_bundle(story: Story) -> None:
     """Terraform's own objects stay, everything else of the bundle is there, nothing else is."""
     s3 = story.aws.client("s3")
@@ -365,6 +383,7 @@ def test_push_dags_makes_the_bucket_hold_the_bundle(story: Story) -> None:
     terraforms = {"dags/platform.json", "dags/kubeconfig", "dags/constraints.txt", "requirements/requirements.txt"}
     assert library | configuration | terraforms | {"dags/train_model.py", "startup/startup.sh"} <= keys
     assert not any("__pycache__" in key or "/kubernetes/" in key for key in keys)
+    assert not any(key.startswith("dags/requirements") for key in keys)
     facts = json.loads(s3.get_object(Bucket=bucket, Key="dags/platform.json")["Body"].read())
     assert facts["environment"] == story.name
     assert facts["buckets"]["landing"] == _bucket(story, "landing")

@@ -72,6 +72,13 @@ module "observability" {
 }
 
 # The airflow module writes these in an environment; it needs MWAA, which LocalStack has not.
+resource "aws_s3_object" "wheels" {
+  bucket   = module.storage.buckets["dags"].name
+  key      = "plugins/plugins.zip"
+  content  = "wheels"
+  metadata = { requirements = filesha256("${var.project}/dags/requirements.txt") }
+}
+
 resource "aws_s3_object" "airflow" {
   for_each = {
     "dags/constraints.txt"          = file("${var.project}/dags/constraints.txt")
