@@ -73,7 +73,7 @@ def plan(env: EnvOption) -> None:
 
 @app.command()
 def apply(env: EnvOption, yes: YesOption = False) -> None:
-    """Make the environment what its folder says: shows the plan, asks, migrates MLflow's database, applies."""
+    """Make the environment what its folder says: shows the plan, fetches Airflow's packages, asks, applies."""
     with _errors():
         _apply(Environment(env), yes)
 

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from cloud import apply
+from cloud import apply, wheels
 from cloud.errors import CloudError
 
 
@@ -49,6 +50,37 @@ def test_the_database_is_migrated_when_a_standing_mlflow_gets_another_image(
 
 def test_an_mlflow_that_is_not_in_the_plan_needs_no_migration() -> None:
     assert not apply.migration_needed(planned(("other", ["create", "delete"], {})))
+
+
+class Terraform:
+    """Plans one change, and remembers what it was told."""
+
+    def __init__(self, planned: dict[str, Any], did: list[str]) -> None:
+        self.planned = planned
+        self.did = did
+
+    def stream(self, *arguments: str) -> None:
+        self.did.append(arguments[0])
+
+    def show(self, *_: str) -> dict[str, Any]:
+        return self.planned
+
+
+@pytest.mark.parametrize(("actions", "fetched"), [(["create"], ["fetch"]), (["no-op"], [])])
+def test_airflows_packages_are_fetched_before_anybody_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, actions: list[str], fetched: list[str]
+) -> None:
+    did: list[str] = []
+    terraform = Terraform(planned((wheels.OBJECT, actions, None)), did)
+    environment: Any = SimpleNamespace(terraform=terraform, name="dev", root=tmp_path, folder=tmp_path)
+    monkeypatch.setattr(wheels, "build", lambda root, say: did.append("fetch"))
+
+    def approve(_: dict[str, Any]) -> bool:
+        did.append("ask")
+        return True
+
+    assert apply.apply(environment, approve, print)
+    assert did == ["plan", *fetched, "ask", "apply"]
 
 
 class Ecs:
