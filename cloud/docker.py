@@ -33,6 +33,12 @@ def output(root: Path, *arguments: str) -> bytes:
     return done.stdout
 
 
+def has_buildx(root: Path) -> bool:
+    """Whether the client builds with its plugin buildx; without it, with the engine's own builder."""
+    # Not `buildx build --help`: a client without the plugin answers that with its own help.
+    return subprocess.run(_command(("buildx", "version")), cwd=root, capture_output=True).returncode == 0
+
+
 def _command(arguments: tuple[str, ...]) -> list[str]:
     if not shutil.which("docker"):
         raise CloudError("docker was not found on PATH: install it, or build where it is and promote the digests")

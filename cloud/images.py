@@ -11,15 +11,15 @@ import json
 import os
 import re
 import subprocess
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import botocore.exceptions
 
-from cloud import docker, document_versions, files, sbom
+from cloud import accepted_findings, docker, document_versions, files, findings, manifest, sbom
 from cloud.environments import PROJECT, Environment
 from cloud.errors import CloudError
 from cloud.terraform import ROOT
@@ -49,9 +49,6 @@ IMAGES = {
 SOURCES = ("containers", "dags/mlplatform", ".dockerignore")
 """What goes into images, and how."""
 PLATFORM = "linux/amd64"
-REFUSED = ("CRITICAL",)
-"""Severities of findings that keep an image out."""
-SCAN_MINUTES = 15
 FILE = "images.auto.tfvars.json"
 SECRETS = {"index": "ML_PLATFORM_BUILD_INDEX", "ca": "ML_PLATFORM_BUILD_CA"}
 """Secrets of a build, and the variable that names the file with each: a package index of one's own, its authorities."""
@@ -66,40 +63,34 @@ def build_and_push(environment: Environment, say: Say, *, allow_findings: bool =
     An image whose tag is in the repository already is not built again: tags are immutable.
 
     Raises:
-        CloudError: uncommitted changes, a library that does not import, no Docker, a build or push failed, or a scan
-            found too much.
+        CloudError: uncommitted changes, a library that does not import, no Docker, a build or push failed, what was
+            pushed has a form that the services refuse, or a scan found too much.
     """
     commit = checked_out_commit(environment.root)
     base_image(environment.root)
+    accepted = accepted_findings.read(environment.root, IMAGES)
     versions = document_versions.of_library(environment.root / "dags")
     ecr = environment.client("ecr")
     repositories = {name: repository_url(ecr, recipe.repository) for name, recipe in IMAGES.items()}
     missing = [name for name, recipe in IMAGES.items() if not _digest(ecr, recipe.repository, commit)]
     if missing:
         login(ecr)
-    for name in missing:
-        reference = f"{repositories[name]}:{commit}"
-        say(f"{name}: building")
-        docker.run(environment.root, *build_command(name, reference, commit, commit_time(environment.root)))
-        say(f"{name}: pushing")
-        docker.run(environment.root, "push", "--quiet", reference)
+        buildx = docker.has_buildx(environment.root)
+        for name in missing:
+            _push(environment.root, name, f"{repositories[name]}:{commit}", commit, buildx, say)
     images: dict[str, str] = {}
+    scans: dict[str, findings.Scan] = {}
     for name, recipe in IMAGES.items():
         digest = _digest(ecr, recipe.repository, commit)
         if not digest:
             raise CloudError(
                 f"{name}: {repositories[name]}:{commit} is not in the repository after its push; try again"
             )
-        findings = scan(ecr, recipe.repository, digest)
-        counts = ", ".join(f"{count} {severity.lower()}" for severity, count in sorted(findings.items())) or "nothing"
-        say(f"{name}: the scan found {counts}")
-        if any(findings.get(severity) for severity in REFUSED) and not allow_findings:
-            raise CloudError(
-                f"{name}: the scan found {counts}: renew the base image or the lock file, or pass ALLOW_FINDINGS=1 "
-                f"(`aws ecr describe-image-scan-findings --repository-name {PROJECT}/{recipe.repository} "
-                f"--image-id imageDigest={digest}`)"
-            )
+        manifest.check(ecr, name, f"{PROJECT}/{recipe.repository}", digest)
+        scans[name] = findings.scan(ecr, f"{PROJECT}/{recipe.repository}", digest)
+        say(f"{name}: the scan found {scans[name]}")
         images[name] = f"{repositories[name]}@{digest}"
+    _judge(scans, accepted, images, say, allow_findings=allow_findings)
     signed_in = bool(missing)
     for name, reference in images.items():
         path = sbom.path_of(environment, name)
@@ -117,7 +108,8 @@ def promote(environment: Environment, source: Environment) -> dict[str, str]:
     """Let an environment use exactly the images that another one uses.
 
     Raises:
-        CloudError: the other one names none, or does not say what is in them or what they read; nothing is taken over.
+        CloudError: the other one names none, does not say what is in them or what they read, or one of them has a form
+            that the services refuse; nothing is taken over.
     """
     path = source.folder / FILE
     try:
@@ -129,6 +121,10 @@ def promote(environment: Environment, source: Environment) -> dict[str, str]:
         bill = sbom.path_of(source, name)
         if not sbom.describes(bill, reference):
             raise CloudError(f"{bill} does not describe {reference}: run `make images ENV={source.name}` first")
+    ecr = environment.client("ecr")
+    for name, reference in images.items():
+        repository, _, digest = reference.partition("/")[2].partition("@")
+        manifest.check(ecr, name, repository, digest)
     described = document_versions.path_of(source.root, source.name)
     versions = document_versions.read(described, images, source.name, running=False)[1]
     for name, reference in images.items():
@@ -144,10 +140,11 @@ def write(environment: Environment, images: dict[str, str], commit: str) -> None
     files.write(environment.folder / FILE, json.dumps({"git_sha": commit, "images": images}, indent=2) + "\n")
 
 
-def build_command(name: str, reference: str, commit: str, epoch: str) -> list[str]:
-    """Return the arguments of Docker that build an image.
+def build_command(name: str, reference: str, commit: str, epoch: str, *, buildx: bool = False) -> list[str]:
+    """Return the arguments of Docker that build an image, and with buildx push it too.
 
     Args:
+        buildx: whether the client has it. The engine's own builder attests nothing, and knows none of the options.
         epoch: the commit's time in seconds since 1970; a builder that knows SOURCE_DATE_EPOCH dates the image by it.
 
     Raises:
@@ -156,7 +153,7 @@ def build_command(name: str, reference: str, commit: str, epoch: str) -> list[st
     recipe = IMAGES[name]
     arguments = {"GIT_SHA": commit, "SOURCE_DATE_EPOCH": epoch, **recipe.arguments}
     return [
-        "build",
+        *(("buildx", "build", *manifest.BUILDX) if buildx else ("build",)),
         f"--platform={PLATFORM}",
         f"--file={recipe.dockerfile}",
         *(f"--build-arg={argument}={value}" for argument, value in arguments.items()),
@@ -251,34 +248,47 @@ def login(ecr: Any) -> None:
     """Sign Docker in; the password goes through a pipe, not over the command line."""
     authorization = ecr.get_authorization_token()["authorizationData"][0]
     user, _, password = base64.b64decode(authorization["authorizationToken"]).decode().partition(":")
-    docker.run(ROOT, "login", "--username", user, "--password-stdin", authorization["proxyEndpoint"], stdin=password)
+    # By the name that pushes look it up by: not every credential helper takes an address for it.
+    registry = authorization["proxyEndpoint"].removeprefix("https://")
+    docker.run(ROOT, "login", "--username", user, "--password-stdin", registry, stdin=password)
 
 
-def scan(ecr: Any, name: str, digest: str, poll_seconds: float = 5) -> dict[str, int]:
-    """Wait for the repository's own scan of an image; return the number of findings by severity.
+def _push(root: Path, name: str, reference: str, commit: str, buildx: bool, say: Say) -> None:
+    """Build an image and push it."""
+    say(f"{name}: building")
+    docker.run(root, *build_command(name, reference, commit, commit_time(root), buildx=buildx))
+    if not buildx:
+        say(f"{name}: pushing")
+        docker.run(root, "push", "--quiet", reference)
+
+
+def _judge(
+    scans: Mapping[str, findings.Scan],
+    accepted: Sequence[accepted_findings.Accepted],
+    images: Mapping[str, str],
+    say: Say,
+    *,
+    allow_findings: bool,
+) -> None:
+    """Say what is accepted in vain.
 
     Raises:
-        CloudError: the scan failed or has not ended in time.
+        CloudError: an image has what has a fix, or what nobody has accepted.
     """
-    deadline = time.monotonic() + SCAN_MINUTES * 60
-    wanted = {"repositoryName": f"{PROJECT}/{name}", "imageId": {"imageDigest": digest}}
-    while time.monotonic() < deadline:
-        try:
-            found = ecr.describe_image_scan_findings(**wanted)
-        except ecr.exceptions.ScanNotFoundException:
-            found = {"imageScanStatus": {"status": "PENDING"}}
-        status = found["imageScanStatus"]["status"]
-        if status in ("COMPLETE", "ACTIVE"):
-            return dict(found.get("imageScanFindings", {}).get("findingSeverityCounts", {}))
-        if status in ("FAILED", "UNSUPPORTED_IMAGE"):
-            raise CloudError(f"{name}: the scan of {digest} ended with {status}: {found['imageScanStatus']}")
-        time.sleep(poll_seconds)
-    raise CloudError(f"{name}: no scan result after {SCAN_MINUTES} minutes: is scan on push on for {PROJECT}/{name}?")
+    for entry in findings.unused(scans, accepted):
+        say(f"{entry.place}: {entry.id} in {entry.package} was found in none of its images: take the entry out")
+    today = datetime.now(UTC).date()
+    refused = {name: findings.refusals(name, scan, accepted, today) for name, scan in scans.items()}
+    lines = [f"{name}: {line}" for name, found in refused.items() for line in found]
+    if lines and not allow_findings:
+        shown = next(name for name, found in refused.items() if found)
+        repository, _, digest = images[shown].partition("/")[2].partition("@")
+        raise CloudError(
+            "\n".join(lines) + "\nRenew the base image (docs/images.md) or the lock file; accept what has no fix in "
+            f"{accepted_findings.FILE}, with a reason and a day; or pass ALLOW_FINDINGS=1 this once "
+            f"(`aws ecr describe-image-scan-findings --repository-name {repository} --image-id imageDigest={digest}`)"
+        )
 
 
 def _digest(ecr: Any, name: str, tag: str) -> str | None:
-    try:
-        found = ecr.describe_images(repositoryName=f"{PROJECT}/{name}", imageIds=[{"imageTag": tag}])["imageDetails"]
-    except ecr.exceptions.ImageNotFoundException:
-        return None
-    return str(found[0]["imageDigest"]) if found else None
+    return manifest.digest_of(ecr, f"{PROJECT}/{name}", tag)

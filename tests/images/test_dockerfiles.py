@@ -78,6 +78,6 @@ def test_all_have_one_shape(dockerfile: str) -> None:
 
 
 def test_the_base_image_is_one_and_pinned() -> None:
-    assert release.base_image(ROOT).startswith("python:3.12-slim-bookworm@sha256:")
+    assert release.base_image(ROOT).startswith("python:3.12-slim-trixie@sha256:")
     pins = [(ROOT / path).read_text(encoding="utf-8").count("@sha256:") for path in DOCKERFILES]
     assert pins == [1] * len(pins)

@@ -2,17 +2,17 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import subprocess
 import tarfile
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import boto3
 import pytest
 from moto import mock_aws
 
-from cloud import docker, document_versions, images, sbom
+from cloud import accepted_findings, docker, document_versions, findings, images, manifest, sbom
 from cloud.environments import Environment
 from cloud.errors import CloudError
 
@@ -35,6 +35,7 @@ def root(tmp_path: Path) -> Path:
     for recipe in images.IMAGES.values():
         (tmp_path / recipe.dockerfile).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / recipe.dockerfile).write_text(f"ARG PYTHON_IMAGE={PINNED}\n", encoding="utf-8")
+    (tmp_path / accepted_findings.FILE).write_text("findings: []\n", encoding="utf-8")
     (tmp_path / "dags").mkdir()
     (tmp_path / "dags/mlplatform").symlink_to(PROJECT_ROOT / "dags/mlplatform")
     git(tmp_path, "init", "-q")
@@ -50,6 +51,15 @@ def test_images_are_built_from_a_commit(root: Path) -> None:
     assert f"--build-arg=GIT_SHA={commit}" in command
     assert f"--build-arg=SOURCE_DATE_EPOCH={git(root, 'log', '-1', '--format=%ct')}" in command
     assert not any("VARIANT" in argument or "--secret" in argument for argument in command)
+
+
+def test_buildx_is_told_to_push_a_plain_image() -> None:
+    command = images.build_command("trainer", "repo/trainer:1", "1", "0", buildx=True)
+    assert command[:2] == ["buildx", "build"]
+    assert {"--provenance=false", "--sbom=false"} < set(command)
+    assert "--output=type=image,push=true,oci-mediatypes=false" in command
+    plain = images.build_command("trainer", "repo/trainer:1", "1", "0")
+    assert plain == ["build", *(argument for argument in command[2:] if argument not in manifest.BUILDX)]
 
 
 def test_the_trainer_has_a_variant_with_cuda() -> None:
@@ -72,7 +82,7 @@ def test_a_package_index_of_ones_own_is_a_secret_of_the_build(tmp_path: Path, mo
 
 
 def test_the_base_image_is_pinned_in_this_project() -> None:
-    assert images.base_image(PROJECT_ROOT).startswith("python:3.12-slim-bookworm@sha256:")
+    assert images.base_image(PROJECT_ROOT).startswith("python:3.12-slim-trixie@sha256:")
 
 
 @pytest.mark.parametrize(
@@ -121,6 +131,7 @@ def named_images() -> dict[str, str]:
     return {name: f"1.dkr.ecr/ml-platform/{recipe.repository}@{DIGEST}" for name, recipe in images.IMAGES.items()}
 
 
+@pytest.mark.usefixtures("pushed")
 def test_promotion_takes_over_the_very_digests_and_what_is_in_them(root: Path) -> None:
     dev, staging = Environment("dev", root), Environment("staging", root)
     named = named_images()
@@ -155,6 +166,7 @@ def test_what_cannot_be_listed_is_not_promoted(root: Path, there: str) -> None:
     assert not sbom.path_of(staging, "trainer").exists()
 
 
+@pytest.mark.usefixtures("pushed")
 def test_images_of_which_nobody_knows_what_they_read_are_not_promoted(root: Path) -> None:
     dev, staging = Environment("dev", root), Environment("staging", root)
     named = named_images()
@@ -189,7 +201,7 @@ def test_a_missing_repository_says_what_makes_it() -> None:
 
 
 class Ecr:
-    """The parts of ECR that a scan needs: it is pending first."""
+    """The parts of ECR that are asked of an image: its scan, which is pending first, and its form."""
 
     class exceptions:
         class ScanNotFoundException(Exception):
@@ -198,28 +210,45 @@ class Ecr:
         class ImageNotFoundException(Exception):
             pass
 
-    def __init__(self, *answers: Any) -> None:
+    def __init__(self, *answers: Any, media_types: dict[str, str] | None = None) -> None:
         self.answers = list(answers)
+        self.media_types = media_types or {}
+        """By repository, where it is not the one that is wanted."""
 
-    def describe_image_scan_findings(self, **_: Any) -> dict[str, Any]:
+    def describe_image_scan_findings(self, **asked: Any) -> dict[str, Any]:
+        if not self.answers:
+            return complete()
         answer: dict[str, Any] | None = self.answers.pop(0)
         if answer is None:
             raise self.exceptions.ScanNotFoundException
         return answer
 
+    def describe_images(self, **asked: Any) -> dict[str, Any]:
+        media_type = self.media_types.get(asked["repositoryName"], manifest.WANTED)
+        if media_type == "gone":
+            raise self.exceptions.ImageNotFoundException
+        return {"imageDetails": [{"imageDigest": DIGEST, "imageManifestMediaType": media_type}]}
+
 
 def complete(**counts: int) -> dict[str, Any]:
-    return {"imageScanStatus": {"status": "COMPLETE"}, "imageScanFindings": {"findingSeverityCounts": counts}}
+    named = [
+        {"name": f"CVE-{number}", "severity": severity, "attributes": [{"key": "package_name", "value": "zlib"}]}
+        for severity, count in counts.items()
+        for number in range(count)
+    ]
+    content = {"findingSeverityCounts": counts, "findings": named}
+    return {"imageScanStatus": {"status": "COMPLETE"}, "imageScanFindings": content}
 
 
 def test_a_scan_is_waited_for() -> None:
     ecr = Ecr(None, {"imageScanStatus": {"status": "IN_PROGRESS"}}, complete(HIGH=2))
-    assert images.scan(ecr, "trainer", DIGEST, poll_seconds=0) == {"HIGH": 2}
+    assert findings.scan(ecr, "ml-platform/trainer", DIGEST, poll_seconds=0).counts == {"HIGH": 2}
 
 
 def test_a_scan_that_failed_is_no_result() -> None:
+    ecr = Ecr({"imageScanStatus": {"status": "UNSUPPORTED_IMAGE"}})
     with pytest.raises(CloudError, match="ended with UNSUPPORTED_IMAGE"):
-        images.scan(Ecr({"imageScanStatus": {"status": "UNSUPPORTED_IMAGE"}}), "trainer", DIGEST, poll_seconds=0)
+        findings.scan(ecr, "ml-platform/trainer", DIGEST, poll_seconds=0)
 
 
 class Docker:
@@ -230,6 +259,7 @@ class Docker:
         self._content = content
         monkeypatch.setattr(docker, "run", lambda _, *arguments, **__: self.asked.append(arguments))
         monkeypatch.setattr(docker, "output", self._output)
+        monkeypatch.setattr(docker, "has_buildx", lambda _: False)
 
     def _output(self, _: Path, *arguments: str) -> bytes:
         self.asked.append(arguments)
@@ -244,31 +274,102 @@ class Docker:
 
 
 @pytest.fixture
-def pushed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """All images were pushed before, by another machine."""
-    monkeypatch.setattr(Environment, "client", lambda *_: SimpleNamespace())
-    monkeypatch.setattr(images, "repository_url", lambda _, name: f"repo/{name}")
-    monkeypatch.setattr(images, "_digest", lambda *_: DIGEST)
+def pushed(monkeypatch: pytest.MonkeyPatch) -> Ecr:
+    """All images were pushed before, by another machine; the first one asked of is the trainer."""
+    ecr = Ecr()
+    monkeypatch.setattr(Environment, "client", lambda *_: ecr)
+    monkeypatch.setattr(images, "repository_url", lambda _, name: f"repo/ml-platform/{name}")
     monkeypatch.setattr(images, "login", lambda _: docker.run(Path(), "login"))
-    monkeypatch.setattr(images, "scan", lambda *_: {})
+    return ecr
 
 
-@pytest.mark.usefixtures("pushed")
-def test_critical_findings_keep_an_image_out(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("buildx", [False, True])
+def test_what_is_missing_is_built_and_pushed(
+    root: Path, monkeypatch: pytest.MonkeyPatch, pushed: Ecr, buildx: bool
+) -> None:
+    client = Docker(monkeypatch)
+    monkeypatch.setattr(docker, "has_buildx", lambda _: buildx)
+    monkeypatch.setattr(images, "_digest", lambda *_: DIGEST if len(client.asked) > 1 else None)
+    images.build_and_push(Environment("dev", root), lambda _: None)
+    done = [arguments[0] for arguments in client.asked if arguments[0] not in ("create", "cp", "rm")]
+    each = ["buildx"] if buildx else ["build", "push"]
+    assert done == ["login", *each * len(images.IMAGES)]
+
+
+OTHER_FORMS = ["application/vnd.oci.image.index.v1+json", "application/vnd.oci.image.manifest.v1+json", ""]
+
+
+@pytest.mark.parametrize("form", [*OTHER_FORMS, "application/vnd.docker.distribution.manifest.list.v2+json"])
+def test_an_image_in_another_form_is_refused(
+    root: Path, monkeypatch: pytest.MonkeyPatch, pushed: Ecr, form: str
+) -> None:
     dev = Environment("dev", root)
     Docker(monkeypatch)
-    monkeypatch.setattr(images, "scan", lambda *_: {"CRITICAL": 1})
-    with pytest.raises(CloudError, match="the scan found 1 critical"):
+    pushed.media_types["ml-platform/serving"] = form
+    expected = (
+        rf"serving: ml-platform/serving@{DIGEST} is {re.escape(form) or 'of no media type'}, which SageMaker .*"
+        rf"`aws ecr batch-delete-image --repository-name ml-platform/serving --image-ids imageDigest={DIGEST}`.*buildx"
+    )
+    with pytest.raises(CloudError, match=expected):
         images.build_and_push(dev, lambda _: None)
     assert not (dev.folder / images.FILE).exists()
 
+
+@pytest.mark.parametrize(("form", "says"), [(OTHER_FORMS[0], "image.index"), ("gone", "not in the repository")])
+def test_an_image_in_another_form_is_not_promoted(root: Path, pushed: Ecr, form: str, says: str) -> None:
+    dev, staging = Environment("dev", root), Environment("staging", root)
+    named = named_images()
+    write_images(dev, named)
+    for name, reference in named.items():
+        sbom.write(sbom.path_of(dev, name), reference, SBOM)
+    pushed.media_types["ml-platform/mlflow"] = form
+    with pytest.raises(CloudError, match=rf"mlflow: .*{says}"):
+        images.promote(staging, dev)
+    assert not any(path.is_file() for path in staging.folder.rglob("*")), "nothing is taken over half"
+
+
+def test_critical_findings_keep_an_image_out(root: Path, monkeypatch: pytest.MonkeyPatch, pushed: Ecr) -> None:
+    dev = Environment("dev", root)
+    Docker(monkeypatch)
+    pushed.answers = [complete(CRITICAL=1)]
+    with pytest.raises(CloudError, match=r"trainer: CRITICAL CVE-0 in zlib: not accepted\nRenew .*ALLOW_FINDINGS=1"):
+        images.build_and_push(dev, lambda _: None)
+    assert not (dev.folder / images.FILE).exists()
+
+    pushed.answers = [complete(CRITICAL=1)]
     named = images.build_and_push(dev, lambda _: None, allow_findings=True)
     assert json.loads((dev.folder / images.FILE).read_text(encoding="utf-8"))["images"] == named
-    assert named["trainer"] == f"repo/trainer@{DIGEST}"
-    assert named["trainer_cuda"] == f"repo/trainer-cuda@{DIGEST}"
+    assert named["trainer"] == f"repo/ml-platform/trainer@{DIGEST}"
+    assert named["trainer_cuda"] == f"repo/ml-platform/trainer-cuda@{DIGEST}"
     commit, versions = document_versions.read(document_versions.path_of(root, "dev"), named, "dev")
     assert commit == git(root, "rev-parse", "HEAD")
     assert versions == document_versions.of_library(PROJECT_ROOT / "dags")
+
+
+def test_accepted_findings_do_not(root: Path, monkeypatch: pytest.MonkeyPatch, pushed: Ecr) -> None:
+    dev = Environment("dev", root)
+    Docker(monkeypatch)
+    entry = "- {id: CVE-0, package: %s, images: [%s], reason: Debian has no fix., expires: 2999-12-31}"
+    entries = [entry % ("zlib", "trainer"), entry % ("perl", "serving")]
+    (root / accepted_findings.FILE).write_text("\n".join(["findings:", *entries, ""]), encoding="utf-8")
+    git(root, "commit", "-qam", "accepted")
+    pushed.answers = [complete(CRITICAL=1, LOW=3)]
+    said: list[str] = []
+    images.build_and_push(dev, said.append)
+    assert "trainer: the scan found 1 critical, 3 low" in said
+    unused = "containers/accepted-findings.yaml:3: CVE-0 in perl was found in none of its images: take the entry out"
+    assert [line for line in said if "accepted" in line] == [unused]
+    assert (dev.folder / images.FILE).exists()
+
+
+def test_a_list_of_accepted_findings_that_is_wrong_is_told_before_aws_is_asked(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (root / accepted_findings.FILE).write_text("findings: {}\n", encoding="utf-8")
+    git(root, "commit", "-qam", "wrong")
+    monkeypatch.setattr(Environment, "client", lambda *_: pytest.fail("AWS was asked"))
+    with pytest.raises(CloudError, match=r"^containers/accepted-findings.yaml:1: expected a list"):
+        images.build_and_push(Environment("dev", root), lambda _: None)
 
 
 @pytest.mark.usefixtures("pushed")
@@ -310,7 +411,9 @@ def test_each_digest_comes_with_its_sbom(root: Path, monkeypatch: pytest.MonkeyP
 def test_an_image_without_an_sbom_is_refused(root: Path, monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
     dev = Environment("dev", root)
     client = Docker(monkeypatch, content)
-    with pytest.raises(CloudError, match=r"repo/trainer@sha256:a+: /opt/venv/share/sbom.cdx.json is no SBOM"):
+    with pytest.raises(
+        CloudError, match=r"repo/ml-platform/trainer@sha256:a+: /opt/venv/share/sbom.cdx.json is no SBOM"
+    ):
         images.build_and_push(dev, lambda _: None)
     assert client.asked[-1] == ("rm", "c0ntainer")
     assert not (dev.folder / images.FILE).exists()
