@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import fcntl
+import json
 import os
 import re
 import shutil
@@ -80,13 +81,17 @@ class Engine:
 
     Args:
         home: keeps images and build cache between runs; one engine at a time uses it, another waits.
+        registry: host of a registry without TLS, for an emulator of one.
+        proxy: address of the HTTP proxy that the engine reaches registries through.
 
     Raises:
         Unavailable: Docker cannot run here.
     """
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, *, registry: str = "", proxy: str = "") -> None:
         self._home = home
+        self._registry = registry
+        self._proxy = proxy
         self._folder: Path | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._client = Path()
@@ -111,7 +116,11 @@ class Engine:
 
     def _start(self, unshare: Path, dockerd: Path) -> None:
         configuration = self._here / "daemon.json"
-        configuration.write_text(f'{{"builder": {{"gc": {{"enabled": true, "defaultKeepStorage": "{KEEP_GB}GB"}}}}}}')
+        settings = {
+            "builder": {"gc": {"enabled": True, "defaultKeepStorage": f"{KEEP_GB}GB"}},
+            "insecure-registries": [self._registry] if self._registry else [],
+        }
+        configuration.write_text(json.dumps(settings))
         command: list[str | Path] = [
             unshare,
             "--mount",
@@ -129,13 +138,25 @@ class Engine:
         command += ["--log-level=warn"]
         with (self._here / "log").open("wb") as log:
             self._process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, preexec_fn=_end_with_parent
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=self._engine_environment(),
+                preexec_fn=_end_with_parent,
             )
         deadline = time.monotonic() + START_SECONDS
         while not self._answers():
             if self._process.poll() is not None or time.monotonic() > deadline:
                 raise Unavailable(f"the Docker engine does not start: {' | '.join(self._said(5))}")
             time.sleep(0.1)
+
+    def _engine_environment(self) -> dict[str, str]:
+        if not self._proxy:
+            return dict(os.environ)
+        # HTTPS too, which the emulator refuses: nothing is asked of whoever has the registry's name in the world.
+        proxies = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"), self._proxy)
+        return {**os.environ, **proxies, "NO_PROXY": "", "no_proxy": ""}
 
     def _answers(self) -> bool:
         done = subprocess.run(self.command("version"), env=self.environment(), capture_output=True)

@@ -1,9 +1,10 @@
-"""The processes behind the front: ministack, and the project's own AWS API."""
+"""The processes behind the front: ministack, the project's own AWS API, and a container registry if wanted."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 import sys
@@ -17,41 +18,58 @@ from local.platform.ports import PortReservations
 
 MINISTACK = "ministack"
 LOCAL_AWS = "local-aws"
+REGISTRY = "registry"
 _LAUNCH = ROOT / "local" / "aws" / "sagemaker" / "launch.py"  # has the kernel end a process with its parent
-_HEALTH = {MINISTACK: "/_ministack/health", LOCAL_AWS: "/_local/health"}
+_HEALTH = {MINISTACK: "/_ministack/health", LOCAL_AWS: "/_local/health", REGISTRY: "/"}
 _START_SECONDS = 60
 _STOP_SECONDS = 10
 
 
 class Backends:
-    """Starts and stops the backends of one front."""
+    """Starts and stops the backends of one front.
 
-    def __init__(self, folder: Path, images: Path, region: str, account: str, front_port: int) -> None:
+    Args:
+        registry: Debian's docker-registry; without it there is no registry.
+    """
+
+    def __init__(
+        self, folder: Path, images: Path, region: str, account: str, front_port: int, registry: Path | None = None
+    ) -> None:
         self._folder = folder.resolve()
         self._images = images.resolve()
         self._region = region
         self._account = account
         self._front_port = front_port
+        self._registry = registry
         self._ports = PortReservations()
-        self._port = {name: self._ports.reserve(None) for name in _HEALTH}
+        self._names = [MINISTACK, LOCAL_AWS, *([REGISTRY] if registry else [])]
+        self._port = {name: self._ports.reserve(None) for name in self._names}
         self._processes: dict[str, asyncio.subprocess.Process] = {}
 
     def url(self, name: str) -> str:
         """Return a backend's address."""
         return f"http://127.0.0.1:{self._port[name]}"
 
+    @property
+    def has_registry(self) -> bool:
+        """Whether there is a container registry."""
+        return self._registry is not None
+
     def ended(self) -> list[str]:
         """Return the backends that do not run (any more)."""
         running = {name for name, process in self._processes.items() if process.returncode is None}
-        return sorted(set(_HEALTH) - running)
+        return sorted(set(self._names) - running)
 
     async def start(self) -> None:
-        """Start both and wait until they answer.
+        """Start all and wait until they answer.
 
         Raises:
             RuntimeError: one does not come up; the message has the end of its log.
         """
-        await asyncio.gather(self._start(MINISTACK, *self._ministack()), self._start(LOCAL_AWS, *self._local_aws()))
+        starts = [self._start(MINISTACK, *self._ministack()), self._start(LOCAL_AWS, *self._local_aws())]
+        if self._registry:
+            starts.append(self._start(REGISTRY, *self._docker_registry(self._registry)))
+        await asyncio.gather(*starts)
 
     async def stop(self) -> None:
         """End both, politely first."""
@@ -98,6 +116,20 @@ class Backends:
             *("--s3-endpoint", f"http://127.0.0.1:{self._front_port}"),
         ]
         return command, {"PYTHONPATH": str(ROOT), "HOME": str(state)}
+
+    def _docker_registry(self, program: Path) -> tuple[list[str], dict[str, str]]:
+        home = self._folder / REGISTRY
+        home.mkdir(parents=True, exist_ok=True)
+        configuration = {
+            "version": 0.1,
+            "log": {"level": "warn", "accesslog": {"disabled": True}},
+            "storage": {"filesystem": {"rootdirectory": str(home)}},
+            # Where an upload goes on is told without a host: clients know this one by ECR's name.
+            "http": {"addr": f"127.0.0.1:{self._port[REGISTRY]}", "relativeurls": True},
+        }
+        file = self._folder / f"{REGISTRY}.yml"
+        file.write_text(json.dumps(configuration), encoding="utf-8")
+        return [str(program), "serve", str(file)], {"HOME": str(home)}
 
     async def _start(self, name: str, command: list[str], environment: dict[str, str]) -> None:
         log = self._folder / f"{name}.log"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -32,6 +33,9 @@ class EmulatedAws:
     """The front and its backends on free ports, with nothing in them; all of it is gone afterwards.
 
     The account's state is in memory. Logs are in `folder`.
+
+    Args:
+        registry: have a container registry too, which Docker can push to; wants Debian's docker-registry.
     """
 
     def __init__(
@@ -42,6 +46,7 @@ class EmulatedAws:
         account: str = ACCOUNT,
         images: dict[str, Image] | None = None,
         port: int | None = None,
+        registry: bool = False,
     ) -> None:
         self._temporary = None if folder else tempfile.TemporaryDirectory(prefix="emulated-aws-")
         self.folder = folder or Path(self._temporary.name if self._temporary else "")
@@ -50,6 +55,7 @@ class EmulatedAws:
         self._images = images or {}
         self._ports = PortReservations()
         self._wanted = port
+        self._registry = registry
         self.port = 0
         self._process: subprocess.Popen[bytes] | None = None
         self._log: IO[bytes] | None = None
@@ -75,6 +81,11 @@ class EmulatedAws:
         return environment(self.folder, self.port, self.region, self.account)
 
     @property
+    def registry_host(self) -> str:
+        """The container registry's name; the front is its proxy."""
+        return f"{self.account}.dkr.ecr.{self.region}.amazonaws.com"
+
+    @property
     def images_file(self) -> Path:
         """Which command stands for which serving image; see `local.images`."""
         return self.folder / "images.json"
@@ -83,8 +94,9 @@ class EmulatedAws:
         """Start the processes and wait until they answer.
 
         Raises:
-            PlatformError: they do not come up; the message has the end of the log.
+            PlatformError: they do not come up, with the end of the log in the message; or there is no docker-registry.
         """
+        registry = find_docker_registry() if self._registry else None
         self.folder.mkdir(parents=True, exist_ok=True)
         write_images(self.images_file, self._images)
         write_profile(self.folder, self.region, self.account)
@@ -93,7 +105,11 @@ class EmulatedAws:
         self._log = log.open("ab")
         # A pipe as standard input: the front stops when this process ends, even if it is killed.
         self._process = subprocess.Popen(
-            [*front_command(self.folder, self.images_file, self.port, self.region, self.account), "--ends-with-stdin"],
+            [
+                *front_command(self.folder, self.images_file, self.port, self.region, self.account),
+                *(["--registry", str(registry)] if registry else []),
+                "--ends-with-stdin",
+            ],
             cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=self._log,
@@ -179,6 +195,18 @@ class EmulatedAws:
         except urllib.error.HTTPError as problem:
             raise ValueError(json.load(problem)["message"]) from None
         return document
+
+
+def find_docker_registry() -> Path:
+    """Return where Debian's registry of container images is.
+
+    Raises:
+        PlatformError: it is not installed.
+    """
+    found = shutil.which("docker-registry")
+    if not found:
+        raise PlatformError("docker-registry was not found on PATH: install Debian's package docker-registry")
+    return Path(found)
 
 
 def front_command(folder: Path, images: Path, port: int, region: str, account: str) -> list[str]:

@@ -12,19 +12,23 @@ import asyncio
 import contextlib
 import logging
 import os
+import re
 import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import aiohttp
 from aiohttp import web
+from aiohttp.typedefs import Handler
 from multidict import CIMultiDict
 from pydantic import ValidationError
 from yarl import URL
 
-from local.emulators.backends import LOCAL_AWS, MINISTACK, Backends
+from local.emulators import registry
+from local.emulators.backends import LOCAL_AWS, MINISTACK, REGISTRY, Backends
 from local.emulators.calls import Call, Request, identify
 from local.emulators.faults import Fault, Faults
 from local.emulators.journal import Journal
@@ -37,6 +41,7 @@ OWN_SERVICES = frozenset({"sagemaker", "application-autoscaling", "monitoring"})
 
 log = logging.getLogger(__name__)
 _HOP_BY_HOP = ("Connection", "Keep-Alive", "Proxy-Connection", "Transfer-Encoding", "Content-Length", "Expect", "Host")
+_TLS_SECONDS = 0.1
 _MAXIMUM_BODY = 256 * 1024 * 1024
 
 
@@ -48,11 +53,12 @@ class Front:
         self._faults = Faults()
         self._journal = Journal()
         self._shims = Shims(self._ask)
+        self._registry = registry.Registry(self._ask, self._keep) if backends.has_registry else None
         self._session: aiohttp.ClientSession | None = None
 
     def application(self) -> web.Application:
         """Return the server's application."""
-        app = web.Application(client_max_size=_MAXIMUM_BODY)
+        app = web.Application(client_max_size=_MAXIMUM_BODY, middlewares=[self._tunnel])
         app.router.add_route("*", "/{path:.*}", self._handle)
         app.cleanup_ctx.append(self._open_session)
         return app
@@ -64,11 +70,22 @@ class Front:
             self._session = session
             yield
 
+    @web.middleware
+    async def _tunnel(self, incoming: web.Request, handler: Handler) -> web.StreamResponse:
+        """Refuse a tunnel, which has no path that a route could match."""
+        if incoming.method != "CONNECT":
+            return await handler(incoming)
+        if self._registry and registry.HOST.fullmatch(incoming.raw_path.partition(":")[0].lower()):
+            return await _refuse_tls(incoming)
+        return web.Response(status=403, text="The AWS emulator's proxy passes plain HTTP to itself only.\n")
+
     async def _handle(self, incoming: web.Request) -> web.Response:
         began = time.perf_counter()
-        if incoming.method == "CONNECT":
-            return web.Response(status=403, text="The AWS emulator's proxy passes plain HTTP to itself only.\n")
-        request = as_request(incoming, await incoming.read())
+        body = await incoming.read()
+        if self._registry and (found := as_registry_request(incoming, body)):
+            host, pushed = found
+            return _response(await self._registry.answer(host, pushed))
+        request = as_request(incoming, body)
         if request is None:
             return web.Response(status=403, text=f"The AWS emulator's proxy serves {HOST} only, not {incoming.host}.\n")
         if request.path.startswith(PREFIX):
@@ -89,20 +106,32 @@ class Front:
 
     async def _ask(self, call: Call, request: Request) -> Response:
         """Have a backend answer."""
+        try:
+            return await self._pass_on(backend_of(call), request)
+        except aiohttp.ClientError as problem:
+            message = f"The emulator behind {call.service or 'this request'} does not answer: {problem}"
+            return error(call.protocol, call.service, "ServiceUnavailable", message, 503)
+
+    async def _keep(self, request: Request) -> Response:
+        """Have the container registry answer."""
+        headers = CIMultiDict(request.headers)
+        headers.popall("Authorization", None)
+        try:
+            return await self._pass_on(REGISTRY, replace(request, headers=headers))
+        except aiohttp.ClientError as problem:
+            return json_response(503, {"errors": [{"code": "UNAVAILABLE", "message": str(problem)}]})
+
+    async def _pass_on(self, backend: str, request: Request) -> Response:
         assert self._session is not None
-        base = self._backends.url(backend_of(call))
+        base = self._backends.url(backend)
         headers = CIMultiDict(request.headers)
         for name in _HOP_BY_HOP:
             headers.popall(name, None)
         url = URL(f"{base}{request.path}{'?' if request.query else ''}{request.query}", encoded=True)
-        try:
-            async with self._session.request(
-                request.method, url, headers=headers, data=request.body or None, allow_redirects=False
-            ) as reply:
-                return Response(reply.status, CIMultiDict(reply.headers), await reply.read())
-        except aiohttp.ClientError as problem:
-            message = f"The emulator behind {call.service or 'this request'} does not answer: {problem}"
-            return error(call.protocol, call.service, "ServiceUnavailable", message, 503)
+        async with self._session.request(
+            request.method, url, headers=headers, data=request.body or None, allow_redirects=False
+        ) as reply:
+            return Response(reply.status, CIMultiDict(reply.headers), await reply.read())
 
     # --- Administration -----------------------------------------------------------------------
 
@@ -148,17 +177,9 @@ def backend_of(call: Call) -> str:
 
 def as_request(incoming: web.Request, body: bytes) -> Request | None:
     """Return a request with its bucket in the path, or None of one that is for another host than ours."""
-    target = incoming.raw_path
-    host = incoming.host
-    if not target.startswith("/"):  # a proxy request
-        _, _, rest = target.partition("://")
-        host, slash, target = rest.partition("/")
-        if not slash:
-            host, question, target = rest.partition("?")
-            target = question + target
-        target = "/" + target if slash else f"/{target}"
-        if not (host := host.rpartition("@")[2]):
-            return None
+    host, target = _addressed(incoming)
+    if not host:
+        return None
     name = host.partition(":")[0].lower()
     path, _, query = target.partition("?")
     if bucket := bucket_of(name, path):
@@ -166,6 +187,38 @@ def as_request(incoming: web.Request, body: bytes) -> Request | None:
     elif name not in (HOST, "127.0.0.1", "localhost") and not name.endswith(f".{HOST}"):
         return None
     return Request(incoming.method, path, query, incoming.headers, body)
+
+
+def as_registry_request(incoming: web.Request, body: bytes) -> tuple[re.Match[str], Request] | None:
+    """Return a request with the account and region whose registry it is for, or None of any other request."""
+    host, target = _addressed(incoming)
+    if not (found := registry.HOST.fullmatch(host.partition(":")[0].lower())):
+        return None
+    path, _, query = target.partition("?")
+    return found, Request(incoming.method, path, query, incoming.headers, body)
+
+
+async def _refuse_tls(incoming: web.Request) -> web.Response:
+    """Answer TLS in plain HTTP: Docker speaks plainly to a registry that it knows as insecure after that, not before."""
+    assert incoming.transport is not None
+    incoming.transport.write(b"HTTP/1.1 200 OK\r\n\r\n")
+    await asyncio.sleep(_TLS_SECONDS)  # it throws away what comes before it has spoken
+    incoming.transport.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+    incoming.transport.close()
+    return web.Response(status=400)
+
+
+def _addressed(incoming: web.Request) -> tuple[str, str]:
+    """Return the host that a request is for, empty where its line is no address, and what is asked of it."""
+    target = incoming.raw_path
+    if target.startswith("/"):
+        return incoming.host, target
+    _, _, rest = target.partition("://")  # a proxy request
+    host, slash, target = rest.partition("/")
+    if not slash:
+        host, question, target = rest.partition("?")
+        target = question + target
+    return host.rpartition("@")[2], "/" + target if slash else f"/{target}"
 
 
 # Prefixes that clients put before the endpoint's host; everything else before it is a bucket.
@@ -202,7 +255,9 @@ async def serve(arguments: argparse.Namespace) -> int:
     if arguments.ends_with_stdin:
         # The other end of this pipe closes when whoever started us ends, in whichever way.
         loop.add_reader(sys.stdin, lambda: stop.set() if not os.read(0, 4096) else None)
-    backends = Backends(arguments.folder, arguments.images, arguments.region, arguments.account, arguments.port)
+    backends = Backends(
+        arguments.folder, arguments.images, arguments.region, arguments.account, arguments.port, arguments.registry
+    )
     front = Front(backends)
     # Bodies are not ours to unpack; an object with Content-Encoding gzip may even not be compressed.
     runner = web.AppRunner(front.application(), access_log=None, handle_signals=False, auto_decompress=False)
@@ -237,6 +292,7 @@ def main() -> None:
     parser.add_argument("--images", type=Path, required=True, help="images.json of the local AWS API")
     parser.add_argument("--region", default=REGION)
     parser.add_argument("--account", default=ACCOUNT)
+    parser.add_argument("--registry", type=Path, help="Debian's docker-registry, to keep what Docker pushes")
     parser.add_argument("--ends-with-stdin", action="store_true", help="stop when standard input is closed")
     arguments = parser.parse_args()
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.WARNING)

@@ -273,6 +273,41 @@ async def _describe(shims: Shims, call: Call, path: str, request: Request, actio
     return await shims.ask(replace(call, action=action), asked)
 
 
+# --- ECR ------------------------------------------------------------------------------------------
+
+_SCANNED = (
+    "application/vnd.docker.distribution.manifest.v2+json",
+    "application/vnd.oci.image.manifest.v1+json",
+)
+
+
+@_shim("ecr", "DescribeImageScanFindings")
+async def _describe_scan(shims: Shims, call: Call, request: Request) -> Response:
+    body = _body(request)
+    if refusal := _refusal(call, body):
+        return refusal
+    target = request.headers["X-Amz-Target"].replace(call.action, "DescribeImages")
+    asked = {"repositoryName": body["repositoryName"], "imageIds": [body["imageId"]]}
+    headers = CIMultiDict(request.headers)
+    headers["X-Amz-Target"] = target
+    answer = await shims.ask(
+        replace(call, action="DescribeImages"), replace(request, headers=headers, body=json.dumps(asked).encode())
+    )
+    if answer.status != 200:
+        return answer
+    found = json.loads(answer.body)["imageDetails"]
+    if not found:
+        return error(call.protocol, call.service, "ImageNotFoundException", "The image does not exist", 400)
+    document = {key: found[0][key] for key in ("registryId", "repositoryName")} | {"imageId": body["imageId"]}
+    media_type = found[0]["imageManifestMediaType"]
+    if media_type not in _SCANNED:
+        message = f"An artifact with media type '{media_type}' cannot be scanned."
+        status = {"status": "UNSUPPORTED_IMAGE", "description": message}
+        return _with_json(answer, {**document, "imageScanStatus": status})
+    content: Document = {"findings": [], "findingSeverityCounts": {}}
+    return _with_json(answer, {**document, "imageScanStatus": {"status": "COMPLETE"}, "imageScanFindings": content})
+
+
 # --- ECS ------------------------------------------------------------------------------------------
 
 
