@@ -1,4 +1,4 @@
-"""A base image like `python:3.12-slim-bookworm`, made from Debian's archive where no registry can be reached.
+"""A base image like `python:3.12-slim-trixie`, made from Debian's archive where no registry can be reached.
 
 The same way the real one is made: Debian's smallest system, the few packages beside it, Python under `/usr/local` with
 the libraries it links, pip. What a wheel needs of the system and the real image lacks is missing here too.
@@ -7,16 +7,20 @@ the libraries it links, pip. What a wheel needs of the system and the real image
 from __future__ import annotations
 
 import hashlib
+import lzma
 import platform
 import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from local.docker.engine import DockerError, Engine, Unavailable, find_program
 
 NAME = "mlplatform/python-stand-in"
+RELEASE, VERSION = "trixie", 13
+"""Debian's release that the real image is made of."""
 PACKAGES = ("ca-certificates", "netbase", "tzdata")
 """What the real image has besides the smallest system and what Python links."""
 ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
@@ -36,9 +40,10 @@ def ensure_base_image(engine: Engine) -> str:
         return reference
     debootstrap = find_program("debootstrap", "debootstrap")
     codename, archive = _release(), _archive()
+    linked = names_in_archive(linked_packages(), _packages_of(codename, archive))
     with tempfile.TemporaryDirectory(prefix="python-root-") as folder:
         root = Path(folder) / "root"
-        packages = ",".join([*PACKAGES, *linked_packages()])
+        packages = ",".join([*PACKAGES, *linked])
         # In a mount namespace: a failure leaves no mount behind.
         _run("unshare", "--mount", debootstrap, "--variant=minbase", f"--include={packages}", codename, root, archive)
         add_python(root)
@@ -54,20 +59,60 @@ def _key() -> str:
 
 
 def _release() -> str:
+    """Return the release to make it of: the real image's, on whose libraries an older system's Python runs as well.
+
+    A newer system, and Ubuntu, has only its own for its Python.
+    """
+    found = _system()
+    is_older = found.get("ID") == "debian" and int(found.get("VERSION_ID", VERSION + 1)) <= VERSION
+    return RELEASE if is_older else found["VERSION_CODENAME"]
+
+
+def _system() -> dict[str, str]:
     try:
-        return platform.freedesktop_os_release()["VERSION_CODENAME"]
-    except (OSError, KeyError):
-        raise Unavailable("a base image is made from Debian's or Ubuntu's archive: this system is neither") from None
+        found = platform.freedesktop_os_release()
+    except OSError:
+        found = {}
+    if "VERSION_CODENAME" not in found:
+        raise Unavailable("a base image is made from Debian's or Ubuntu's archive: this system is neither")
+    return found
 
 
 def _archive() -> str:
-    """Return the archive this system's own packages come from."""
+    """Return the archive this system's own packages come from; it has Debian's other releases too."""
+    own = _system()["VERSION_CODENAME"]
     target = "$(CREATED_BY) $(RELEASE) $(COMPONENT) $(REPO_URI)"
     for line in _run(find_program("apt-get", "apt"), "indextargets", "--format", target).splitlines():
         made_by, release, component, address = line.split(maxsplit=3)
-        if (made_by, release, component) == ("Packages", _release(), "main"):
+        if (made_by, release, component) == ("Packages", own, "main"):
             return address
-    raise Unavailable(f"apt's sources name no archive of {_release()}")
+    raise Unavailable(f"apt's sources name no archive of {own}")
+
+
+def _packages_of(codename: str, archive: str) -> set[str]:
+    """Return the names of a release's packages, fetched as apt would."""
+    architecture = _run("dpkg", "--print-architecture").strip()
+    address = f"{archive.rstrip('/')}/dists/{codename}/main/binary-{architecture}/Packages.xz"
+    with tempfile.TemporaryDirectory(prefix="packages-") as folder:
+        target = Path(folder) / "Packages.xz"
+        _run("/usr/lib/apt/apt-helper", "download-file", address, target)
+        with lzma.open(target, "rt", encoding="utf-8") as lines:
+            return {line.removeprefix("Package: ").strip() for line in lines if line.startswith("Package: ")}
+
+
+def names_in_archive(packages: Sequence[str], known: Collection[str]) -> list[str]:
+    """Return what packages are called in a release; Debian 13 renamed those in which a time became longer.
+
+    Raises:
+        DockerError: it has one under neither name.
+    """
+    found = []
+    for package in packages:
+        name = next((name for name in (package, f"{package}t64") if name in known), None)
+        if name is None:
+            raise DockerError(f"{package}, which this Python links, is not in the archive of the base image's release")
+        found.append(name)
+    return found
 
 
 def _binaries() -> list[Path]:

@@ -83,7 +83,7 @@ class EmulatedAws:
     @property
     def registry_host(self) -> str:
         """The container registry's name; the front is its proxy."""
-        return f"{self.account}.dkr.ecr.{self.region}.amazonaws.com"
+        return registry_host(self.account, self.region)
 
     @property
     def images_file(self) -> Path:
@@ -195,6 +195,11 @@ class EmulatedAws:
         except urllib.error.HTTPError as problem:
             raise ValueError(json.load(problem)["message"]) from None
         return document
+
+
+def registry_host(account: str, region: str) -> str:
+    """Return the name of an account's container registry."""
+    return f"{account}.dkr.ecr.{region}.amazonaws.com"
 
 
 def find_docker_registry() -> Path:

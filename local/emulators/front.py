@@ -199,7 +199,7 @@ def as_registry_request(incoming: web.Request, body: bytes) -> tuple[re.Match[st
 
 
 async def _refuse_tls(incoming: web.Request) -> web.Response:
-    """Answer TLS in plain HTTP: Docker speaks plainly to a registry that it knows as insecure after that, not before."""
+    """Answer TLS in plain HTTP: only after that does Docker speak plainly to a registry that it knows as insecure."""
     assert incoming.transport is not None
     incoming.transport.write(b"HTTP/1.1 200 OK\r\n\r\n")
     await asyncio.sleep(_TLS_SECONDS)  # it throws away what comes before it has spoken

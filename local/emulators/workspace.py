@@ -47,7 +47,7 @@ class Workspace:
         archive = wheels.archive(folder)
         archive.parent.mkdir()
         wheels.pack([], archive)
-        registry = f"{aws.account}.dkr.ecr.{aws.region}.amazonaws.com/ml-platform"
+        registry = f"{aws.registry_host}/ml-platform"
         self.images = {
             name: f"{registry}/{name.replace('_', '-')}@sha256:{hashlib.sha256(name.encode()).hexdigest()}"
             for name in ("deployer", "mlflow", "serving", "trainer", "trainer_cuda")

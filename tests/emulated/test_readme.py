@@ -15,7 +15,7 @@ from tests.emulated.support import Story
 
 # What no emulator here can answer, and where it is tested instead.
 ELSEWHERE = {
-    "images": "tests/unit/cloud/test_images.py",  # wants Docker and a registry
+    "images": "tests/images/test_release.py",  # wants Docker; really run there, in an emulated account with a registry
     "cluster-config": "tests/kubernetes/test_cluster_config.py",  # wants a Kubernetes API
     "train": "tests/e2e/test_train_in_mwaa.py",  # wants a running Airflow
 }

@@ -16,6 +16,9 @@ import pytest
 from cloud import images as release
 from local.docker.base_image import ensure_base_image
 from local.docker.engine import KEEP_GB, Engine, Unavailable
+from local.emulators.emulated import registry_host
+from local.emulators.names import ACCOUNT, REGION
+from local.platform.ports import any_free_port
 from mlplatform import storage
 from tests.images.index import authorities, private_index
 from tests.images.pipeline import Run
@@ -23,12 +26,19 @@ from tests.images.support import CACHE, ENVS, NAMES, Images, free_port
 
 
 @pytest.fixture(scope="session")
-def engine() -> Iterator[Engine]:
-    """An engine that ends with the tests, however they end."""
+def account_port() -> int:
+    """Where the emulated account will be, if a test wants one: the engine is told before."""
+    return any_free_port()
+
+
+@pytest.fixture(scope="session")
+def engine(account_port: int) -> Iterator[Engine]:
+    """An engine that ends with the tests, however they end; it knows the emulated account's registry."""
+    registry = {"registry": registry_host(ACCOUNT, REGION), "proxy": f"http://127.0.0.1:{account_port}"}
     try:
         if platform.machine() != "x86_64":
             raise Unavailable(f"the images are for {release.PLATFORM}, this machine is {platform.machine()}")
-        with Engine(CACHE / "docker") as engine:
+        with Engine(CACHE / "docker", **registry) as engine:
             yield engine
     except Unavailable as reason:
         pytest.skip(str(reason))

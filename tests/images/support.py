@@ -39,6 +39,12 @@ class Images:
     _pool: ThreadPoolExecutor
     _builds: dict[str, Future[str]] = field(default_factory=dict)
 
+    @property
+    def replaced(self) -> list[str]:
+        """Options of a build that are not a release's: the base image, the network, and what is told."""
+        proxies = [f"--build-arg={proxy}" for proxy in PROXIES if proxy in os.environ]
+        return [f"--build-arg=PYTHON_IMAGE={self.base_image}", "--network=host", "--progress=plain", *proxies]
+
     def announce(self, names: Sequence[str]) -> None:
         """Begin to build images while others are tested."""
         for name in names:
@@ -59,9 +65,7 @@ class Images:
             DockerError: it cannot be built.
         """
         _, *arguments = release.build_command(name, reference, COMMIT, "1700000000")
-        replaced = [f"--build-arg=PYTHON_IMAGE={self.base_image}", "--network=host", "--progress=plain"]
-        replaced += [f"--build-arg={proxy}" for proxy in PROXIES if proxy in os.environ]
-        done = self.engine.attempt("build", *replaced, *options, *arguments, timeout=1800, folder=ROOT)
+        done = self.engine.attempt("build", *self.replaced, *options, *arguments, timeout=1800, folder=ROOT)
         (CACHE / f"{reference.rpartition('/')[2].replace(':', '-')}.log").write_text(done.stderr, encoding="utf-8")
         if done.returncode != 0:
             raise DockerError(f"{name} cannot be built:\n{done.stderr[-6000:]}")
