@@ -71,12 +71,12 @@ class Front:
             yield
 
     @web.middleware
-    async def _tunnel(self, incoming: web.Request, handler: Handler) -> web.StreamResponse:
+    async def _tunnel(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Refuse a tunnel, which has no path that a route could match."""
-        if incoming.method != "CONNECT":
-            return await handler(incoming)
-        if self._registry and registry.HOST.fullmatch(incoming.raw_path.partition(":")[0].lower()):
-            return await _refuse_tls(incoming)
+        if request.method != "CONNECT":
+            return await handler(request)
+        if self._registry and registry.HOST.fullmatch(request.raw_path.partition(":")[0].lower()):
+            return await _refuse_tls(request)
         return web.Response(status=403, text="The AWS emulator's proxy passes plain HTTP to itself only.\n")
 
     async def _handle(self, incoming: web.Request) -> web.Response:

@@ -83,8 +83,8 @@ def workspace(account: EmulatedAws, images: Images, tmp_path_factory: pytest.Tem
             if variable.startswith("DOCKER_"):
                 environment.setenv(variable, value)
         yield workspace
-    for name in release.IMAGES.values():  # the cache of builds stays, which holds the same layers
-        reference = f"{account.registry_host}/ml-platform/{name.repository}"
+    for recipe in release.IMAGES.values():  # the cache of builds stays, which holds the same layers
+        reference = f"{account.registry_host}/ml-platform/{recipe.repository}"
         for image in images.engine.run("image", "ls", "--quiet", reference).split():
             images.engine.attempt("image", "rm", "--force", image)
 
