@@ -92,7 +92,12 @@ def workspace(account: EmulatedAws, images: Images, tmp_path_factory: pytest.Tem
 @pytest.fixture(scope="module")
 def released(workspace: Workspace) -> str:
     """What `make images` says the first time."""
-    return workspace.cloud("images", "--env", "dev").stdout
+    return said(workspace.cloud("images", "--env", "dev"))
+
+
+def said(done: subprocess.CompletedProcess[str]) -> str:
+    """Return what a command said, in one line: a terminal's width breaks it elsewhere."""
+    return " ".join((done.stdout + done.stderr).split())
 
 
 def named(workspace: Workspace, environment: str) -> dict[str, Any]:
@@ -130,9 +135,9 @@ def test_what_lies_there_runs_and_is_listed(released: str, workspace: Workspace,
 
 def test_a_second_time_nothing_is_built(released: str, workspace: Workspace) -> None:
     before = named(workspace, "dev")
-    said = workspace.cloud("images", "--env", "dev").stdout
-    assert "building" in released
-    assert "building" not in said
+    again = said(workspace.cloud("images", "--env", "dev"))
+    assert "trainer: building" in released
+    assert "building" not in again
     assert named(workspace, "dev") == before
 
 
@@ -150,7 +155,7 @@ def test_what_lies_there_in_another_form_is_refused(released: str, workspace: Wo
         account.client("ecr").put_image(**index, imageManifest="{}", imageTag=commit)
     done = workspace.cloud("images", "--env", "dev", check=False)
     assert done.returncode != 0
-    said = " ".join((done.stdout + done.stderr).split())
-    assert f"is {form}, which SageMaker or the scan refuse" in said
-    assert "aws ecr batch-delete-image --repository-name ml-platform/trainer" in said
+    told = said(done)
+    assert f"is {form}, which SageMaker or the scan refuse" in told
+    assert "aws ecr batch-delete-image --repository-name ml-platform/trainer" in told
     assert named(workspace, "dev") == before
