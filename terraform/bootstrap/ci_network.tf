@@ -73,6 +73,31 @@ data "aws_iam_policy_document" "ci_network" {
     }
   }
 
+  # The bastion. A stop and a start are how its type is changed.
+  statement {
+    sid = "OurInstances"
+    actions = [
+      "ec2:ModifyInstanceAttribute",
+      "ec2:ModifyInstanceMetadataOptions",
+      "ec2:StartInstances",
+      "ec2:StopInstances",
+      "ec2:TerminateInstances",
+    ]
+    resources = ["arn:${local.partition}:ec2:${local.here}:instance/*"]
+
+    condition {
+      test     = "StringEquals"
+      variable = "aws:ResourceTag/Project"
+      values   = [var.name]
+    }
+  }
+
+  statement {
+    sid       = "NewestImage"
+    actions   = ["ssm:GetParameter"]
+    resources = ["arn:${local.partition}:ssm:${var.region}::parameter/aws/service/ami-amazon-linux-latest/*"]
+  }
+
   statement {
     sid = "LoadBalancers"
     actions = [

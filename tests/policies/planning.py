@@ -8,7 +8,7 @@ the plan is made as if all had been applied once:
 3. plan again without refreshing: what refers to those values, the documents above all, is now known.
 
 Steps 2 and 3 are repeated while something of a document is still unknown. AWS is never asked: credentials are made up,
-and the one call a plan makes, STS's GetCallerIdentity, is answered here; any other is refused.
+and the two calls that plans make, who they are and which image AWS has newest, are answered here; any other is refused.
 """
 
 from __future__ import annotations
@@ -43,6 +43,8 @@ VARIABLES: dict[str, Any] = {
     "images": {name: IMAGE.format(name) for name in ("deployer", "mlflow", "serving", "trainer", "trainer_cuda")},
     "permissions_boundary_arn": BOUNDARY,
     "alert_email_addresses": ["team@example.com"],
+    "private_client_cidrs": ["10.8.0.0/16"],
+    "private_client_security_group_ids": {"vpn": "sg-0123456789abcdef0"},
 }
 """What people give each environment."""
 OWN_VARIABLES: dict[str, dict[str, Any]] = {
@@ -54,6 +56,7 @@ OWN_VARIABLES: dict[str, dict[str, Any]] = {
 _IDENTITY = f"""<GetCallerIdentityResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><GetCallerIdentityResult>
 <Arn>arn:aws:iam::{ACCOUNT}:user/planner</Arn><UserId>planner</UserId><Account>{ACCOUNT}</Account>
 </GetCallerIdentityResult><ResponseMetadata><RequestId>0</RequestId></ResponseMetadata></GetCallerIdentityResponse>"""
+_IMAGE = json.dumps({"Parameter": {"Name": "image", "Type": "String", "Value": "ami-0123456789abcdef0", "Version": 1}})
 _EMPTY_DOCUMENT = json.dumps({"Version": "2012-10-17", "Statement": []})
 # What AWS itself puts there when nothing is asked for.
 _OPEN_ENDPOINT = json.dumps(
@@ -68,6 +71,7 @@ _PROVIDER = "registry.terraform.io/hashicorp/aws"
 
 _EC2_IDS = {
     "aws_eip": "eipalloc",
+    "aws_instance": "i",
     "aws_internet_gateway": "igw",
     "aws_launch_template": "lt",
     "aws_nat_gateway": "nat",
@@ -143,15 +147,18 @@ def account(sts: str) -> dict[str, str]:
 
 @contextmanager
 def answering_sts() -> Iterator[str]:
-    """Serve STS's GetCallerIdentity on a free port of this machine; yield its address."""
+    """Serve STS's GetCallerIdentity, and AWS's own parameters, on a free port of this machine; yield its address."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             asked = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            known = b"Action=GetCallerIdentity" in asked
-            body = (_IDENTITY if known else "a plan asks AWS for nothing but who it is").encode()
-            self.send_response(200 if known else 400)
-            self.send_header("Content-Type", "text/xml")
+            status, kind, body = 400, "text/xml", b"a plan asks AWS for nothing but who it is, and for images"
+            if b"Action=GetCallerIdentity" in asked:
+                status, body = 200, _IDENTITY.encode()
+            elif self.headers.get("X-Amz-Target") == "AmazonSSM.GetParameter" and b'"/aws/service/ami-' in asked:
+                status, kind, body = 200, "application/x-amz-json-1.1", _IMAGE.encode()
+            self.send_response(status)
+            self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)

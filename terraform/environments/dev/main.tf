@@ -14,6 +14,11 @@ module "platform" {
   runbook_base_url             = var.runbook_base_url
   tags                         = local.tags
 
+  private_client_cidrs              = var.private_client_cidrs
+  private_client_security_group_ids = var.private_client_security_group_ids
+
+  bastion = { instance_type = "t4g.nano" } # what `make open` goes through
+
   network = {
     cidr                = "10.20.0.0/16"
     zones               = ["a", "b"]

@@ -14,6 +14,13 @@ module "platform" {
   runbook_base_url             = var.runbook_base_url
   tags                         = local.tags
 
+  private_client_cidrs              = var.private_client_cidrs
+  private_client_security_group_ids = var.private_client_security_group_ids
+
+  # Null: nothing stands in the network for people. `make approve` and `make status` need no way in; for the pages, name
+  # your own (private_client_cidrs), or take what dev has.
+  bastion = null
+
   network = {
     cidr               = "10.40.0.0/16"
     zones              = ["a", "b", "c"]

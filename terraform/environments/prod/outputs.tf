@@ -8,6 +8,11 @@ output "airflow_url" {
   value       = module.platform.airflow_url
 }
 
+output "bastion_instance_id" {
+  description = "ID of the bastion that `make open` goes through; null where there is none."
+  value       = module.platform.bastion_instance_id
+}
+
 output "buckets" {
   description = "Names of the buckets by purpose."
   value       = module.platform.buckets

@@ -6,7 +6,7 @@ variable "admin_role_arns" {
 }
 
 variable "airflow_page_public" {
-  description = "Whether Airflow's page can be reached from the internet, behind AWS sign-in; otherwise only from inside the network."
+  description = "Whether Airflow's page can be reached from the internet, behind AWS sign-in; otherwise by `make open` and private clients."
   type        = bool
   nullable    = false
   default     = false
@@ -77,7 +77,7 @@ variable "mlflow_domain_name" {
 }
 
 variable "operator_cidrs" {
-  description = "Address ranges from which people reach the cluster's API; none means only from inside the network."
+  description = "Public address ranges from which people reach the cluster's API; none means by `make open` and private clients."
   type        = list(string)
   nullable    = false
   default     = []
@@ -87,6 +87,20 @@ variable "permissions_boundary_arn" {
   description = "Boundary that every role carries; terraform/bootstrap makes one, and the CI role can make no role without it."
   type        = string
   default     = null
+}
+
+variable "private_client_cidrs" {
+  description = "Private networks (VPN, peered VPCs) from which people reach Airflow's page, MLflow and the cluster's API."
+  type        = list(string)
+  nullable    = false
+  default     = []
+}
+
+variable "private_client_security_group_ids" {
+  description = "Security groups whose members reach the same, by a name such as vpn."
+  type        = map(string)
+  nullable    = false
+  default     = {}
 }
 
 variable "region" {

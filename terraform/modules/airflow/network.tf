@@ -16,6 +16,29 @@ resource "aws_vpc_security_group_ingress_rule" "self" {
   referenced_security_group_id = aws_security_group.this.id
 }
 
+# MWAA puts this group on the web server's endpoint in our subnets too, so who is let in here reaches Airflow's page.
+resource "aws_vpc_security_group_ingress_rule" "client_security_groups" {
+  for_each = var.client_security_group_ids
+
+  security_group_id            = aws_security_group.this.id
+  description                  = "Airflow's page from ${each.key}"
+  ip_protocol                  = "tcp"
+  from_port                    = 443
+  to_port                      = 443
+  referenced_security_group_id = each.value
+}
+
+resource "aws_vpc_security_group_ingress_rule" "client_cidrs" {
+  for_each = toset(var.client_cidrs)
+
+  security_group_id = aws_security_group.this.id
+  description       = "Airflow's page from private clients"
+  ip_protocol       = "tcp"
+  from_port         = 443
+  to_port           = 443
+  cidr_ipv4         = each.key
+}
+
 resource "aws_vpc_security_group_egress_rule" "self" {
   security_group_id            = aws_security_group.this.id
   description                  = "Between the parts of Airflow"

@@ -20,6 +20,25 @@ variable "buckets" {
   nullable = false
 }
 
+variable "client_cidrs" {
+  description = "Private networks from which people reach Airflow's page."
+  type        = list(string)
+  default     = []
+  nullable    = false
+
+  validation {
+    condition     = alltrue([for cidr in var.client_cidrs : try(cidrhost(cidr, 0) == split("/", cidr)[0] && tonumber(split("/", cidr)[1]) >= 8, false)])
+    error_message = "client_cidrs must be IPv4 networks that start at their network address, /8 or smaller: write them like 10.0.0.0/16."
+  }
+}
+
+variable "client_security_group_ids" {
+  description = "Security groups whose members reach Airflow's page, by a name of your choice."
+  type        = map(string)
+  default     = {}
+  nullable    = false
+}
+
 variable "cluster" {
   description = "The Kubernetes cluster that runs the steps, for the kubeconfig."
   type = object({

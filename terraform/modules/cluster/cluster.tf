@@ -30,6 +30,17 @@ resource "aws_vpc_security_group_ingress_rule" "control_plane" {
   to_port                      = 443
 }
 
+resource "aws_vpc_security_group_ingress_rule" "control_plane_client_cidrs" {
+  for_each = toset(var.client_cidrs)
+
+  security_group_id = aws_security_group.control_plane.id
+  description       = "Kubernetes API for private clients."
+  cidr_ipv4         = each.key
+  ip_protocol       = "tcp"
+  from_port         = 443
+  to_port           = 443
+}
+
 resource "aws_eks_cluster" "this" {
   name                      = var.name
   role_arn                  = aws_iam_role.cluster.arn

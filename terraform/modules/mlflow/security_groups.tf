@@ -54,6 +54,20 @@ resource "aws_vpc_security_group_ingress_rule" "load_balancer_https" {
   referenced_security_group_id = each.value
 }
 
+resource "aws_vpc_security_group_ingress_rule" "load_balancer_client_cidrs" {
+  for_each = {
+    for pair in setproduct(var.client_cidrs, local.https ? [80, 443] : [80]) :
+    "${pair[0]} ${pair[1]}" => { cidr = pair[0], port = pair[1] }
+  }
+
+  security_group_id = aws_security_group.load_balancer.id
+  description       = "Private clients"
+  ip_protocol       = "tcp"
+  from_port         = each.value.port
+  to_port           = each.value.port
+  cidr_ipv4         = each.value.cidr
+}
+
 resource "aws_vpc_security_group_egress_rule" "load_balancer" {
   security_group_id            = aws_security_group.load_balancer.id
   description                  = "The MLflow server"

@@ -25,7 +25,8 @@ locals {
     MLFLOW_DISABLE_TELEMETRY     = "true"
     MLFLOW_PORT                  = tostring(local.port)
     # Any other name in the Host header is answered 403; the load balancer's checks go to /health, which is exempt.
-    MLFLOW_SERVER_ALLOWED_HOSTS = "${local.domain_name},${local.domain_name}:*"
+    # localhost is where `make open` leads to. A page of somebody else's cannot name it: its own name is in its requests.
+    MLFLOW_SERVER_ALLOWED_HOSTS = "${local.domain_name},${local.domain_name}:*,localhost:*"
     # The pages' own requests carry an Origin, and behind a load balancer the server does not know its own.
     MLFLOW_SERVER_CORS_ALLOWED_ORIGINS = "${local.scheme}://${local.domain_name}"
     MLFLOW_SERVER_ENABLE_JOB_EXECUTION = "false"

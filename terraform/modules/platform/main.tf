@@ -8,6 +8,12 @@ locals {
 
   gpu_fallback_size = try(var.cluster.gpu.on_demand_max_size, 0)
 
+  # People's ways in, beside those of the platform's own parts.
+  client_security_group_ids = merge(
+    var.private_client_security_group_ids,
+    { for bastion in module.bastion : "bastion" => bastion.security_group_id },
+  )
+
   # A dataset whose file is not there yet has an endpoint, but no owner.
   models = "${path.module}/../../../config/models"
   owners = {
@@ -39,6 +45,23 @@ module "network" {
   flow_log_retention_days  = var.log_retention_days
   kms_key_arn              = module.storage.kms_key_arn
   permissions_boundary_arn = var.permissions_boundary_arn
+}
+
+module "bastion" {
+  source = "../bastion"
+  count  = var.bastion == null ? 0 : 1
+
+  name                     = local.name
+  instance_type            = var.bastion.instance_type
+  vpc_id                   = module.network.vpc_id
+  subnet_id                = module.network.private_subnet_ids[0]
+  permissions_boundary_arn = var.permissions_boundary_arn
+
+  # Where Systems Manager has endpoints in the VPC, nothing outside of it is needed.
+  https_egress_cidrs = (
+    length(setsubtract(["ssm", "ssmmessages"], var.network.interface_endpoints)) == 0 ? [var.network.cidr] : ["0.0.0.0/0"]
+  )
+  http_security_group_ids = var.mlflow.allow_http ? { mlflow = module.mlflow.security_group_id } : {}
 }
 
 module "cluster" {
@@ -96,7 +119,8 @@ module "cluster" {
     gpus_per_node  = var.cluster.gpu.gpus_per_node
   }
 
-  client_security_group_ids = { airflow = module.airflow.security_group_id }
+  client_cidrs              = var.private_client_cidrs
+  client_security_group_ids = merge(local.client_security_group_ids, { airflow = module.airflow.security_group_id })
 }
 
 module "airflow" {
@@ -122,6 +146,9 @@ module "airflow" {
   topic_arn                = module.observability.notifications_topic_arn
   log_retention_days       = var.log_retention_days
   permissions_boundary_arn = var.permissions_boundary_arn
+
+  client_cidrs              = var.private_client_cidrs
+  client_security_group_ids = local.client_security_group_ids
 
   cluster = {
     name                  = module.cluster.cluster_name
@@ -196,10 +223,11 @@ module "mlflow" {
   log_retention_days       = var.log_retention_days
   permissions_boundary_arn = var.permissions_boundary_arn
 
-  client_security_group_ids = {
+  client_cidrs = var.private_client_cidrs
+  client_security_group_ids = merge(local.client_security_group_ids, {
     airflow = module.airflow.security_group_id
     cluster = module.cluster.cluster_security_group_id
-  }
+  })
 
   study_client_security_group_ids = { cluster = module.cluster.cluster_security_group_id }
 

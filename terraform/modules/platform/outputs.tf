@@ -8,6 +8,11 @@ output "airflow_url" {
   value       = "https://${module.airflow.webserver_url}"
 }
 
+output "bastion_instance_id" {
+  description = "ID of the bastion that `make open` goes through; null where there is none."
+  value       = one(module.bastion[*].instance_id)
+}
+
 output "buckets" {
   description = "Names of the buckets by purpose."
   value       = { for purpose, bucket in module.storage.buckets : purpose => bucket.name }

@@ -39,6 +39,12 @@ variable "allow_unprotected_production" {
   default     = false
 }
 
+variable "bastion" {
+  description = "The small instance through which people reach what is private, by Systems Manager; null for none."
+  type        = object({ instance_type = string })
+  default     = null
+}
+
 variable "budget" {
   description = "Monthly limit in US dollars, and when everything that can stop stops at night (cron expressions); null never."
   type = object({
@@ -201,6 +207,57 @@ variable "permissions_boundary_arn" {
   description = "Permissions boundary that every role carries; null for none."
   type        = string
   default     = null
+}
+
+variable "private_client_cidrs" {
+  description = "Private networks from which people reach Airflow's page, MLflow and the Kubernetes API; a route from there is yours to make."
+  type        = list(string)
+  nullable    = false
+  default     = []
+
+  validation {
+    condition     = alltrue([for cidr in var.private_client_cidrs : try(cidrhost(cidr, 0) == split("/", cidr)[0], false)])
+    error_message = "private_client_cidrs must be IPv4 networks that start at their network address: write them like 10.0.0.0/16."
+  }
+
+  # Cut to the shorter prefix, a network inside of a range is that range.
+  validation {
+    condition = alltrue([
+      for cidr in var.private_client_cidrs : try(anytrue([
+        for range in ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10"] :
+        tonumber(split("/", cidr)[1]) >= tonumber(split("/", range)[1]) &&
+        cidrhost("${split("/", cidr)[0]}/${split("/", range)[1]}", 0) == split("/", range)[0]
+      ]), true)
+    ])
+    error_message = "private_client_cidrs must lie in 10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16 or 100.64.0.0/10: public addresses do not reach what is private."
+  }
+
+  validation {
+    condition     = length(distinct(var.private_client_cidrs)) == length(var.private_client_cidrs)
+    error_message = "private_client_cidrs must differ: name each network once."
+  }
+}
+
+variable "private_client_security_group_ids" {
+  description = "Security groups of this or a peered VPC whose members reach the same, by a name such as vpn."
+  type        = map(string)
+  nullable    = false
+  default     = {}
+
+  validation {
+    condition     = alltrue([for id in values(var.private_client_security_group_ids) : can(regex("^([0-9]{12}/)?sg-[0-9a-f]{8,17}$", id))])
+    error_message = "private_client_security_group_ids must be IDs of security groups: write them like sg-0123456789abcdef0."
+  }
+
+  validation {
+    condition     = length(setintersection(keys(var.private_client_security_group_ids), ["airflow", "bastion", "cluster"])) == 0
+    error_message = "private_client_security_group_ids: airflow, bastion and cluster are the platform's own: choose another name."
+  }
+
+  validation {
+    condition     = length(distinct(values(var.private_client_security_group_ids))) == length(var.private_client_security_group_ids)
+    error_message = "private_client_security_group_ids must differ: AWS takes no rule twice; name each group once."
+  }
 }
 
 variable "region" {

@@ -245,19 +245,29 @@ run "micro" {
 run "switches" {
   command = plan
   variables {
-    webserver_access_mode    = "PUBLIC_ONLY"
-    log_level                = "WARNING"
-    log_retention_days       = 30
-    http_egress_cidrs        = ["10.20.0.0/16"]
-    smtp_egress_cidrs        = ["10.30.0.0/16"]
-    permissions_boundary_arn = "arn:aws:iam::123456789012:policy/boundary"
-    maintenance_window_start = "TUE:03:30"
-    schedulers               = 3
-    min_workers              = 2
-    max_workers              = 10
-    configuration_options    = { "core.parallelism" = "64", "core.default_task_retries" = "0", "metrics.metrics_allow_list" = "scheduler" }
+    client_cidrs              = ["10.8.0.0/16"]
+    client_security_group_ids = { bastion = "sg-0123456789abcdef0" }
+    webserver_access_mode     = "PUBLIC_ONLY"
+    log_level                 = "WARNING"
+    log_retention_days        = 30
+    http_egress_cidrs         = ["10.20.0.0/16"]
+    smtp_egress_cidrs         = ["10.30.0.0/16"]
+    permissions_boundary_arn  = "arn:aws:iam::123456789012:policy/boundary"
+    maintenance_window_start  = "TUE:03:30"
+    schedulers                = 3
+    min_workers               = 2
+    max_workers               = 10
+    configuration_options     = { "core.parallelism" = "64", "core.default_task_retries" = "0", "metrics.metrics_allow_list" = "scheduler" }
   }
 
+  assert {
+    condition = (
+      aws_vpc_security_group_ingress_rule.client_security_groups["bastion"].referenced_security_group_id == "sg-0123456789abcdef0" &&
+      aws_vpc_security_group_ingress_rule.client_security_groups["bastion"].to_port == 443 &&
+      [for rule in aws_vpc_security_group_ingress_rule.client_cidrs : "${rule.cidr_ipv4} ${rule.from_port}-${rule.to_port}"] == ["10.8.0.0/16 443-443"]
+    )
+    error_message = "Named clients reach Airflow's page, and nothing else of it."
+  }
   assert {
     condition = (
       aws_mwaa_environment.this.webserver_access_mode == "PUBLIC_ONLY" && aws_mwaa_environment.this.schedulers == 3 &&

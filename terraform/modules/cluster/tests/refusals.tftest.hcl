@@ -627,3 +627,23 @@ run "fallback_from_no_gpus" {
 
   expect_failures = [var.gpu_fallback_node_group]
 }
+
+run "everybody_as_a_client" {
+  command = plan
+
+  variables {
+    client_cidrs = ["0.0.0.0/0"]
+  }
+
+  expect_failures = [var.client_cidrs]
+}
+
+run "an_address_inside_of_a_client_network" {
+  command = plan
+
+  variables {
+    client_cidrs = ["10.0.0.1/16"]
+  }
+
+  expect_failures = [var.client_cidrs]
+}

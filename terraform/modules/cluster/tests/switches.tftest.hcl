@@ -156,6 +156,7 @@ run "clients_and_boundary" {
 
   variables {
     client_security_group_ids = { airflow = "sg-0000000000000000a" }
+    client_cidrs              = ["10.8.0.0/16"]
     permissions_boundary_arn  = "arn:aws:iam::123456789012:policy/ml-platform-boundary"
     upgrade_support_type      = "EXTENDED"
     log_retention_days        = 365
@@ -170,6 +171,11 @@ run "clients_and_boundary" {
       && aws_vpc_security_group_ingress_rule.control_plane["airflow"].to_port == 443
     )
     error_message = "The client must reach the Kubernetes API, at its port only."
+  }
+
+  assert {
+    condition     = [for rule in aws_vpc_security_group_ingress_rule.control_plane_client_cidrs : "${rule.cidr_ipv4} ${rule.from_port}-${rule.to_port}"] == ["10.8.0.0/16 443-443"]
+    error_message = "So must private clients."
   }
 
   assert {

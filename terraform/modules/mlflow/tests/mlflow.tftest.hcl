@@ -241,6 +241,7 @@ run "restored_database" {
 run "http" {
   command = plan
   variables {
+    client_cidrs                      = ["10.8.0.0/16"]
     certificate_arn                   = null
     allow_http                        = true
     domain_name                       = "mlflow.example.com"
@@ -262,6 +263,10 @@ run "http" {
   assert {
     condition     = length(aws_vpc_security_group_ingress_rule.load_balancer_https) == 0 && length(aws_vpc_security_group_ingress_rule.load_balancer_http) == 2
     error_message = "Only the port that is served is open."
+  }
+  assert {
+    condition     = [for rule in aws_vpc_security_group_ingress_rule.load_balancer_client_cidrs : "${rule.cidr_ipv4} ${rule.to_port}"] == ["10.8.0.0/16 80"]
+    error_message = "Private clients come in by it."
   }
   assert {
     condition     = !aws_lb.this.enable_deletion_protection && aws_lb.this.access_logs[0].prefix == "alb"
@@ -327,7 +332,7 @@ run "containers" {
       MLFLOW_DB_SECRET_ARN               = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:rds!db-mock"
       MLFLOW_DISABLE_TELEMETRY           = "true"
       MLFLOW_PORT                        = "5000"
-      MLFLOW_SERVER_ALLOWED_HOSTS        = "mlflow.ml-platform-test.internal,mlflow.ml-platform-test.internal:*"
+      MLFLOW_SERVER_ALLOWED_HOSTS        = "mlflow.ml-platform-test.internal,mlflow.ml-platform-test.internal:*,localhost:*"
       MLFLOW_SERVER_CORS_ALLOWED_ORIGINS = "https://mlflow.ml-platform-test.internal"
       MLFLOW_SERVER_ENABLE_JOB_EXECUTION = "false"
       MLFLOW_STUDIES_DATABASE            = "studies"

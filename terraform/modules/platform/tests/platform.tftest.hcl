@@ -58,6 +58,10 @@ run "everything_carries_the_environments_name" {
     condition     = output.name == "ml-platform-dev" && output.cluster_name == "ml-platform-dev"
     error_message = "Names must begin with ml-platform-<environment>."
   }
+  assert {
+    condition     = length(module.bastion) == 0 && output.bastion_instance_id == null
+    error_message = "Nobody has asked for a bastion."
+  }
 
   assert {
     condition     = local.owners == { flights = "ml-platform" }
@@ -75,6 +79,19 @@ run "production_may_be_unprotected_by_name_only" {
   variables {
     environment                  = "prod"
     allow_unprotected_production = true
+  }
+}
+
+run "a_bastion_is_there_only_where_it_is_asked_for" {
+  command = plan
+
+  variables {
+    bastion = { instance_type = "t4g.nano" }
+  }
+
+  assert {
+    condition     = length(module.bastion) == 1
+    error_message = "It was asked for."
   }
 }
 

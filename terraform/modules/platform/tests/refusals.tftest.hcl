@@ -106,3 +106,83 @@ run "an_address_that_is_none_is_refused" {
 
   expect_failures = [var.alert_email_addresses]
 }
+
+run "a_private_client_that_is_no_network_is_refused" {
+  command = plan
+
+  variables {
+    private_client_cidrs = ["10.0.0.1/16"]
+  }
+
+  expect_failures = [var.private_client_cidrs]
+}
+
+run "public_addresses_are_no_private_clients" {
+  command = plan
+
+  variables {
+    private_client_cidrs = ["8.8.8.0/24"]
+  }
+
+  expect_failures = [var.private_client_cidrs]
+}
+
+run "everybody_is_no_private_client" {
+  command = plan
+
+  variables {
+    private_client_cidrs = ["0.0.0.0/0"]
+  }
+
+  expect_failures = [var.private_client_cidrs]
+}
+
+run "more_than_a_private_range_is_refused" {
+  command = plan
+
+  variables {
+    private_client_cidrs = ["172.0.0.0/8"]
+  }
+
+  expect_failures = [var.private_client_cidrs]
+}
+
+run "a_private_client_is_named_once" {
+  command = plan
+
+  variables {
+    private_client_cidrs = ["10.0.0.0/16", "10.0.0.0/16"]
+  }
+
+  expect_failures = [var.private_client_cidrs]
+}
+
+run "a_private_client_that_is_no_security_group_is_refused" {
+  command = plan
+
+  variables {
+    private_client_security_group_ids = { vpn = "vpn" }
+  }
+
+  expect_failures = [var.private_client_security_group_ids]
+}
+
+run "a_private_client_does_not_take_the_place_of_airflow" {
+  command = plan
+
+  variables {
+    private_client_security_group_ids = { airflow = "sg-0123456789abcdef0" }
+  }
+
+  expect_failures = [var.private_client_security_group_ids]
+}
+
+run "a_security_group_is_named_once" {
+  command = plan
+
+  variables {
+    private_client_security_group_ids = { vpn = "sg-0123456789abcdef0", office = "sg-0123456789abcdef0" }
+  }
+
+  expect_failures = [var.private_client_security_group_ids]
+}

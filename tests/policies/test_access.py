@@ -1,0 +1,52 @@
+"""People's ways in, in the plan of every environment."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.policies.planning import ENVIRONMENTS, VARIABLES
+from tests.policies.plans import Plans
+from tests.policies.resources import Resource, of_type
+
+BASTIONS = {"dev": True, "staging": True, "prod": False}
+DOORS = {
+    "airflow": ("module.platform.module.airflow.aws_vpc_security_group_ingress_rule.client_", {443}),
+    "mlflow": ("module.platform.module.mlflow.aws_vpc_security_group_ingress_rule.load_balancer_", {80, 443}),
+    "kubernetes": ("module.platform.module.cluster.aws_vpc_security_group_ingress_rule.control_plane", {443}),
+}
+"""Which rules let people in, and where."""
+
+
+def ingress(resources: list[Resource], prefix: str) -> list[Resource]:
+    rules = of_type(resources, "aws_vpc_security_group_ingress_rule")
+    return [rule for rule in rules if rule.address.startswith(prefix)]
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
+def test_private_clients_reach_all_three(plans: Plans, environment: str) -> None:
+    sources = {*VARIABLES["private_client_cidrs"], *VARIABLES["private_client_security_group_ids"].values()}
+    for prefix, ports in DOORS.values():
+        rules = ingress(plans[environment], prefix)
+        let_in = {rule.values.get("cidr_ipv4") or rule.values.get("referenced_security_group_id") for rule in rules}
+        assert sources <= let_in
+        served = ports - ({443} if environment == "dev" and len(ports) > 1 else set())  # it has no certificate
+        assert {rule.values["to_port"] for rule in rules} == served
+        assert all(rule.values["from_port"] == rule.values["to_port"] for rule in rules)
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
+def test_the_bastion_is_a_way_in_and_has_none(plans: Plans, environment: str) -> None:
+    resources = plans[environment]
+    instances = of_type(resources, "aws_instance")
+    assert len(instances) == BASTIONS[environment]
+    if not instances:
+        return
+    (group,) = [one for one in of_type(resources, "aws_security_group") if ".bastion" in one.address]
+    for prefix, _ in DOORS.values():
+        assert group.values["id"] in {
+            rule.values.get("referenced_security_group_id") for rule in ingress(resources, prefix)
+        }
+    rules = of_type(resources, "aws_vpc_security_group_ingress_rule")
+    assert group.values["id"] not in {rule.values.get("security_group_id") for rule in rules}
+    assert not instances[0].values.get("key_name")
+    assert instances[0].values.get("associate_public_ip_address") is False
