@@ -15,6 +15,8 @@ from rich.table import Table
 
 from cloud import apply as applying
 from cloud import bootstrap, cluster_config, cost, destroy, images, preflight, push_dags, smoke, status, train, up
+from cloud.access import cluster_kubeconfig, open_ways
+from cloud.approve import answer
 from cloud.dag_capacity import capacity_warning
 from cloud.environments import NAMES, Environment
 from cloud.errors import CloudError
@@ -135,6 +137,38 @@ def cluster_config_command(
         _cluster_config(Environment(env), dry_run=dry_run)
 
 
+@app.command("open")
+def open_command(env: EnvOption) -> None:
+    """Lead Airflow's page, MLflow and the Kubernetes API to localhost, through the bastion, until Ctrl-C.
+
+    Exits with 0 after Ctrl-C, with 1 when something does not answer or a session ends.
+    """
+    with _errors():
+        open_ways(Environment(env), _say)
+
+
+@app.command("approve")
+def approve_command(
+    env: EnvOption,
+    dataset: Annotated[str, typer.Option(help="Whose candidate: a file in config/models.")],
+    reason: Annotated[str, typer.Option(help="Why; kept in the audit log with who you are.")] = "",
+    reject: Annotated[bool, typer.Option("--reject", help="Say no.")] = False,
+    run: Annotated[str | None, typer.Option(help="Whose question, where several wait.")] = None,
+    yes: YesOption = False,
+) -> None:
+    """Answer the question whether a dataset's candidate may go live; needs no way into the network."""
+    with _errors():
+        answer(
+            Environment(env),
+            dataset,
+            approve=not reject,
+            reason=reason,
+            run=run,
+            confirm=lambda question: yes or _confirmed(question),
+            say=_say,
+        )
+
+
 @app.command("train")
 def train_command(
     env: EnvOption,
@@ -234,11 +268,7 @@ def _apply(environment: Environment, yes: bool) -> None:
     def approve(planned: dict[str, Any]) -> bool:
         found = applying.counts(planned)
         _say(", ".join(f"{count} to {kind}" for kind, count in found.items()))
-        if yes:
-            return True
-        if not sys.stdin.isatty():
-            raise CloudError("nobody can be asked here: read the plan above, then pass YES=1; nothing was changed")
-        return typer.confirm("Apply this plan?", err=True)
+        return yes or _confirmed("Apply this plan?")
 
     if not applying.apply(environment, approve, _say):
         raise CloudError("not approved; nothing was changed")
@@ -272,13 +302,14 @@ def _push_dags(environment: Environment, dry_run: bool = False) -> None:
 
 def _cluster_config(environment: Environment, dry_run: bool = False) -> None:
     outputs = environment.outputs
-    report = cluster_config.apply(
-        environment.name,
-        cluster_name=outputs["cluster_name"],
-        region=outputs["region"],
-        kubeconfig=None,
-        dry_run=dry_run,
-    )
+    with cluster_kubeconfig(environment, _say) as kubeconfig:
+        report = cluster_config.apply(
+            environment.name,
+            cluster_name=outputs["cluster_name"],
+            region=outputs["region"],
+            kubeconfig=kubeconfig,
+            dry_run=dry_run,
+        )
     out.print(escape(str(report)))
 
 
@@ -291,6 +322,12 @@ def _smoke(environment: Environment) -> None:
             failed.append(check.name)
     if failed:
         raise CloudError(f"not working in {environment.name}: {', '.join(failed)}")
+
+
+def _confirmed(question: str) -> bool:
+    if not sys.stdin.isatty():
+        raise CloudError("nobody can be asked here: read what is above, then pass YES=1; nothing was changed")
+    return typer.confirm(question, err=True)
 
 
 def _say(message: str) -> None:

@@ -19,6 +19,8 @@ from cloud.terraform import ROOT
 
 NODE_DISK_GIB = 50
 """Disk of a system node, the cluster module's default."""
+BASTION_DISK_GIB = 8
+"""Disk of the bastion, the bastion module's default."""
 TRAINING_STEP = "train"
 
 
@@ -192,6 +194,10 @@ def at_rest(sizes: dict[str, Any], prices: Prices) -> list[Line]:
             hours * (tasks * (vcpu * prices.fargate.vcpu + gib * prices.fargate.gib) + prices.load_balancer.per_hour),
         ),
     ]
+    if bastion := sizes.get("bastion"):
+        each = _price(prices.nodes, bastion["instance_type"], "nodes")
+        what = f"{bastion['instance_type']} with {BASTION_DISK_GIB} GiB"
+        lines.append(Line("bastion", what, hours * each + BASTION_DISK_GIB * prices.disk_gib_month))
     for name, size in sorted(sizes["endpoints"].items()):
         count = size["instance_count"] if size.get("at_rest", True) else 0
         each = _price(prices.endpoint, size["instance_type"], "endpoint")

@@ -11,6 +11,7 @@ import botocore.exceptions
 import httpx
 
 from cloud import bundle, paused
+from cloud.access import reached_from_here
 from cloud.datasets import configured, dag_ids, enabled, starting_paused
 from cloud.environments import Environment
 from cloud.errors import CloudError
@@ -47,6 +48,7 @@ def smoke(environment: Environment) -> Iterator[Check]:
         "endpoints": _endpoints,
         "alarms": _alarms,
         "rollback": _rollback,
+        "access": _access,
     }
     for name, ask in questions.items():
         try:
@@ -200,6 +202,10 @@ def _rollback(environment: Environment, _: Outputs) -> str:
             f"terraform/environments/{environment.name}/main.tf, then `make plan apply ENV={environment.name}`"
         )
     return f"alarms watch over {', '.join(guarded) or 'no endpoint, and there is none'}"
+
+
+def _access(environment: Environment, _: Outputs) -> str:
+    return reached_from_here(environment)
 
 
 def _exists(sagemaker: Any, endpoint: str) -> bool:

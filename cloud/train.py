@@ -54,7 +54,12 @@ class MwaaTransport(httpx.BaseTransport):
 
 def airflow(environment: Environment) -> AirflowClient:
     """Return a client of the environment's Airflow."""
-    transport = MwaaTransport(environment.client("mwaa"), environment.outputs["airflow_environment"])
+    return airflow_named(environment, environment.outputs["airflow_environment"])
+
+
+def airflow_named(environment: Environment, name: str) -> AirflowClient:
+    """Return a client of an Airflow by the name of its MWAA environment."""
+    transport = MwaaTransport(environment.client("mwaa"), name)
     return AirflowClient(httpx.Client(transport=transport, base_url="https://mwaa.invalid"))
 
 

@@ -62,7 +62,7 @@ class Need:
 
 @dataclass(frozen=True)
 class NodeGroup:
-    """Nodes of the cluster; each may be of any of the types."""
+    """Instances of one kind, mostly nodes of the cluster; each may be of any of the types."""
 
     name: str
     instance_types: tuple[str, ...]
@@ -79,7 +79,7 @@ class Size:
 
 
 def node_groups(sizes: Sizes) -> list[NodeGroup]:
-    """Return the node groups that the platform module makes; GPU nodes are spot first."""
+    """Return the node groups that the platform module makes, GPU nodes spot first, and the bastion, a group of one."""
     cluster = sizes["cluster"]
     system, cpu, gpu = cluster["system"], cluster["cpu"], cluster["gpu"]
     groups = [
@@ -92,6 +92,8 @@ def node_groups(sizes: Sizes) -> list[NodeGroup]:
             NodeGroup("gpu spot", types, gpu["max_size"], spot=True),
             NodeGroup("gpu on demand", types, gpu["on_demand_max_size"], spot=False),
         ]
+    if bastion := sizes.get("bastion"):
+        groups.append(NodeGroup("bastion", (bastion["instance_type"],), 1, spot=False))
     return [group for group in groups if group.maximum]
 
 

@@ -134,7 +134,7 @@ class Quotas:
         }
 
 
-_SIZE = re.compile(r"^[a-z][a-z0-9-]*\.(?:(?P<times>\d*)xlarge|large|medium|small|micro)$")
+_SIZE = re.compile(r"^[a-z][a-z0-9-]*\.(?:(?P<times>\d*)xlarge|large|medium|small|micro|nano)$")
 
 
 def vcpus(instance_type: str) -> int | None:

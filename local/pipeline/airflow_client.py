@@ -176,8 +176,8 @@ class AirflowClient:
         ]
         return events
 
-    def answer(self, dag_id: str, run_id: str, task_id: str, option: str, **form: Any) -> None:
-        """Answer, as a person, the question that a task waits with.
+    def answer(self, dag_id: str, run_id: str, task_id: str, option: str, **form: Any) -> dict[str, Any]:
+        """Answer, as a person, the question that a task waits with, and return what was recorded (responded_by, …).
 
         Args:
             dag_id: of the run.
@@ -190,7 +190,9 @@ class AirflowClient:
             httpx.HTTPStatusError: there is no such question, or it was answered before (409).
         """
         path = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/-1/hitlDetails"
-        self._http.patch(path, json={"chosen_options": [option], "params_input": form}).raise_for_status()
+        answer = self._http.patch(path, json={"chosen_options": [option], "params_input": form}).raise_for_status()
+        recorded: dict[str, Any] = answer.json()
+        return recorded
 
     def tasks(self, dag_id: str, run_id: str) -> list[TaskInstance]:
         """Return the run's task instances, in the order they started; those not started last."""

@@ -1,0 +1,200 @@
+"""Ports of this machine that lead through the bastion: one session of Systems Manager each."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import IO
+
+from cloud.access.probe import silence
+from cloud.access.targets import Target
+from cloud.environments import Environment
+from cloud.errors import CloudError
+
+DOCUMENT = "AWS-StartPortForwardingSessionToRemoteHost"
+PLUGIN = "session-manager-plugin"
+INSTALL = (
+    "https://docs.aws.amazon.com/systems-manager/latest/userguide/session-manager-working-with-install-plugin.html"
+)
+LOCAL = "localhost"  # where the plugin listens, be that 127.0.0.1 or ::1
+ANSWERS_WITHIN = 60.0
+_ASK_SECONDS = 10.0
+_END_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Forward:
+    """A port of this machine that leads to a target while its session runs."""
+
+    target: Target
+    port: int
+    process: subprocess.Popen[bytes]
+    log: IO[bytes]
+
+    @property
+    def address(self) -> str:
+        """Where the target is on this machine."""
+        return f"{self.target.scheme}://{LOCAL}:{self.port}"
+
+    def said(self) -> str:
+        """Return the last lines of what the session said."""
+        self.log.seek(0)
+        lines = self.log.read().decode(errors="replace").split("\n")
+        return "\n".join([line.strip() for line in lines if line.strip()][-3:]) or "it said nothing"
+
+    def see_that_it_runs(self) -> None:
+        """Look whether the session goes on.
+
+        Raises:
+            CloudError: it has ended.
+        """
+        if (code := self.process.poll()) is not None:
+            raise CloudError(f"{self.target.name}: the session has ended ({code}): {self.said()}")
+
+    def see_that_it_answers(self, seconds: float) -> None:
+        """Wait until the target answers.
+
+        Raises:
+            CloudError: the session has ended, or the target does not answer in time.
+        """
+        deadline = time.monotonic() + seconds
+        while True:
+            # First: while it runs, who answers on the port is it.
+            self.see_that_it_runs()
+            problem = silence(self.target, LOCAL, self.port, _ASK_SECONDS)
+            if problem is None:
+                return
+            if time.monotonic() > deadline:
+                self.see_that_it_runs()
+                raise CloudError(
+                    f"{self.target.name} does not answer through the bastion: {problem}. The session of "
+                    f"{self.target.host}:{self.target.port} says: {self.said()}"
+                )
+            time.sleep(0.3)
+
+    def end(self) -> None:
+        """End the session, and all that belongs to it."""
+        # As Ctrl-C would: the plugin ends the session and itself, which the CLI waits for. What is left goes by force.
+        for number, wait in ((signal.SIGINT, _END_SECONDS), (signal.SIGKILL, _END_SECONDS)):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, number)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(wait)
+        self.log.close()
+
+
+@contextlib.contextmanager
+def forwarded(environment: Environment, targets: Sequence[Target]) -> Iterator[list[Forward]]:
+    """Lead to targets through the bastion; all sessions have ended when this returns, however it does.
+
+    Raises:
+        CloudError: there is no bastion, it does not run, something is not installed, or a session did not start.
+    """
+    instance = bastion(environment)
+    executable = cli()
+    region = environment.outputs["region"]
+    with contextlib.ExitStack() as sessions, _ended_by_signals():
+        found = []
+        for target in targets:
+            forward = _start(executable, instance, region, target)
+            sessions.callback(forward.end)
+            found.append(forward)
+        for forward in found:
+            forward.see_that_it_answers(ANSWERS_WITHIN)
+        yield found
+
+
+def cli() -> str:
+    """Return the AWS CLI, which needs AWS's plugin for sessions.
+
+    Raises:
+        CloudError: one of them is not installed.
+    """
+    executable = shutil.which("aws")
+    if not executable:
+        raise CloudError("the AWS CLI was not found: install version 2 of it")
+    if not shutil.which(PLUGIN):
+        raise CloudError(f"{PLUGIN} was not found, which the AWS CLI needs for sessions: install it, see {INSTALL}")
+    return executable
+
+
+def bastion(environment: Environment) -> str:
+    """Return the id of the bastion.
+
+    Raises:
+        CloudError: there is none, or no session can be started on it now.
+    """
+    instance: str | None = environment.outputs.get("bastion_instance_id")
+    if not instance:
+        raise CloudError(
+            f"{environment.name} has no bastion: set `bastion` in terraform/environments/{environment.name}/main.tf "
+            "and apply, or come from a network that private_client_cidrs or private_client_security_group_ids names. "
+            "`make approve`, `make status` and `make train` need no way in"
+        )
+    found = environment.client("ec2").describe_instances(InstanceIds=[instance])
+    state = found["Reservations"][0]["Instances"][0]["State"]["Name"]
+    if state != "running":
+        raise CloudError(
+            f"the bastion {instance} is {state}: start it with `aws ec2 start-instances --instance-ids {instance}`"
+        )
+    managed = environment.client("ssm").describe_instance_information(
+        Filters=[{"Key": "InstanceIds", "Values": [instance]}]
+    )["InstanceInformationList"]
+    if not managed or managed[0]["PingStatus"] != "Online":
+        raise CloudError(
+            f"the bastion {instance} is not connected to Systems Manager: after a start that takes a minute or two; if "
+            "it stays so, see that its subnet has a way out, and restart it"
+        )
+    return instance
+
+
+def _start(executable: str, instance: str, region: str, target: Target) -> Forward:
+    port = _free(target.local_port)
+    parameters = {"host": [target.host], "portNumber": [str(target.port)], "localPortNumber": [str(port)]}
+    log = tempfile.TemporaryFile()  # noqa: SIM115 - closed by end()
+    process = subprocess.Popen(
+        [
+            *(executable, "ssm", "start-session", "--region", region, "--target", instance),
+            *("--document-name", DOCUMENT, "--parameters", json.dumps(parameters)),
+        ],
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=log,
+        start_new_session=True,  # so that it can be ended together with the plugin it starts
+    )
+    return Forward(target, port, process, log)
+
+
+def _free(wanted: int) -> int:
+    """Return a port that nobody listens on; the wanted one if it can be had."""
+    for port in (wanted, 0):
+        with contextlib.suppress(OSError), socket.socket() as tried:
+            # The plugin, too, takes a port that connections of the last one still wait out.
+            tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            tried.bind((LOCAL, port))
+            return int(tried.getsockname()[1])
+    raise CloudError("no port of this machine is free")
+
+
+@contextlib.contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """A closed terminal, or a kill, ends the sessions too."""
+
+    def leave(number: int, _: object) -> None:
+        raise SystemExit(128 + number)
+
+    before = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,85 @@
+"""`make open`: the three on localhost, until Ctrl-C."""
+
+from __future__ import annotations
+
+import json
+import select
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from cloud.access.forwards import LOCAL, Forward, forwarded
+from cloud.access.targets import AIRFLOW, KUBERNETES, targets
+from cloud.cluster_config import Cluster, describe, kubeconfig_for
+from cloud.environments import Environment
+
+Say = Callable[[str], None]
+SIGN_IN = "/aws_mwaa/aws-console-sso?login=true#"
+"""Where MWAA's page takes the token of `CreateWebLoginToken`."""
+
+
+def open_ways(environment: Environment, say: Say) -> None:
+    """Lead to Airflow's page, MLflow and the Kubernetes API, say where they are, and stay until Ctrl-C.
+
+    Raises:
+        CloudError: there is no way in, something does not answer, or a session has ended.
+    """
+    outputs = environment.outputs
+    cluster = describe(outputs["cluster_name"], outputs["region"])
+    with forwarded(environment, targets(environment)) as forwards:
+        by_name = {forward.target.name: forward for forward in forwards}
+        path = environment.root / ".local" / "open" / environment.name / "kubeconfig"
+        write_kubeconfig(path, cluster, by_name[KUBERNETES])
+        for line in addresses(forwards, path):
+            say(line)
+        say(sign_in(environment, by_name[AIRFLOW]))
+        say("Enter makes a new link, Ctrl-C closes all")
+        try:
+            _stay(forwards, lambda: say(sign_in(environment, by_name[AIRFLOW])))
+        except KeyboardInterrupt:
+            say(f"closed: nothing of {environment.name} is on {LOCAL} any more")
+
+
+def addresses(forwards: Sequence[Forward], kubeconfig: Path) -> list[str]:
+    """Return where everything is, for people."""
+    lines = [f"{forward.target.name:10} {forward.address}" for forward in forwards]
+    strangers = [forward for forward in forwards if forward.target.tls and forward.target.name != KUBERNETES]
+    lines += [
+        f"  {forward.target.name}'s certificate was checked: it is for {forward.target.host}. Your browser warns that "
+        f"this is not {LOCAL}; go on"
+        for forward in strangers
+    ]
+    return [*lines, f"  kubectl: export KUBECONFIG={kubeconfig}"]
+
+
+def sign_in(environment: Environment, page: Forward) -> str:
+    """Return a link that signs the caller in to Airflow's page."""
+    token = environment.client("mwaa").create_web_login_token(Name=environment.outputs["airflow_environment"])
+    who = token.get("IamIdentity") or "you"
+    return f"Sign in to Airflow as {who}, within a minute:\n  {page.address}{SIGN_IN}{token['WebToken']}"
+
+
+def write_kubeconfig(path: Path, cluster: Cluster, forward: Forward) -> None:
+    """Write a kubeconfig that goes to the forwarded port and expects the certificate of the API's own name there."""
+    config: dict[str, Any] = kubeconfig_for(cluster)
+    (entry,) = config["clusters"]
+    entry["cluster"] |= {"server": forward.address, "tls-server-name": forward.target.host}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch(mode=0o600)
+    path.write_text(json.dumps(config, indent=2), encoding="utf-8")
+
+
+def _stay(forwards: Sequence[Forward], on_enter: Callable[[], None]) -> None:
+    """Return never.
+
+    Raises:
+        CloudError: a session has ended.
+    """
+    asking = sys.stdin.isatty()
+    while True:
+        if select.select([sys.stdin] if asking else [], [], [], 1)[0]:
+            asking = bool(sys.stdin.readline())
+            on_enter()
+        for forward in forwards:
+            forward.see_that_it_runs()
