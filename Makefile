@@ -56,14 +56,20 @@ local-up: setup-platform ## Start the local platform, or adopt the one that runs
 local-down: setup-platform ## Stop it; leaves no process and no open port
 	@$(DEV)/python -m local down
 
-local-status: setup-platform ## What runs, where, and what does not
+local-open: setup ## Airflow's page, MLflow and the Kubernetes API on localhost, through the bastion, until Ctrl-C
+	@$(CLOUD) open --env "$(ENV)"
+
+approve: setup ## Answer whether DATASET's candidate may go live, with REASON="…"; REJECT=1 says no, RUN names one of several
+	@$(CLOUD) approve --env "$(ENV)" --dataset "$(DATASET)" --reason "$(REASON)" $(if $(REJECT),--reject) $(if $(RUN),--run "$(RUN)") $(if $(YES),--yes)
+
+status: setup-platform ## What runs, where, and what does not
 	@$(DEV)/python -m local status
 
 local-logs: setup-platform ## Show the end of the logs (SERVICE=name for one)
 	@$(DEV)/python -m local logs $(SERVICE)
 
 ##@ The platform in AWS (ENV=dev, staging or prod)
-.PHONY: preflight bootstrap plan apply destroy images push-dags cluster-config up cost train smoke status
+.PHONY: preflight bootstrap plan apply destroy images push-dags cluster-config up cost train smoke status open approve
 preflight: setup ## Ask the account for quotas, zones and roles before anything is made; says what to ask for; JSON=1
 	@$(CLOUD) preflight --env "$(ENV)" $(if $(JSON),--json)
 

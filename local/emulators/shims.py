@@ -527,6 +527,61 @@ def _complete_launch_template(item: ElementTree.Element, data: Document) -> None
                     _add(next(_elements(interface, "groupSet")), "groupId", group)
 
 
+@_shim("ec2", "RunInstances")
+async def _run_instances(shims: Shims, call: Call, request: Request) -> Response:
+    form = dict(call.parameters)
+    # ministack knows a subnet and groups of an instance, not of its interface.
+    interface = "NetworkInterface.1."
+    if subnet := form.get(f"{interface}SubnetId"):
+        form["SubnetId"] = subnet
+    for position, group in enumerate(_members(form, f"{interface}SecurityGroupId."), start=1):
+        form[f"SecurityGroupId.{position}"] = group
+    answer = await shims.ask(call, replace(request, body=urlencode(form).encode()))
+    if answer.status != 200:
+        return answer
+    root = _xml(answer)
+    for instances in _elements(root, "instancesSet"):
+        for instance in instances:
+            shims.memory("instance", _text(instance, "instanceId")).update(form)
+            for volume in _elements(instance, "volumeId"):
+                shims.memory("volume", volume.text or "").update(form)
+    _complete_instances(shims, root)
+    return _with_xml(answer, root)
+
+
+@_shim("ec2", "DescribeInstances", "DescribeVolumes")
+async def _describe_instances(shims: Shims, call: Call, request: Request) -> Response:
+    answer = await shims.ask(call, request)
+    if answer.status != 200:
+        return answer
+    root = _xml(answer)
+    _complete_instances(shims, root)
+    return _with_xml(answer, root)
+
+
+def _complete_instances(shims: Shims, root: ElementTree.Element) -> None:
+    for item in _elements(root, "item"):
+        if asked := shims.memory("instance", _text(item, "instanceId")):
+            if asked.get("NetworkInterface.1.AssociatePublicIpAddress") == "false":
+                for address in [child for child in item if child.tag.rpartition("}")[2] in ("dnsName", "ipAddress")]:
+                    item.remove(address)
+            _put(item, "ebsOptimized", asked.get("EbsOptimized", "false"))
+            options = {
+                "state": "applied",
+                "httpEndpoint": asked.get("MetadataOptions.HttpEndpoint", "enabled"),
+                "httpTokens": asked.get("MetadataOptions.HttpTokens", "optional"),
+                "httpPutResponseHopLimit": asked.get("MetadataOptions.HttpPutResponseHopLimit", "1"),
+                "httpProtocolIpv6": asked.get("MetadataOptions.HttpProtocolIpv6", "disabled"),
+                "instanceMetadataTags": asked.get("MetadataOptions.InstanceMetadataTags", "disabled"),
+            }
+            _put(item, "metadataOptions", options)
+        if (identifier := _text(item, "volumeId")) and _text(item, "size"):
+            disk = shims.memory("volume", identifier)
+            for name, key in (("encrypted", "Encrypted"), ("size", "VolumeSize"), ("volumeType", "VolumeType")):
+                if value := disk.get(f"BlockDeviceMapping.1.Ebs.{key}"):
+                    _put(item, name, value)
+
+
 @_shim("ec2", "DescribeInstanceTypes")
 async def _describe_instance_types(shims: Shims, call: Call, request: Request) -> Response:
     if refusal := _unknown_types(call, _members(call.parameters, "InstanceType.")):
@@ -567,6 +622,41 @@ def _unknown_types(call: Call, types: list[str]) -> Response | None:
         message = f"The following supplied instance types do not exist: [{', '.join(unknown)}]"
         return error(call.protocol, call.service, "InvalidInstanceType", message, 400)
     return None
+
+
+# --- Systems Manager ------------------------------------------------------------------------------
+
+_IMAGE = "/aws/service/ami-amazon-linux-latest/al2023-ami-kernel-default-"
+
+
+@_shim("ssm", "GetParameter")
+async def _get_parameter(shims: Shims, call: Call, request: Request) -> Response:
+    """AWS's image for Graviton is, here, the one for x86."""
+    body = _body(request)
+    name = body.get("Name", "")
+    if name != f"{_IMAGE}arm64":
+        return await shims.ask(call, request)
+    answer = await shims.ask(call, replace(request, body=json.dumps({**body, "Name": f"{_IMAGE}x86_64"}).encode()))
+    return replace(answer, body=answer.body.replace(f"{_IMAGE}x86_64".encode(), name.encode()))
+
+
+@_shim("ssm", "DescribeInstanceInformation")
+async def _instance_information(shims: Shims, call: Call, request: Request) -> Response:
+    """Every instance that runs and has a role is connected: what its role lets it do is not looked at."""
+    body = _body(request)
+    if refusal := _refusal(call, body):
+        return refusal
+    wanted = [value for one in body.get("Filters", []) if one["Key"] == "InstanceIds" for value in one["Values"]]
+    root = _xml(await _query_call(shims, request, call.region, "ec2", "DescribeInstances", "2016-11-15"))
+    found = [
+        {"InstanceId": identifier, "PingStatus": "Online", "PlatformType": "Linux", "ResourceType": "EC2Instance"}
+        for instances in _elements(root, "instancesSet")
+        for instance in instances
+        if (identifier := _text(instance, "instanceId")) in wanted or not wanted
+        if any(_text(state, "name") == "running" for state in _elements(instance, "instanceState"))
+        if any(_elements(instance, "iamInstanceProfile"))
+    ]
+    return json_response(200, {"InstanceInformationList": found}, "application/x-amz-json-1.1")
 
 
 # --- Service Quotas -------------------------------------------------------------------------------
@@ -620,12 +710,9 @@ async def _json_call(
     shims: Shims, request: Request, region: str, service: str, action: str, body: Document
 ) -> Document:
     """Call an operation of a JSON service, in the account of the request that needs it."""
-    scope = request.headers.get("Authorization", "").partition("Credential=")[2].split("/")
-    key, day = (*scope, "")[:2]
     headers = CIMultiDict(
         {
-            "Authorization": f"AWS4-HMAC-SHA256 Credential={key}/{day}/{region}/{service}/aws4_request, "
-            "SignedHeaders=host, Signature=0",
+            "Authorization": _authorization(request, region, service),
             "X-Amz-Target": f"{_TARGETS[service]}.{action}",
             "Content-Type": "application/x-amz-json-1.1",
         }
@@ -636,6 +723,24 @@ async def _json_call(
         raise RuntimeError(f"{service} {action} answered {answer.status}: {answer.body!r}")
     document: Document = json.loads(answer.body or b"{}")
     return document
+
+
+async def _query_call(shims: Shims, request: Request, region: str, service: str, action: str, version: str) -> Response:
+    """Call an operation of a service that takes forms, in the account of the request that needs it."""
+    headers = CIMultiDict(
+        {
+            "Authorization": _authorization(request, region, service),
+            "Content-Type": "application/x-www-form-urlencoded",
+        }
+    )
+    body = urlencode({"Action": action, "Version": version}).encode()
+    return await shims.ask(Call(service, action, "ec2", region), Request("POST", "/", "", headers, body))
+
+
+def _authorization(request: Request, region: str, service: str) -> str:
+    scope = request.headers.get("Authorization", "").partition("Credential=")[2].split("/")
+    key, day = (*scope, "")[:2]
+    return f"AWS4-HMAC-SHA256 Credential={key}/{day}/{region}/{service}/aws4_request, SignedHeaders=host, Signature=0"
 
 
 # --- Documents ------------------------------------------------------------------------------------

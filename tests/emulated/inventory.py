@@ -35,6 +35,14 @@ def _keys(client: Any) -> Iterator[str]:
                 yield key["KeyId"]
 
 
+def _instances(client: Any) -> Iterator[str]:
+    for page in client.get_paginator("describe_instances").paginate():
+        for reservation in page["Reservations"]:
+            for instance in reservation["Instances"]:
+                if instance["State"]["Name"] != "terminated":
+                    yield instance["InstanceId"]
+
+
 def _nat_gateways(client: Any) -> Iterator[str]:
     for gateway in client.describe_nat_gateways()["NatGateways"]:
         if gateway["State"] != "deleted":  # listed for an hour afterwards
@@ -94,6 +102,7 @@ def _listers(account: str) -> list[tuple[str, str, Lister]]:
         ("ec2", "addresses", _pages("describe_addresses", "Addresses", "AllocationId")),
         ("ec2", "endpoints", _pages("describe_vpc_endpoints", "VpcEndpoints", "VpcEndpointId")),
         ("ec2", "flow logs", _pages("describe_flow_logs", "FlowLogs", "FlowLogId")),
+        ("ec2", "instances", _instances),
         ("ec2", "internet gateways", _pages("describe_internet_gateways", "InternetGateways", "InternetGatewayId")),
         ("ec2", "launch templates", _pages("describe_launch_templates", "LaunchTemplates", "LaunchTemplateName")),
         ("ec2", "NAT gateways", _nat_gateways),
@@ -110,6 +119,7 @@ def _listers(account: str) -> list[tuple[str, str, Lister]]:
         ("elbv2", "target groups", _pages("describe_target_groups", "TargetGroups", "TargetGroupArn")),
         ("events", "rules", _pages("list_rules", "Rules", "Name")),
         ("iam", "identity providers", _pages("list_open_id_connect_providers", "OpenIDConnectProviderList", "Arn")),
+        ("iam", "instance profiles", _pages("list_instance_profiles", "InstanceProfiles", "InstanceProfileName")),
         ("iam", "policies", _pages("list_policies", "Policies", "Arn", Scope="Local")),
         ("iam", "roles", _pages("list_roles", "Roles", "RoleName")),
         ("kms", "aliases", _pages("list_aliases", "Aliases", "AliasName")),

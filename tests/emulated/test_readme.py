@@ -16,6 +16,7 @@ from tests.emulated.support import Story
 # What no emulator here can answer, and where it is tested instead.
 ELSEWHERE = {
     "images": "tests/images/test_release.py",  # wants Docker; really run there, in an emulated account with a registry
+    "open": "tests/emulated/test_access.py",  # stays until Ctrl-C
     "cluster-config": "tests/kubernetes/test_cluster_config.py",  # wants a Kubernetes API
     "train": "tests/e2e/test_train_in_mwaa.py",  # wants a running Airflow
 }
@@ -53,6 +54,7 @@ def test_the_way_to_aws(story: Story) -> None:
         "push-dags",
         "smoke",
         "train",
+        "open",
     ]
     ran = {tuple(argument for argument in arguments if argument != "--yes") for arguments in story.workspace.ran}
     for arguments in recipes:
@@ -81,11 +83,12 @@ def test_smoke_tells_what_works_and_what_does_not(story: Story) -> None:
     done = story.smoked
     told = dict(re.findall(r"^(?:ok|failed) +([a-z]+): (.*)$", done.stdout, re.MULTILINE))
     failed = set(re.findall(r"^failed +([a-z]+):", done.stdout, re.MULTILINE))
-    assert set(told) == {"airflow", "dags", "pools", "cluster", "mlflow", "endpoints", "alarms", "rollback"}
+    assert set(told) == {"airflow", "dags", "pools", "cluster", "mlflow", "endpoints", "alarms", "rollback", "access"}
     # The emulators run no Airflow and no ECS tasks, and say so; everything else is there.
     assert failed <= {"dags", "mlflow"}, done.stdout
     assert told["pools"] == "5 pools"
     assert told["airflow"].endswith("Airflow 3.2.1")
     assert told["rollback"] == "alarms watch over flights"
+    assert told["access"] == "Airflow, MLflow, Kubernetes by `make open ENV=dev`"
     assert "ml-platform-dev-flights waits for its first model" in told["endpoints"]
     assert done.returncode == (1 if failed else 0)

@@ -60,6 +60,11 @@ resource "aws_instance" "this" {
   iam_instance_profile        = aws_iam_instance_profile.this.name
   ebs_optimized               = true
 
+  # Nothing here computes: what it has used up it waits for, and does not pay for.
+  credit_specification {
+    cpu_credits = "standard"
+  }
+
   metadata_options {
     http_tokens                 = "required"
     http_put_response_hop_limit = 1

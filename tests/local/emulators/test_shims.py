@@ -277,3 +277,39 @@ def test_instance_types_have_their_vcpus_and_zones(aws: EmulatedAws) -> None:
     )["InstanceTypeOfferings"]
     assert {offer["Location"] for offer in offers} == zones
     assert {offer["InstanceType"] for offer in offers} == {"t3.large"}
+
+
+def test_an_instance_keeps_what_it_was_told_and_is_connected_while_it_runs(aws: EmulatedAws) -> None:
+    ec2, iam, ssm = aws.client("ec2"), aws.client("iam"), aws.client("ssm")
+    image = "/aws/service/ami-amazon-linux-latest/al2023-ami-kernel-default-arm64"
+    parameter = ssm.get_parameter(Name=image)["Parameter"]
+    assert parameter["Name"] == image
+    vpc = ec2.create_vpc(CidrBlock="10.97.0.0/16")["Vpc"]["VpcId"]
+    subnet = ec2.create_subnet(VpcId=vpc, CidrBlock="10.97.0.0/24")["Subnet"]["SubnetId"]
+    group = ec2.create_security_group(GroupName="bastion", Description="x", VpcId=vpc)["GroupId"]
+    iam.create_instance_profile(InstanceProfileName="shims")
+    (made,) = ec2.run_instances(
+        ImageId=parameter["Value"], InstanceType="t4g.nano", MinCount=1, MaxCount=1,
+        IamInstanceProfile={"Name": "shims"}, EbsOptimized=True,
+        MetadataOptions={"HttpTokens": "required", "HttpPutResponseHopLimit": 1},
+        NetworkInterfaces=[
+            {"DeviceIndex": 0, "SubnetId": subnet, "Groups": [group], "AssociatePublicIpAddress": False}
+        ],
+        BlockDeviceMappings=[{"DeviceName": "/dev/xvda", "Ebs": {"Encrypted": True, "VolumeSize": 9}}],
+    )["Instances"]  # fmt: skip
+    (found,) = ec2.describe_instances(InstanceIds=[made["InstanceId"]])["Reservations"][0]["Instances"]
+    assert (found["SubnetId"], found["SecurityGroups"][0]["GroupId"]) == (subnet, group)
+    assert "PublicIpAddress" not in found
+    assert found["MetadataOptions"]["HttpTokens"] == "required"
+    (disk,) = ec2.describe_volumes(VolumeIds=[found["BlockDeviceMappings"][0]["Ebs"]["VolumeId"]])["Volumes"]
+    assert (disk["Encrypted"], disk["Size"]) == (True, 9)
+
+    def connected() -> list[str]:
+        asked = [{"Key": "InstanceIds", "Values": [made["InstanceId"]]}]
+        found = ssm.describe_instance_information(Filters=asked)["InstanceInformationList"]
+        return [one["PingStatus"] for one in found]
+
+    assert connected() == ["Online"]
+    ec2.stop_instances(InstanceIds=[made["InstanceId"]])
+    assert connected() == []
+    ec2.terminate_instances(InstanceIds=[made["InstanceId"]])

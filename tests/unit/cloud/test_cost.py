@@ -42,6 +42,13 @@ def test_hourly_prices_become_a_month() -> None:
     assert line(lines, "cpu and gpu nodes") == 0
 
 
+def test_a_bastion_costs_where_there_is_one() -> None:
+    with_one = cost.at_rest({**sizes(), "bastion": {"instance_type": "t4g.nano"}}, cost.PRICES)
+    assert line(with_one, "bastion") == pytest.approx(730 * 0.0042 + 8 * 0.08)
+    for without in (sizes(), {**sizes(), "bastion": None}):
+        assert "bastion" not in {found.part for found in cost.at_rest(without, cost.PRICES)}
+
+
 def test_each_size_moves_its_own_line_only() -> None:
     base = cost.at_rest(sizes(), cost.PRICES)
     for change, part in (

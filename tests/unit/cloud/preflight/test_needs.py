@@ -39,6 +39,13 @@ def test_nodes_count_by_their_largest_type_at_their_most() -> None:
     assert amounts(needs) == {STANDARD: 3 * 2, STANDARD_SPOT: 4 * 8, GPU: 1 * 8, GPU_SPOT: 2 * 8}
 
 
+def test_a_bastion_counts_as_what_stands_always() -> None:
+    with_one = {**sizes(), "bastion": {"instance_type": "t4g.nano"}}
+    needs = node_needs(node_groups(with_one), {**VCPUS, "t4g.nano": 2})
+    assert amounts(needs)[STANDARD] == 3 * 2 + 2
+    assert node_groups({**sizes(), "bastion": None}) == node_groups(sizes())
+
+
 def test_groups_that_count_against_one_quota_are_added() -> None:
     needs = node_needs(
         node_groups(sizes(cluster={"cpu": {"instance_types": ["m5.xlarge"], "max_size": 5, "spot": False}})), VCPUS
