@@ -368,8 +368,8 @@ def explain(said: str, cluster: Cluster, verb: str) -> str:
         where = (
             "is the address right, and is a firewall between?"
             if cluster.public
-            else "it answers only inside its VPC: run this from there (VPN, bastion, CI in the VPC), or name your "
-            "network in endpoint_public_access_cidrs and apply"
+            else "it answers only inside its VPC: give the environment a `bastion`, or name your network in "
+            "private_client_cidrs or your public address in operator_cidrs, and apply"
         )
         return f"the API of cluster {cluster.name} cannot be reached; {where}\n{words}"
     if verb == "diff" and re.search(r'executable file not found|"diff"', said):

@@ -17,6 +17,7 @@ from cloud.environments import Environment
 Say = Callable[[str], None]
 SIGN_IN = "/aws_mwaa/aws-console-sso?login=true#"
 """Where MWAA's page takes the token of `CreateWebLoginToken`."""
+STAY = "Enter makes a new link, Ctrl-C closes all"
 
 
 def open_ways(environment: Environment, say: Say) -> None:
@@ -34,7 +35,7 @@ def open_ways(environment: Environment, say: Say) -> None:
         for line in addresses(forwards, path):
             say(line)
         say(sign_in(environment, by_name[AIRFLOW]))
-        say("Enter makes a new link, Ctrl-C closes all")
+        say(STAY)
         try:
             _stay(forwards, lambda: say(sign_in(environment, by_name[AIRFLOW])))
         except KeyboardInterrupt:

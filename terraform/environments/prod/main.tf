@@ -17,8 +17,8 @@ module "platform" {
   private_client_cidrs              = var.private_client_cidrs
   private_client_security_group_ids = var.private_client_security_group_ids
 
-  # Null: nothing stands in the network for people. `make approve` and `make status` need no way in; for the pages, name
-  # your own (private_client_cidrs), or take what dev has.
+  # Null: nothing stands in the network for people. `make approve` and `make status` need no way in; for the pages, and
+  # for `make cluster-config`, name your own network (private_client_cidrs), or take what dev has.
   bastion = null
 
   network = {

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from cloud.access import open_ways
+from cloud.access import open_ways, opening
+from cloud.access.forwards import Forward
+from cloud.access.targets import targets
 from cloud.errors import CloudError
-from tests.unit.cloud.access.conftest import KUBERNETES, Private
+from tests import readme
+from tests.unit.cloud.access.conftest import AIRFLOW, KUBERNETES, Private
 
 
 def test_it_says_where_everything_is_and_stays_until_it_is_interrupted(private: Private) -> None:
@@ -62,8 +68,24 @@ def test_a_session_that_dies_ends_it_with_a_reason(private: Private) -> None:
     def say(line: str) -> None:
         if "Ctrl-C" in line:
             # As Systems Manager does with sessions that have been idle for too long.
-            os.kill(private.sessions.running()[1], signal.SIGINT)
+            os.kill(private.sessions.running()[0], signal.SIGINT)
 
-    with pytest.raises(CloudError, match=r"MLflow: the session has ended \(0\): [\s\S]*Exiting session"):
+    with pytest.raises(
+        CloudError, match=r"(Airflow|MLflow|Kubernetes): the session has ended \(0\): [\s\S]*Exiting session"
+    ):
         open_ways(private.environment, say)
     assert private.sessions.running() == []
+
+
+def test_the_readme_shows_what_it_prints(private: Private) -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        forwards = [Forward(one, one.local_port, process, io.BytesIO()) for one in targets(private.environment)]
+    printed = [
+        *opening.addresses(forwards, Path("/home/jane/ml-platform/.local/open/dev/kubeconfig")),
+        *opening.sign_in(private.environment, forwards[0]).splitlines(),
+        opening.STAY,
+    ]
+    shown = [line.replace("….airflow.us-east-1.on.aws", AIRFLOW) for line in readme.printed("Airflow")]
+    assert len(shown) == len(printed)
+    for expected, line in zip(shown, printed, strict=True):
+        assert re.fullmatch(re.escape(expected).replace("…", ".+"), line), line
