@@ -56,13 +56,7 @@ local-up: setup-platform ## Start the local platform, or adopt the one that runs
 local-down: setup-platform ## Stop it; leaves no process and no open port
 	@$(DEV)/python -m local down
 
-local-open: setup ## Airflow's page, MLflow and the Kubernetes API on localhost, through the bastion, until Ctrl-C
-	@$(CLOUD) open --env "$(ENV)"
-
-approve: setup ## Answer whether DATASET's candidate may go live, with REASON="…"; REJECT=1 says no, RUN names one of several
-	@$(CLOUD) approve --env "$(ENV)" --dataset "$(DATASET)" --reason "$(REASON)" $(if $(REJECT),--reject) $(if $(RUN),--run "$(RUN)") $(if $(YES),--yes)
-
-status: setup-platform ## What runs, where, and what does not
+local-status: setup-platform ## What runs, where, and what does not
 	@$(DEV)/python -m local status
 
 local-logs: setup-platform ## Show the end of the logs (SERVICE=name for one)
@@ -105,6 +99,12 @@ train: setup ## Start a dataset's pipeline and follow it (DATASET=flights); MONT
 
 smoke: setup ## Ask every part whether it works; changes nothing
 	@$(CLOUD) smoke --env "$(ENV)"
+
+open: setup ## Airflow's page, MLflow and the Kubernetes API on localhost, through the bastion, until Ctrl-C
+	@$(CLOUD) open --env "$(ENV)"
+
+approve: setup ## Answer whether DATASET's candidate may go live, with REASON="…"; REJECT=1 says no, RUN names one of several
+	@$(CLOUD) approve --env "$(ENV)" --dataset "$(DATASET)" --reason "$$REASON" $(if $(REJECT),--reject) $(if $(RUN),--run "$(RUN)") $(if $(YES),--yes)
 
 status: setup-platform ## What is live, runs, waits for whom, and is wrong, per dataset; JSON=1; without ENV on this machine
 	@$(CLOUD) status $(if $(ENV),--env "$(ENV)") $(if $(JSON),--json)

@@ -10,6 +10,7 @@ import botocore.exceptions
 import httpx
 import pytest
 
+from cloud.approve import OPTIONS, TASK
 from cloud.train import API, MwaaTransport, follow
 from local.pipeline.airflow_client import AirflowClient
 from local.pipeline.attached import AttachedPlatform
@@ -48,6 +49,18 @@ def test_a_run_is_followed_through_mwaa(client: AirflowClient, demo: subprocess.
     follow(client, DAG, found[1], said.append)
     assert said[-1] == f"run {found[1]} succeeded"
     assert any(re.fullmatch(r"training\.train\[0\]: success, \d+ s", line) for line in said)
+
+
+def test_an_answer_reaches_the_question_through_mwaa(
+    client: AirflowClient, demo: subprocess.CompletedProcess[str]
+) -> None:
+    """Airflow has looked at all of the request when it says that somebody was first."""
+    found = re.search(r"Decision of (demo-\S+): version \d+ needs-approval", demo.stdout)
+    assert found
+    with pytest.raises(httpx.HTTPStatusError) as refused:
+        client.answer(DAG, found[1], TASK, OPTIONS[True], reason="once more")
+    assert refused.value.response.status_code == 409
+    assert "already been updated" in refused.value.response.text
 
 
 def test_airflows_refusal_comes_through_mwaa(client: AirflowClient, demo: subprocess.CompletedProcess[str]) -> None:

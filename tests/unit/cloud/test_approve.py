@@ -51,11 +51,11 @@ class Aws:
         status, document = self._airflow(Method, Path.strip("/").split("/"), QueryParameters or {}, Body)
         answer = {"RestApiStatusCode": status, "RestApiResponse": document}
         if status >= 400:
-            error = {"Error": {"Code": "RestApiClientException", "Message": ""}, **answer}
+            error = {**answer, "Error": {"Code": "RestApiClientException", "Message": ""}}
             raise botocore.exceptions.ClientError(error, "InvokeRestApi")  # type: ignore[arg-type]
         return answer
 
-    def _airflow(self, method: str, path: list[str], query: dict[str, str], body: Any) -> tuple[int, dict[str, Any]]:
+    def _airflow(self, method: str, path: list[str], query: dict[str, str], body: Any) -> tuple[int, Any]:
         match method, path:
             case "GET", ["dags", "~", "dagRuns", "~", "hitlDetails"]:
                 assert query["response_received"] == "false"
@@ -70,7 +70,7 @@ class Aws:
                 assert set(body["chosen_options"]) <= {"Approve", "Reject"}
                 self.answers[run] = body
                 who = {"id": "12", "name": "assumed-role/MlApprovers"}
-                return 200, {**body, "responded_by": who, "responded_at": "2026-11-29T12:00:00Z"}
+                return 200, dict(body, responded_by=who, responded_at="2026-11-29T12:00:00Z")
         return 405, {"detail": "Method Not Allowed"}
 
 

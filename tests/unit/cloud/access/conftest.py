@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+import signal
 import ssl
 import threading
 from collections.abc import Callable, Iterator
@@ -132,7 +133,10 @@ def private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Private
     for server in servers:
         server.shutdown()
         server.server_close()
-    assert sessions.running() == []
+    left = sessions.running()
+    for pid in left:
+        os.kill(pid, signal.SIGKILL)
+    assert left == []
 
 
 def handler(private: Private, host: str) -> Callable[..., BaseHTTPRequestHandler]:
