@@ -388,7 +388,7 @@ def test_up_stops_at_the_table_before_it_makes_anything(world: World, monkeypatc
     done = run(world, monkeypatch, "up")
     assert done.exit_code == 1
     assert "request-service-quota-increase" in done.stdout
-    assert "standard on demand vCPUs (5 of 6)" in done.output
+    assert "standard on demand vCPUs (5 of 8)" in done.output
     assert not ran
 
 
