@@ -26,10 +26,11 @@ data "aws_iam_policy_document" "ci_data" {
     resources = ["arn:${local.partition}:s3:::${var.name}-*"]
   }
 
-  # The DAG bundle and its settings; and a bucket is emptied before it goes.
+  # The DAG bundle, its settings and Airflow's wheels, which are uploaded in parts; and a bucket is emptied before it goes.
   statement {
     sid = "Objects"
     actions = [
+      "s3:AbortMultipartUpload",
       "s3:DeleteObject",
       "s3:DeleteObjectVersion",
       "s3:GetObject",
