@@ -165,7 +165,7 @@ def pip_in(folder: Path) -> Path:
     python = folder / "bin" / "python"
     if not (folder / "ready").exists() or not python.exists():
         try:
-            venv.EnvBuilder(clear=True, with_pip=True).create(folder)
+            venv.EnvBuilder(clear=True, symlinks=True, with_pip=True).create(folder)
         except subprocess.CalledProcessError as error:
             raise CloudError(
                 f"{sys.executable} cannot make an environment with pip (install python3-venv): {error}"
