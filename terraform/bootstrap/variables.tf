@@ -88,9 +88,8 @@ variable "name" {
 }
 
 variable "region" {
-  description = "Region of the state bucket and the image repositories; the environments live in the same one."
+  description = "Region of the state bucket and the image repositories; the environments live in the same one. `make bootstrap` gives the one that your AWS tools are set to, and writes it down."
   type        = string
-  default     = "us-east-1"
   nullable    = false
 
   validation {

@@ -8,7 +8,8 @@ the plan is made as if all had been applied once:
 3. plan again without refreshing: what refers to those values, the documents above all, is now known.
 
 Steps 2 and 3 are repeated while something of a document is still unknown. AWS is never asked: credentials are made up,
-and the two calls that plans make, who they are and which image AWS has newest, are answered here; any other is refused.
+and what a plan asks, who it is, which image AWS has newest and what there is in which zone, is answered here; anything
+else is refused.
 """
 
 from __future__ import annotations
@@ -26,12 +27,11 @@ from typing import Any
 
 from cloud.errors import CloudError
 from cloud.terraform import Terraform
+from tests.policies.answers import ACCOUNT, REGION, answer
 from tests.policies.documents import undecided
 from tests.policies.resources import from_plan
 
 ROOT = Path(__file__).resolve().parents[2]
-ACCOUNT = "111122223333"
-REGION = "us-east-1"
 MAXIMUM_ROUNDS = 4
 STATE = "terraform.tfstate"
 IMAGE = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/ml-platform/{{}}@sha256:{'0' * 64}"
@@ -40,6 +40,7 @@ CERTIFICATE = f"arn:aws:acm:{REGION}:{ACCOUNT}:certificate/00000000-0000-0000-00
 ENVIRONMENTS = ("dev", "staging", "prod")
 
 VARIABLES: dict[str, Any] = {
+    "region": REGION,
     "images": {name: IMAGE.format(name) for name in ("deployer", "mlflow", "serving", "trainer", "trainer_cuda")},
     "permissions_boundary_arn": BOUNDARY,
     "alert_email_addresses": ["team@example.com"],
@@ -53,10 +54,6 @@ OWN_VARIABLES: dict[str, dict[str, Any]] = {
 }
 """What one environment asks for besides."""
 
-_IDENTITY = f"""<GetCallerIdentityResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><GetCallerIdentityResult>
-<Arn>arn:aws:iam::{ACCOUNT}:user/planner</Arn><UserId>planner</UserId><Account>{ACCOUNT}</Account>
-</GetCallerIdentityResult><ResponseMetadata><RequestId>0</RequestId></ResponseMetadata></GetCallerIdentityResponse>"""
-_IMAGE = json.dumps({"Parameter": {"Name": "image", "Type": "String", "Value": "ami-0123456789abcdef0", "Version": 1}})
 _EMPTY_DOCUMENT = json.dumps({"Version": "2012-10-17", "Statement": []})
 # What AWS itself puts there when nothing is asked for.
 _OPEN_ENDPOINT = json.dumps(
@@ -66,7 +63,7 @@ _OPEN_ENDPOINT = json.dumps(
 _ASKED_FOR = frozenset(
     {"arn", "bucket", "cidr_block", "id", "identifier", "key_id", "name", "policy", "tags_all", "url"}
 )
-_PROVIDER = "registry.terraform.io/hashicorp/aws"
+_PROVIDERS = ("registry.terraform.io/hashicorp/aws", "terraform.io/builtin/terraform")
 
 
 _EC2_IDS = {
@@ -127,37 +124,35 @@ class Planner:
             options = ["-input=false", "-refresh=false", "-lock=false", *(f"-target={target}" for target in targets)]
             terraform.run("plan", *options, "-out=round.tfplan")
             plan = terraform.show("round.tfplan")
+            (root / STATE).write_text(json.dumps(shapes.state(plan, values)), encoding="utf-8")
             if not any(undecided(from_plan(plan))):
                 break
-            (root / STATE).write_text(json.dumps(shapes.state(plan, values)), encoding="utf-8")
         return plan
 
 
-def account(sts: str) -> dict[str, str]:
-    """Return the environment of a provider that asks nobody but `sts`, the address of `answering_sts`."""
+def account(aws: str) -> dict[str, str]:
+    """Return the environment of a provider that asks nobody but `aws`, the address of `answering_aws`."""
     return {
         "AWS_ACCESS_KEY_ID": "none",
         "AWS_SECRET_ACCESS_KEY": "none",
         "AWS_EC2_METADATA_DISABLED": "true",
-        "AWS_ENDPOINT_URL": sts,
+        "AWS_ENDPOINT_URL": aws,
         "AWS_REGION": REGION,
         "AWS_MAX_ATTEMPTS": "1",
     }
 
 
 @contextmanager
-def answering_sts() -> Iterator[str]:
-    """Serve STS's GetCallerIdentity, and AWS's own parameters, on a free port of this machine; yield its address."""
+def answering_aws() -> Iterator[str]:
+    """Serve what a plan asks on a free port of this machine; yield its address."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             asked = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            status, kind, body = 400, "text/xml", b"a plan asks AWS for nothing but who it is, and for images"
-            if b"Action=GetCallerIdentity" in asked:
-                status, body = 200, _IDENTITY.encode()
-            elif self.headers.get("X-Amz-Target") == "AmazonSSM.GetParameter" and b'"/aws/service/ami-' in asked:
-                status, kind, body = 200, "application/x-amz-json-1.1", _IMAGE.encode()
-            self.send_response(status)
+            found = answer(asked.decode(), self.headers.get("X-Amz-Target", ""))
+            kind, text = found or ("text/xml", "a plan asks AWS for nothing but who it is, images, and zones")
+            body = text.encode()
+            self.send_response(200 if found else 400)
             self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
@@ -190,7 +185,10 @@ class _Shapes:
             if _Shapes._schemas is None:
                 # 14 MB, and the same for every root.
                 shown = terraform.run("providers", "schema", "-json").stdout
-                _Shapes._schemas = json.loads(shown)["provider_schemas"][_PROVIDER]["resource_schemas"]
+                schemas = json.loads(shown)["provider_schemas"]
+                _Shapes._schemas = {
+                    kind: schema for name in _PROVIDERS for kind, schema in schemas[name]["resource_schemas"].items()
+                }
         self._resources: dict[str, Any] = _Shapes._schemas or {}
 
     def state(self, plan: dict[str, Any], values: dict[str, dict[str, Any]]) -> dict[str, Any]:
@@ -200,8 +198,8 @@ class _Shapes:
         for change in plan["resource_changes"]:
             if change["mode"] != "managed" or change["change"].get("after") is None:
                 continue
-            if change["provider_name"] != _PROVIDER:
-                raise CloudError(f"{change['address']}: only resources of {_PROVIDER} can be planned here")
+            if change["provider_name"] not in _PROVIDERS:
+                raise CloudError(f"{change['address']}: only resources of {_PROVIDERS} can be planned here")
             address, kind = change["address"], change["type"]
             schema = self._resources[kind]
             known = change["change"]["after"]
@@ -218,13 +216,13 @@ class _Shapes:
                     "mode": "managed",
                     "type": kind,
                     "name": change["name"],
-                    "provider": f'provider["{_PROVIDER}"]',
+                    "provider": f'provider["{change["provider_name"]}"]',
                     "instances": [],
                 },
             )
             instance = {
                 "schema_version": schema["version"],
-                "attributes": attributes,
+                "attributes": _with_types(attributes, schema["block"]["attributes"]),
                 # A mark that comes or goes would be a change of its own.
                 "sensitive_attributes": [
                     [{"type": "get_attr", "value": name}]
@@ -241,6 +239,20 @@ class _Shapes:
             "outputs": {},
             "resources": list(resources.values()),
         }
+
+
+def _with_types(values: dict[str, Any], attributes: dict[str, Any]) -> dict[str, Any]:
+    """Return values as a state has them: those of no fixed type bring theirs along."""
+    return {
+        name: {"value": value, "type": _type(value)}
+        if value is not None and attributes.get(name, {}).get("type") == "dynamic"
+        else value
+        for name, value in values.items()
+    }
+
+
+def _type(value: str | list[str]) -> Any:
+    return "string" if isinstance(value, str) else ["tuple", ["string"] * len(value)]
 
 
 def _keep(made: dict[str, Any], before: dict[str, Any] | None, unknown: dict[str, Any]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from tests.policies.planning import ENVIRONMENTS, OWN_VARIABLES, STATE, VARIABLES, Planner, account
 from tests.policies.resources import Resource, from_plan
@@ -18,8 +19,8 @@ Edit = Callable[[Path], None]
 class Plans:
     """The resources of every root as they are planned, two plans at a time."""
 
-    def __init__(self, folder: Path, provider: Path, sts: str, pool: ThreadPoolExecutor) -> None:
-        self._folder, self._provider, self._sts, self._pool = folder, provider, sts, pool
+    def __init__(self, folder: Path, provider: Path, aws: str, pool: ThreadPoolExecutor) -> None:
+        self._folder, self._provider, self._aws, self._pool = folder, provider, aws, pool
         self._found: dict[str, Future[list[Resource]]] = {}
 
     def start(self, root: str) -> Future[list[Resource]]:
@@ -33,9 +34,17 @@ class Plans:
 
         It starts from what was made up for the whole environment.
         """
+        return from_plan(self._edited(f"{environment}-edited", environment, edit, targets))
+
+    def changes(self, environment: str, edit: Edit) -> dict[str, tuple[str, ...]]:
+        """Return what `edit` would do to an environment that is there, by address: create, update, delete."""
+        plan = self._edited(f"{environment}-changed", environment, edit, ())
+        return {change["address"]: tuple(change["change"]["actions"]) for change in plan["resource_changes"]}
+
+    def _edited(self, name: str, environment: str, edit: Edit, targets: tuple[str, ...]) -> dict[str, Any]:
         self.start(environment).result()
         state = self._folder / environment / "terraform" / "environments" / environment / STATE
-        with self._planner(f"{environment}-edited") as planner:
+        with self._planner(name) as planner:
             edit(planner.terraform)
             return self._environment(planner, environment, targets, state)
 
@@ -45,19 +54,20 @@ class Plans:
     def _plan(self, root: str) -> list[Resource]:
         with self._planner(root) as planner:
             if root == "bootstrap":
-                return from_plan(planner.plan(planner.terraform / root, {"github_repository": "example/platform"}))
-            return self._environment(planner, root)
+                variables = {"github_repository": "example/platform", "region": VARIABLES["region"]}
+                return from_plan(planner.plan(planner.terraform / root, variables))
+            return from_plan(self._environment(planner, root))
 
     def _environment(
         self, planner: Planner, name: str, targets: tuple[str, ...] = (), state: Path | None = None
-    ) -> list[Resource]:
+    ) -> dict[str, Any]:
         variables = VARIABLES | OWN_VARIABLES.get(name, {})
-        return from_plan(planner.plan(planner.terraform / "environments" / name, variables, targets, state))
+        return planner.plan(planner.terraform / "environments" / name, variables, targets, state)
 
     @contextmanager
     def _planner(self, name: str) -> Iterator[Planner]:
         """A copy of the code, with a provider of its own: the configuration of one is not another's."""
         workplace = self._folder / name
         workplace.mkdir()
-        with running(self._provider, account(self._sts)) as environment:
+        with running(self._provider, account(self._aws)) as environment:
             yield Planner(workplace, environment)

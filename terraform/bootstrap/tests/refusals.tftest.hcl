@@ -5,6 +5,7 @@ mock_provider "aws" {
 }
 
 variables {
+  region            = "us-east-1"
   github_repository = "example/platform"
 }
 

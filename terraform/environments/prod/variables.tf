@@ -26,6 +26,12 @@ variable "allow_unprotected_production" {
   default     = false
 }
 
+variable "availability_zones" {
+  description = "Names of the network's zones, where they are not to be chosen; append only. Null: chosen once, by what they have."
+  type        = list(string)
+  default     = null
+}
+
 variable "cost_center" {
   description = "Value of the tag CostCenter on everything."
   type        = string
@@ -104,10 +110,9 @@ variable "private_client_security_group_ids" {
 }
 
 variable "region" {
-  description = "AWS region of everything but the budget."
+  description = "AWS region of everything but the budget; `make` gives the one that your AWS tools are set to."
   type        = string
   nullable    = false
-  default     = "us-east-1"
 }
 
 variable "restore_database_snapshot" {

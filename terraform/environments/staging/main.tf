@@ -8,6 +8,7 @@ module "platform" {
   allow_unprotected_production = var.allow_unprotected_production
   admin_role_arns              = var.admin_role_arns
   alert_email_addresses        = var.alert_email_addresses
+  availability_zones           = var.availability_zones
   git_sha                      = var.git_sha
   images                       = var.images
   permissions_boundary_arn     = var.permissions_boundary_arn
@@ -21,7 +22,7 @@ module "platform" {
 
   network = {
     cidr                = "10.30.0.0/16"
-    zones               = ["a", "b"]
+    zones               = 2
     single_nat_gateway  = true
     interface_endpoints = []
   }

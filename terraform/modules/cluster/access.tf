@@ -8,8 +8,26 @@ resource "aws_eks_access_entry" "airflow" {
   kubernetes_groups = ["ml-platform:airflow"]
 }
 
+data "aws_iam_session_context" "current" {
+  arn = data.aws_caller_identity.current.arn
+}
+
+# Whoever makes the cluster administers it as long as nobody else is named, or nobody could apply config/kubernetes.
+# Kept from the first apply on: the next person to apply does not take the first one's place.
+resource "terraform_data" "creator" {
+  input = data.aws_iam_session_context.current.issuer_arn # the role, not one session of it
+
+  lifecycle {
+    ignore_changes = [input]
+  }
+}
+
+locals {
+  admin_arns = toset(length(var.admin_role_arns) > 0 ? var.admin_role_arns : [terraform_data.creator.input])
+}
+
 resource "aws_eks_access_entry" "admin" {
-  for_each = toset(var.admin_role_arns)
+  for_each = local.admin_arns
 
   cluster_name  = aws_eks_cluster.this.name
   principal_arn = each.value
@@ -17,7 +35,7 @@ resource "aws_eks_access_entry" "admin" {
 }
 
 resource "aws_eks_access_policy_association" "admin" {
-  for_each = toset(var.admin_role_arns)
+  for_each = local.admin_arns
 
   cluster_name  = aws_eks_cluster.this.name
   principal_arn = each.value

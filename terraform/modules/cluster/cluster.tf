@@ -52,9 +52,9 @@ resource "aws_eks_cluster" "this" {
 
   access_config {
     authentication_mode = "API"
-    # With administrators named there is no need for a silent one: whoever ran Terraform. Without any, nobody else
-    # could ever apply the Kubernetes configuration.
-    bootstrap_cluster_creator_admin_permissions = length(var.admin_role_arns) == 0
+    # EKS would make the creator an administrator in nobody's sight, whom nobody could name later: an entry exists once
+    # (409). Who administers is in access.tf, all of it.
+    bootstrap_cluster_creator_admin_permissions = false
   }
 
   encryption_config {
@@ -78,8 +78,12 @@ resource "aws_eks_cluster" "this" {
   }
 
   lifecycle {
-    # It counts at creation only. Without this, naming the first administrator later would replace the cluster.
-    ignore_changes = [access_config[0].bootstrap_cluster_creator_admin_permissions]
+    ignore_changes = [
+      # It counts at creation only, and to change it replaces the cluster: older ones were made with true.
+      access_config[0].bootstrap_cluster_creator_admin_permissions,
+      # The control plane stays in the zones it was made in: EKS refuses subnets of any other set of zones.
+      vpc_config[0].subnet_ids,
+    ]
   }
 
   depends_on = [

@@ -147,8 +147,12 @@ resource "aws_eks_node_group" "this" {
   }
 
   lifecycle {
-    # The autoscaler's business: Terraform would stop nodes with work on them.
-    ignore_changes = [scaling_config[0].desired_size]
+    ignore_changes = [
+      # The autoscaler's business: Terraform would stop nodes with work on them.
+      scaling_config[0].desired_size,
+      # Other subnets replace the group, with all its nodes at once. One that is made anew takes all there are.
+      subnet_ids,
+    ]
   }
 
   depends_on = [

@@ -33,12 +33,24 @@ module "storage" {
   landing_event_prefixes = [for dataset in keys(var.endpoints) : "${dataset}/"]
 }
 
+module "zones" {
+  source = "../zones"
+
+  zones               = var.network.zones
+  availability_zones  = var.availability_zones
+  interface_endpoints = var.network.interface_endpoints
+  instance_types = merge(
+    { system = var.cluster.system.instance_types, cpu = var.cluster.cpu.instance_types },
+    { for gpu in var.cluster.gpu[*] : "gpu" => gpu.instance_types },
+  )
+}
+
 module "network" {
   source = "../network"
 
   name                     = local.name
   cidr                     = var.network.cidr
-  availability_zones       = [for zone in var.network.zones : "${var.region}${zone}"]
+  availability_zones       = module.zones.availability_zones
   single_nat_gateway       = var.network.single_nat_gateway
   interface_endpoints      = var.network.interface_endpoints
   peer_cidrs               = var.network.peer_cidrs

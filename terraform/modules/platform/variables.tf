@@ -39,6 +39,12 @@ variable "allow_unprotected_production" {
   default     = false
 }
 
+variable "availability_zones" {
+  description = "Names of the zones of the network, where they are not to be chosen: such as those of a network that is there. Append to the list, nothing else; null chooses network.zones of them by what they have, and keeps to the choice."
+  type        = list(string)
+  default     = null
+}
+
 variable "bastion" {
   description = "The small instance through which people reach what is private, by Systems Manager; null for none."
   type        = object({ instance_type = string })
@@ -192,10 +198,10 @@ variable "mlflow" {
 }
 
 variable "network" {
-  description = "Address range, availability zones by letter, one NAT gateway or one per zone, private endpoints of AWS services, and networks that this one is to be connected to."
+  description = "Address range; how many availability zones; one NAT gateway or one per zone; private endpoints of AWS services; and networks that this one is to be connected to. zones may go from 2 to 3 later, never back: network, load balancer, database, MLflow and private endpoints get the third. EKS and Airflow stay in the zones they were made in."
   type = object({
     cidr                = string
-    zones               = list(string)
+    zones               = number
     single_nat_gateway  = bool
     interface_endpoints = list(string)
     peer_cidrs          = optional(list(string), [])

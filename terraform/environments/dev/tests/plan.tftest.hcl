@@ -3,6 +3,8 @@ mock_provider "aws" {
 }
 
 variables {
+  region = "us-east-1"
+
   images = {
     deployer     = "123456789012.dkr.ecr.us-east-1.amazonaws.com/ml-platform/deployer@sha256:0000000000000000000000000000000000000000000000000000000000000000"
     mlflow       = "123456789012.dkr.ecr.us-east-1.amazonaws.com/ml-platform/mlflow@sha256:0000000000000000000000000000000000000000000000000000000000000000"

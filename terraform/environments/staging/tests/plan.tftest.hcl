@@ -3,6 +3,8 @@ mock_provider "aws" {
 }
 
 variables {
+  region = "us-east-1"
+
   mlflow_certificate_arn = "arn:aws:acm:us-east-1:123456789012:certificate/11111111-2222-3333-4444-555555555555"
   mlflow_domain_name     = "mlflow.ml.example.com"
 

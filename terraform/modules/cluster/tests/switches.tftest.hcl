@@ -45,11 +45,11 @@ run "no_administrators" {
 
   assert {
     condition = (
-      aws_eks_cluster.this.access_config[0].bootstrap_cluster_creator_admin_permissions
-      && length(aws_eks_access_entry.admin) == 0
-      && length(aws_eks_access_policy_association.admin) == 0
+      !aws_eks_cluster.this.access_config[0].bootstrap_cluster_creator_admin_permissions
+      && keys(aws_eks_access_entry.admin) == ["arn:aws:iam::123456789012:role/aws-reserved/sso.amazonaws.com/engineer"]
+      && keys(aws_eks_access_policy_association.admin) == keys(aws_eks_access_entry.admin)
     )
-    error_message = "With no administrator named, whoever creates the cluster must be one."
+    error_message = "With no administrator named, whoever creates the cluster must be one, by an entry that can be seen."
   }
 }
 

@@ -19,7 +19,7 @@ variables {
     trainer_cuda = "123456789012.dkr.ecr.us-east-1.amazonaws.com/ml-platform/trainer-cuda@sha256:0000000000000000000000000000000000000000000000000000000000000000"
   }
 
-  network = { cidr = "10.20.0.0/16", zones = ["a", "b"], single_nat_gateway = true, interface_endpoints = [] }
+  network = { cidr = "10.20.0.0/16", zones = 2, single_nat_gateway = true, interface_endpoints = [] }
 
   cluster = {
     kubernetes_version = "1.36"

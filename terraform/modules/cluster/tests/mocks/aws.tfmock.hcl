@@ -1,5 +1,5 @@
 mock_data "aws_caller_identity" {
-  defaults = { account_id = "123456789012" }
+  defaults = { account_id = "123456789012", arn = "arn:aws:sts::123456789012:assumed-role/engineer/me" }
 }
 
 mock_data "aws_partition" {
@@ -35,4 +35,8 @@ mock_resource "aws_iam_role" {
 
 mock_resource "aws_launch_template" {
   defaults = { id = "lt-0123456789abcdef0", latest_version = 1 }
+}
+
+mock_data "aws_iam_session_context" {
+  defaults = { issuer_arn = "arn:aws:iam::123456789012:role/aws-reserved/sso.amazonaws.com/engineer" }
 }
