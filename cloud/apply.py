@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ipaddress
+import json
 import tempfile
 import time
 from collections.abc import Callable
@@ -15,6 +17,7 @@ from cloud.kept_data import KeptData
 
 MIGRATION = "module.platform.module.mlflow.aws_ecs_task_definition.migration"
 MIGRATION_MINUTES = 15
+PRIVATE_SUBNETS = "module.platform.module.network.aws_subnet.private["
 PARALLELISM = "-parallelism=20"
 Say = Callable[[str], None]
 
@@ -35,7 +38,8 @@ def apply(environment: Environment, approve: Callable[[dict[str, Any]], bool], s
         Whether everything is as configured now; False when the plan was not approved.
 
     Raises:
-        CloudError: planning, fetching Airflow's packages, the database's migration or the apply failed.
+        CloudError: planning, fetching Airflow's packages, the database's migration or the apply failed, or the plan
+            moves the network.
     """
     terraform = environment.terraform
     with tempfile.TemporaryDirectory() as folder:
@@ -46,6 +50,7 @@ def apply(environment: Environment, approve: Callable[[dict[str, Any]], bool], s
             say(f"{environment.name} is as configured: nothing to do")
             KeptData(environment.folder).forget()
             return True
+        refuse_moves(environment, planned)
         if wheels.uploaded(planned):
             wheels.build(environment.root, say)
         if not approve(planned):
@@ -58,6 +63,42 @@ def apply(environment: Environment, approve: Callable[[dict[str, Any]], bool], s
         terraform.stream("apply", "-input=false", PARALLELISM, saved)
     KeptData(environment.folder).forget()
     return True
+
+
+def refuse_moves(environment: Environment, planned: dict[str, Any]) -> None:
+    """See that a network that is there stays where it is: Terraform would begin to take it down with all in it.
+
+    Raises:
+        CloudError: the plan takes it out of a zone, or gives a zone other addresses.
+    """
+    before, after = (_private_subnets(planned, when) for when in ("before", "after"))
+    if before.items() <= after.items():
+        return
+    path = (environment.folder / "terraform.tfvars").relative_to(environment.root)
+    raise CloudError(
+        f"the network of {environment.name} lies in {_listed(before)}, and would lie in {_listed(after)}: it cannot be "
+        "moved, and can only grow by one zone at the end; nothing was changed. To stay, write into "
+        f"{path}: availability_zones = {json.dumps(_in_order(before))}"
+    )
+
+
+def _private_subnets(planned: dict[str, Any], when: str) -> dict[str, str]:
+    """The addresses of each zone."""
+    found = (change["change"][when] for change in planned.get("resource_changes", []) if _is_private_subnet(change))
+    return {subnet["availability_zone"]: subnet["cidr_block"] for subnet in found if subnet}
+
+
+def _is_private_subnet(change: dict[str, Any]) -> bool:
+    address: str = change["address"]
+    return address.startswith(PRIVATE_SUBNETS)
+
+
+def _in_order(zones: dict[str, str]) -> list[str]:
+    return sorted(zones, key=lambda zone: ipaddress.IPv4Network(zones[zone]))
+
+
+def _listed(zones: dict[str, str]) -> str:
+    return ", ".join(f"{zone} ({zones[zone]})" for zone in _in_order(zones)) or "no zone"
 
 
 def migration_needed(planned: dict[str, Any]) -> bool:

@@ -38,7 +38,7 @@ YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 @app.command("bootstrap")
 def bootstrap_command(
     github_repository: Annotated[str | None, typer.Option(help="Who may deploy, as owner/name; once.")] = None,
-    region: Annotated[str | None, typer.Option(help="Region, where it is not us-east-1; once.")] = None,
+    region: Annotated[str | None, typer.Option(help="Region, where it is not the one of AWS_REGION; once.")] = None,
     yes: YesOption = False,
 ) -> None:
     """Make what the account needs once: state bucket, image repositories, the role that deploys."""

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict
 from cloud.environments import Environment
 from cloud.errors import CloudError
 from cloud.terraform import ROOT
+from cloud.variables import plain
 
 NODE_DISK_GIB = 50
 """Disk of a system node, the cluster module's default."""
@@ -132,8 +133,8 @@ def read_sizes(path: Path) -> dict[str, Any]:
     for block in content.get("module", []):
         for name, arguments in block.items():
             if name.strip('"') == "platform":
-                plain: dict[str, Any] = _plain(arguments)
-                return plain
+                sizes: dict[str, Any] = plain(arguments)
+                return sizes
     raise CloudError(f'{path}: has no module "platform"')
 
 
@@ -141,7 +142,7 @@ def at_rest(sizes: dict[str, Any], prices: Prices) -> list[Line]:
     """Price what stands while nothing trains."""
     hours = prices.hours_per_month
     network, cluster, airflow, mlflow = (sizes[part] for part in ("network", "cluster", "airflow", "mlflow"))
-    zones = len(network["zones"])
+    zones = network["zones"]
     gateways = 1 if network["single_nat_gateway"] else zones
     endpoints = network["interface_endpoints"]
     system = cluster["system"]
@@ -252,12 +253,3 @@ def _price(table: dict[str, float], size: str, part: str) -> float:
         return table[size]
     except KeyError:
         raise CloudError(f"cloud/prices.yaml: {part}: has no price for {size}: add it") from None
-
-
-def _plain(value: Any) -> Any:
-    """Values without the parser's quotes and notes."""
-    if isinstance(value, dict):
-        return {key.strip('"'): _plain(entry) for key, entry in value.items() if not key.startswith("__")}
-    if isinstance(value, list):
-        return [_plain(entry) for entry in value]
-    return value.strip('"') if isinstance(value, str) else value

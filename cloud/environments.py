@@ -10,6 +10,7 @@ from typing import Any
 import boto3
 import botocore.exceptions
 
+from cloud import regions
 from cloud.errors import CloudError
 from cloud.terraform import ROOT, Terraform
 
@@ -35,18 +36,22 @@ class Environment:
         return f"{PROJECT}-{self.name}"
 
     @cached_property
+    def region(self) -> str:
+        """The region it is in, or is to be in.
+
+        Raises:
+            CloudError: none is set, or there are two.
+        """
+        return regions.of_root(self.folder)
+
+    @cached_property
     def session(self) -> boto3.Session:
-        """The caller's AWS session."""
-        return boto3.Session()
+        """The caller's AWS session, in the environment's region."""
+        return boto3.Session(region_name=self.region)
 
     def client(self, service: str) -> Any:
-        """Return a client in the caller's region."""
-        try:
-            return self.session.client(service)
-        except botocore.exceptions.NoRegionError:
-            raise CloudError(
-                "no AWS region is set: export AWS_REGION=… (the one in the environment's main.tf)"
-            ) from None
+        """Return a client in the environment's region."""
+        return self.session.client(service)  # type: ignore[call-overload]
 
     @cached_property
     def account(self) -> str:
@@ -73,7 +78,7 @@ class Environment:
         Raises:
             CloudError: the state's bucket does not exist, Terraform fails, or the caller is in another region.
         """
-        terraform = Terraform(self.folder)
+        terraform = Terraform(self.folder, {regions.VARIABLE: self.region})
         try:
             found = self.client("s3").head_bucket(Bucket=self.state_bucket)
         except botocore.exceptions.ClientError as error:
@@ -81,11 +86,14 @@ class Environment:
                 f"the state bucket {self.state_bucket} cannot be read ({error.response['Error']['Code']}): run "
                 f"`make bootstrap` in this account first, or name another bucket in {STATE_BUCKET}"
             ) from None
-        region = found.get("BucketRegion") or self.session.region_name
-        terraform.init(
-            "-reconfigure", f"-backend-config=bucket={self.state_bucket}", f"-backend-config=region={region}"
-        )
-        check_region(self.name, terraform.output().get("region"), self.session.region_name)
+        there = found.get("BucketRegion") or self.region
+        if STATE_BUCKET not in os.environ and there != self.region:
+            raise CloudError(
+                f"this account was bootstrapped in {there}, with its images and the rights to deploy, and {self.name} "
+                f"would be in {self.region}: export AWS_REGION={there}"
+            )
+        terraform.init("-reconfigure", f"-backend-config=bucket={self.state_bucket}", f"-backend-config=region={there}")
+        check_region(self.name, terraform.output().get("region"), self.region)
         return terraform
 
     @cached_property

@@ -13,24 +13,23 @@ from cloud.environments import Environment
 from cloud.preflight.account import Account, asked
 from cloud.preflight.assess import (
     Unknown,
-    control_plane_line,
     linked_roles_line,
-    node_zones_line,
     quota_line,
     unknown_line,
 )
 from cloud.preflight.needs import (
-    NodeGroup,
     Size,
     Sizes,
     linked_roles,
-    nat_zones,
+    nat_gateways,
     node_groups,
     node_needs,
     other_needs,
 )
 from cloud.preflight.report import Line, Report
 from cloud.preflight.text import shown, summary
+from cloud.preflight.zones import Zones, zones_line
+from cloud.variables import written
 
 __all__ = ["Report", "of_environment", "served", "shown", "sizes_of", "summary"]
 
@@ -42,9 +41,8 @@ def of_environment(environment: Environment) -> Report:
         CloudError: AWS does not know the caller, no region is set, or the environment's folder cannot be read.
     """
     account_id = environment.account
-    region: str = environment.client("ec2").meta.region_name
-    lines = list(_lines(environment, Account(environment), region))
-    return Report(environment=environment.name, account=account_id, region=region, lines=lines)
+    lines = list(_lines(environment, Account(environment)))
+    return Report(environment=environment.name, account=account_id, region=environment.region, lines=lines)
 
 
 def sizes_of(environment: Environment) -> Sizes:
@@ -58,7 +56,7 @@ def served(environment: Environment) -> dict[str, Size]:
     return {name: Size(one["instance_type"], one["instance_count"]) for name, one in found.items()}
 
 
-def _lines(environment: Environment, account: Account, region: str) -> Iterator[Line]:
+def _lines(environment: Environment, account: Account) -> Iterator[Line]:
     sizes = sizes_of(environment)
     groups = node_groups(sizes)
     needs = other_needs(sizes, served(environment))
@@ -67,26 +65,35 @@ def _lines(environment: Environment, account: Account, region: str) -> Iterator[
         yield unknown_line("vCPUs of nodes", vcpus)
     else:
         needs = [*node_needs(groups, vcpus), *needs]
-    gateways = [region + letter for letter in nat_zones(sizes)]
+    zones = asked(lambda: _zones(account, sizes))
+    taken = [] if isinstance(zones, Unknown) else _taken(environment, zones, sizes)
     for need in needs:
-        yield quota_line(need, account.limit(need.quota), account.use(need, gateways), region)
-    yield from _zones(environment, account, [region + letter for letter in sizes["network"]["zones"]], groups)
+        use = account.use(need, taken[: nat_gateways(sizes)])
+        yield quota_line(need, account.limit(need.quota), use, environment.region)
+    if isinstance(zones, Unknown):
+        yield unknown_line("zones", zones)
+    else:
+        place = str((environment.folder / "main.tf").relative_to(environment.root))
+        yield zones_line(zones, taken, sizes["network"]["zones"], groups, place)
     yield _linked_roles(account, linked_roles(sizes))
 
 
-def _zones(environment: Environment, account: Account, zones: list[str], groups: list[NodeGroup]) -> Iterator[Line]:
-    place = str((environment.folder / "main.tf").relative_to(environment.root))
-    ids = asked(account.zone_ids)
-    if isinstance(ids, Unknown):
-        yield unknown_line("zones", ids)
-        return
-    yield control_plane_line(zones, ids, place)
-    offered = asked(lambda: account.offered(kind for group in groups for kind in group.instance_types))
-    if isinstance(offered, Unknown):
-        yield unknown_line("zones for nodes", offered)
-        return
-    for group in groups:
-        yield node_zones_line(group, zones, ids, offered, place)
+def _zones(account: Account, sizes: Sizes) -> Zones:
+    types = [kind for group in node_groups(sizes) for kind in group.instance_types]
+    return Zones(
+        account.zone_ids(),
+        account.offered(types),
+        account.endpoints(sizes["network"]["interface_endpoints"]),
+        account.network_zones(),
+    )
+
+
+def _taken(environment: Environment, zones: Zones, sizes: Sizes) -> list[str]:
+    """The zones that an apply would take."""
+    named = [
+        values["availability_zones"] for _, values in written(environment.folder) if values.get("availability_zones")
+    ]
+    return zones.chosen(node_groups(sizes), sizes["network"]["zones"], named[-1] if named else None)
 
 
 def _linked_roles(account: Account, services: list[str]) -> Line:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from typing import Any
@@ -129,7 +130,7 @@ class Account:
             self._tagged_ours(gateway for gateway in gateways if zone_of.get(gateway["SubnetId"]) == zone)
             for zone in zones
         ]
-        return max(uses, key=lambda use: ((use.total or 0) - use.own, -use.own))
+        return max(uses, key=lambda use: ((use.total or 0) - use.own, -use.own), default=Use(None))
 
     def _node_vcpus(self, code: str) -> Use:
         running = [
@@ -183,7 +184,11 @@ class Account:
 
     def zone_ids(self) -> dict[str, str]:
         """Return the ids of the region's zones by their names in this account."""
-        ordinary = [{"Name": "zone-type", "Values": ["availability-zone"]}]
+        ordinary = [
+            {"Name": "zone-type", "Values": ["availability-zone"]},
+            {"Name": "opt-in-status", "Values": ["opt-in-not-required"]},
+            {"Name": "state", "Values": ["available"]},
+        ]
         zones = self._client("ec2").describe_availability_zones(Filters=ordinary)["AvailabilityZones"]
         return {zone["ZoneName"]: zone["ZoneId"] for zone in zones}
 
@@ -200,6 +205,21 @@ class Account:
         ):
             offers.setdefault(offer["InstanceType"], set()).add(offer["Location"])
         return {kind: frozenset(zones) for kind, zones in offers.items()}
+
+    def endpoints(self, services: Iterable[str]) -> dict[str, frozenset[str]]:
+        """Return the names of the zones that a private endpoint of each service can be in."""
+        found: dict[str, frozenset[str]] = {}
+        for service in services:
+            name = f"com.amazonaws.{self._environment.region}.{service}"
+            told = self._client("ec2").describe_vpc_endpoint_services(ServiceNames=[name])["ServiceDetails"]
+            found[service] = frozenset(zone for one in told for zone in one["AvailabilityZones"])
+        return found
+
+    def network_zones(self) -> list[str]:
+        """Return the names of the zones that the environment's network lies in, in the order of its addresses."""
+        ours = filter(self._is_ours, self._all("ec2", "describe_subnets", "Subnets"))
+        in_order = sorted(ours, key=lambda subnet: ipaddress.IPv4Network(subnet["CidrBlock"]))
+        return list(dict.fromkeys(subnet["AvailabilityZone"] for subnet in in_order))
 
     # --- Service-linked roles -----------------------------------------------------------------
 

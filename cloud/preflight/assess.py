@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from cloud.preflight.needs import EKS_REFUSES, Need, NodeGroup
+from cloud.preflight.needs import Need
 from cloud.preflight.report import Line
 
 
@@ -89,48 +89,6 @@ def _request(need: Need, limit: Limit, wanted: int, region: str) -> str:
 def unknown_line(what: str, unknown: Unknown) -> Line:
     """Return the line of something of which nothing is known."""
     return Line(what=what, verdict="unknown", note=unknown.reason)
-
-
-def control_plane_line(zones: list[str], ids: Mapping[str, str], place: str) -> Line:
-    """Say whether EKS takes the environment's zones.
-
-    Args:
-        zones: their names.
-        ids: the ids of all zones of the account, by name. Names are each account's own.
-        place: where the zones are chosen.
-    """
-    missing = [f"{zone} does not exist in this account" for zone in zones if zone not in ids]
-    refused = [
-        f"{zone} is {ids[zone]}, where EKS has no control plane" for zone in zones if ids.get(zone) in EKS_REFUSES
-    ]
-    return _zones_line("zones for the EKS control plane", zones, [*missing, *refused], place)
-
-
-def node_zones_line(
-    group: NodeGroup, zones: list[str], ids: Mapping[str, str], offered: Mapping[str, frozenset[str]], place: str
-) -> Line:
-    """Say whether each of the zones has one of the instance types of a node group.
-
-    Args:
-        offered: ids of the zones that have a type.
-    """
-    without = [
-        f"{zone} ({ids.get(zone, 'unknown')}) has none of {', '.join(group.instance_types)}"
-        for zone in zones
-        if not any(ids.get(zone) in offered.get(kind, ()) for kind in group.instance_types)
-    ]
-    return _zones_line(f"zones for {group.name} nodes", zones, without, place)
-
-
-def _zones_line(what: str, zones: list[str], problems: list[str], place: str) -> Line:
-    return Line(
-        what=what,
-        verdict="too small" if problems else "enough",
-        have=len(zones) - len({problem.split()[0] for problem in problems}),
-        need=len(zones),
-        note="; ".join(problems),
-        ask=[f"{what}: choose other zones or instance types in {place}"] if problems else [],
-    )
 
 
 def linked_roles_line(services: list[str], there: frozenset[str], allowed: Mapping[str, bool | Unknown]) -> Line:

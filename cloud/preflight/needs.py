@@ -24,8 +24,6 @@ Counted = Literal[
 ]
 """How what is in use is counted, see `cloud.preflight.account`."""
 
-EKS_REFUSES = frozenset({"use1-az3", "usw1-az2", "cac1-az3"})
-"""Zone ids without control planes. https://docs.aws.amazon.com/eks/latest/userguide/network-reqs.html"""
 FLEETS = 2
 """A deployment has the old and the new instances of an endpoint side by side until the old ones are let go."""
 
@@ -131,10 +129,9 @@ def _vcpu_name(code: str) -> str:
     raise KeyError(code)
 
 
-def nat_zones(sizes: Sizes) -> list[str]:
-    """Return the letters of the zones that get a NAT gateway."""
-    zones: list[str] = sizes["network"]["zones"]
-    return zones[:1] if sizes["network"]["single_nat_gateway"] else zones
+def nat_gateways(sizes: Sizes) -> int:
+    """Return how many zones get a NAT gateway, from the first on."""
+    return 1 if sizes["network"]["single_nat_gateway"] else int(sizes["network"]["zones"])
 
 
 def other_needs(sizes: Sizes, served: Mapping[str, Size]) -> list[Need]:
@@ -149,7 +146,7 @@ def other_needs(sizes: Sizes, served: Mapping[str, Size]) -> list[Need]:
     needs = [
         Need("VPCs", 1, Quota("vpc", "L-F678F1CE"), "vpcs"),
         Need("internet gateways", 1, Quota("vpc", "L-A4707A72"), "internet gateways"),
-        Need("elastic IPs", len(nat_zones(sizes)), Quota("ec2", "L-0263D0A3"), "elastic ips"),
+        Need("elastic IPs", nat_gateways(sizes), Quota("ec2", "L-0263D0A3"), "elastic ips"),
         Need("NAT gateways in a zone", 1, Quota("vpc", "L-FE5A380F"), "nat gateways"),
     ]
     if endpoints := network["interface_endpoints"]:

@@ -25,6 +25,7 @@ from local.emulators.airflow_api import AirflowApi
 from local.emulators.calls import Call, Request, models
 from local.emulators.quotas import Quotas, Refused, vcpus
 from local.emulators.responses import Response, error, json_response
+from local.emulators.zones import WITHOUT_CONTROL_PLANES, described, endpoint_services, offers, takes_endpoints, zones
 
 Ask = Callable[[Call, Request], Awaitable[Response]]
 Shim = Callable[["Shims", Call, Request], Awaitable[Response]]
@@ -151,6 +152,16 @@ async def _create_cluster(shims: Shims, call: Call, request: Request) -> Respons
     body = _body(request)
     if refusal := _refusal(call, body):
         return refusal
+    places = await _zones_of(shims, call, request, body["resourcesVpcConfig"].get("subnetIds", []))
+    ids = zones(call.region)
+    if refused := sorted(zone for zone in set(places.values()) if ids[zone] in WITHOUT_CONTROL_PLANES):
+        good = ", ".join(zone for zone in ids if ids[zone] not in WITHOUT_CONTROL_PLANES)
+        message = (
+            f"Cannot create cluster '{body['name']}' because EKS does not support creating control plane instances in "
+            f"{', '.join(refused)}, the targeted availability zone. Retry cluster creation using control plane subnets "
+            f"that span at least two of these availability zones: {good}."
+        )
+        return error(call.protocol, call.service, "UnsupportedAvailabilityZoneException", message, 400)
     answer = await shims.ask(call, request)
     if answer.status == 200:
         memory = shims.memory("cluster", body["name"])
@@ -176,6 +187,17 @@ async def _update_cluster(shims: Shims, call: Call, request: Request) -> Respons
     body = _body(request)
     known = json.loads(found.body)["cluster"]
     memory = shims.memory("cluster", name)
+    if subnets := body.get("resourcesVpcConfig", {}).get("subnetIds"):
+        before = known["resourcesVpcConfig"]["subnetIds"]
+        places = await _zones_of(shims, call, request, [*before, *subnets])
+        old, new = ({places[one] for one in some if one in places} for some in (before, subnets))
+        if old != new:
+            message = (
+                f"Provided subnets {','.join(subnets)} belong to the AZs '{','.join(sorted(new))}'. But they should "
+                f"belong to the exact set of AZs '{','.join(sorted(old))}' in which subnets were provided during "
+                "cluster creation."
+            )
+            return error(call.protocol, call.service, "InvalidParameterException", message, 400)
     for key, value in body.items():
         if key != "clientRequestToken":
             merged = {**known.get(key, {}), **memory.get(key, {})}
@@ -449,6 +471,14 @@ _FLOW_LOG_FORMAT = (
 @_shim("ec2", "CreateVpcEndpoint", "ModifyVpcEndpoint")
 async def _put_vpc_endpoint(shims: Shims, call: Call, request: Request) -> Response:
     form = call.parameters
+    service = form.get("ServiceName", "")
+    short = service.removeprefix(f"com.amazonaws.{call.region}.")
+    for subnet, zone in (await _zones_of(shims, call, request, _members(form, "SubnetId."))).items():
+        if not takes_endpoints(zones(call.region)[zone], short):
+            message = (
+                f"The VPC endpoint service {service} does not support the availability zone of the subnet: {subnet}."
+            )
+            return error(call.protocol, call.service, "InvalidParameter", message, 400)
     answer = await shims.ask(call, request)
     if call.action == "ModifyVpcEndpoint" and answer.status in (400, 404) and b"InvalidAction" in answer.body:
         answer = Response(
@@ -598,22 +628,72 @@ async def _describe_instance_types(shims: Shims, call: Call, request: Request) -
 
 @_shim("ec2", "DescribeInstanceTypeOfferings")
 async def _describe_offerings(shims: Shims, call: Call, request: Request) -> Response:
-    """Every type is offered in every zone."""
-    form = call.parameters
-    where = {"availability-zone": "zoneName", "availability-zone-id": "zoneId"}.get(form.get("LocationType", ""))
-    if where is None or form.get("Filter.1.Name") != "instance-type" or "Filter.2.Name" in form:
+    filters = _filters(call)
+    where = {"availability-zone": 0, "availability-zone-id": 1}.get(call.parameters.get("LocationType", ""))
+    if where is None or set(filters) != {"instance-type"}:
         message = "Emulated are zones as the location, and instance-type as the only filter."
         return error(call.protocol, call.service, "InvalidParameterValue", message, 400)
-    asked = replace(request, body=b"Action=DescribeAvailabilityZones&Version=2016-11-15")
-    zones = await shims.ask(replace(call, action="DescribeAvailabilityZones", parameters={}), asked)
-    root = ElementTree.Element("DescribeInstanceTypeOfferingsResponse")
-    offers = [
-        {"instanceType": kind, "locationType": form["LocationType"], "location": element.text}
-        for kind in _members(form, "Filter.1.Value.")
+    found = [
+        {"instanceType": kind, "locationType": call.parameters["LocationType"], "location": zone[where]}
+        for kind in filters["instance-type"]
         if vcpus(kind)
-        for element in _elements(_xml(zones), where)
+        for zone in zones(call.region).items()
+        if offers(zone[1], kind)
     ]
-    _add(root, "instanceTypeOfferingSet", offers)
+    return _ec2_answer(call, instanceTypeOfferingSet=found)
+
+
+@_shim("ec2", "DescribeAvailabilityZones")
+async def _describe_zones(shims: Shims, call: Call, request: Request) -> Response:
+    try:
+        return _ec2_answer(call, availabilityZoneInfo=described(call.region, _filters(call)))
+    except KeyError as unknown:
+        message = f"The filter {unknown} is invalid"
+        return error(call.protocol, call.service, "InvalidParameterValue", message, 400)
+
+
+@_shim("ec2", "DescribeVpcEndpointServices")
+async def _describe_endpoint_services(shims: Shims, call: Call, request: Request) -> Response:
+    names = _members(call.parameters, "ServiceName.") or _filters(call).get("service-name", [])
+    return _ec2_answer(call, serviceNameSet=names, serviceDetailSet=endpoint_services(call.region, names))
+
+
+@_shim("ec2", "CreateSubnet", "DescribeSubnets")
+async def _subnets(shims: Shims, call: Call, request: Request) -> Response:
+    known = zones(call.region)
+    wanted = call.parameters.get("AvailabilityZone", next(iter(known)))
+    if call.action == "CreateSubnet" and wanted not in known:
+        message = (
+            f"Value ({wanted}) for parameter availabilityZone is invalid. Subnets can currently only be created in the "
+            f"following availability zones: {', '.join(known)}."
+        )
+        return error(call.protocol, call.service, "InvalidParameterValue", message, 400)
+    answer = await shims.ask(call, request)
+    if answer.status != 200:
+        return answer
+    root = _xml(answer)
+    for subnet in (*_elements(root, "subnet"), *_elements(root, "item")):
+        if zone := _text(subnet, "availabilityZone"):
+            _put(subnet, "availabilityZoneId", known[zone])
+    return _with_xml(answer, root)
+
+
+async def _zones_of(shims: Shims, call: Call, request: Request, subnets: list[str]) -> dict[str, str]:
+    """Return the zones of those subnets that exist."""
+    answer = await _query_call(shims, request, call.region, "ec2", "DescribeSubnets", "2016-11-15")
+    found = {_text(item, "subnetId"): _text(item, "availabilityZone") for item in _elements(_xml(answer), "item")}
+    return {subnet: found[subnet] for subnet in subnets if subnet in found}
+
+
+def _filters(call: Call) -> dict[str, list[str]]:
+    names = {key: value for key, value in call.parameters.items() if re.match(r"Filter\.\d+\.Name$", key)}
+    return {value: _members(call.parameters, key.replace("Name", "Value.")) for key, value in names.items()}
+
+
+def _ec2_answer(call: Call, **content: Any) -> Response:
+    root = ElementTree.Element(f"{call.action}Response")
+    for name, value in content.items():
+        _add(root, name, value)
     return Response(200, {"Content-Type": "text/xml"}, ElementTree.tostring(root, encoding="utf-8"))
 
 
@@ -706,16 +786,21 @@ async def _describe_tags(shims: Shims, call: Call, request: Request) -> Response
 _TARGETS = {"secretsmanager": "secretsmanager", "ecs": "AmazonEC2ContainerServiceV20141113"}
 
 
+def _signed_for(service: str, request: Request, region: str) -> dict[str, str]:
+    """Return the header of a call to another service, of who made this one."""
+    scope = request.headers.get("Authorization", "").partition("Credential=")[2].split("/")
+    key, day = (*scope, "")[:2]
+    signed = f"AWS4-HMAC-SHA256 Credential={key}/{day}/{region}/{service}/aws4_request, SignedHeaders=host, Signature=0"
+    return {"Authorization": signed}
+
+
 async def _json_call(
     shims: Shims, request: Request, region: str, service: str, action: str, body: Document
 ) -> Document:
     """Call an operation of a JSON service, in the account of the request that needs it."""
     headers = CIMultiDict(
-        {
-            "Authorization": _authorization(request, region, service),
-            "X-Amz-Target": f"{_TARGETS[service]}.{action}",
-            "Content-Type": "application/x-amz-json-1.1",
-        }
+        _signed_for(service, request, region),
+        **{"X-Amz-Target": f"{_TARGETS[service]}.{action}", "Content-Type": "application/x-amz-json-1.1"},
     )
     asked = Request("POST", "/", "", headers, json.dumps(body).encode())
     answer = await shims.ask(Call(service, action, "json", region), asked)
@@ -727,20 +812,11 @@ async def _json_call(
 
 async def _query_call(shims: Shims, request: Request, region: str, service: str, action: str, version: str) -> Response:
     """Call an operation of a service that takes forms, in the account of the request that needs it."""
-    headers = CIMultiDict(
-        {
-            "Authorization": _authorization(request, region, service),
-            "Content-Type": "application/x-www-form-urlencoded",
-        }
-    )
-    body = urlencode({"Action": action, "Version": version}).encode()
-    return await shims.ask(Call(service, action, "ec2", region), Request("POST", "/", "", headers, body))
-
-
-def _authorization(request: Request, region: str, service: str) -> str:
-    scope = request.headers.get("Authorization", "").partition("Credential=")[2].split("/")
-    key, day = (*scope, "")[:2]
-    return f"AWS4-HMAC-SHA256 Credential={key}/{day}/{region}/{service}/aws4_request, SignedHeaders=host, Signature=0"
+    form = {"Action": action, "Version": version}
+    kind = {"Content-Type": "application/x-www-form-urlencoded"}
+    headers = CIMultiDict(_signed_for(service, request, region), **kind)
+    asked = Request("POST", "/", "", headers, urlencode(form).encode())
+    return await shims.ask(Call(service, action, "ec2", region, form), asked)
 
 
 # --- Documents ------------------------------------------------------------------------------------

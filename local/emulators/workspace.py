@@ -15,7 +15,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from cloud import document_versions, wheels
+from cloud import document_versions, regions, wheels
 from cloud.terraform import Terraform, TerraformError
 from local.emulators.emulated import EmulatedAws
 from local.images import Image
@@ -61,6 +61,11 @@ class Workspace:
         """Variables for commands that run in the workspace."""
         return {**self.aws.environment, "PYTHONPATH": str(self.folder), "TF_IN_AUTOMATION": "1"}
 
+    @property
+    def terraform_environment(self) -> dict[str, str]:
+        """Variables for Terraform in a root without `cloud`, which tells it the region."""
+        return {**self.environment, regions.VARIABLE: self.aws.region}
+
     def root(self, name: str) -> Path:
         """Return the folder of an environment's root, or of `bootstrap`."""
         terraform = self.folder / "terraform"
@@ -84,7 +89,7 @@ class Workspace:
 
     def terraform(self, name: str) -> Terraform:
         """Return Terraform in an environment's root, initialised with its own backend."""
-        terraform = Terraform(self.root(name), self.environment)
+        terraform = Terraform(self.root(name), self.terraform_environment)
         bucket = f"ml-platform-terraform-state-{self.aws.account}"
         terraform.init("-reconfigure", f"-backend-config=bucket={bucket}", f"-backend-config=region={self.aws.region}")
         return terraform

@@ -61,7 +61,7 @@ class Story:
     @property
     def terraform(self) -> Terraform:
         """Terraform in the root, which the apply has initialised."""
-        return Terraform(self.workspace.root(self.name), self.workspace.environment)
+        return Terraform(self.workspace.root(self.name), self.workspace.terraform_environment)
 
     def apply(self) -> None:
         """Apply, plan again, push the DAGs twice."""

@@ -261,7 +261,7 @@ def test_a_request_for_quotas_that_aws_would_refuse(aws: EmulatedAws) -> None:
         quotas.list_service_quotas(ServiceCode="nonsense")
 
 
-def test_instance_types_have_their_vcpus_and_zones(aws: EmulatedAws) -> None:
+def test_instance_types_have_their_vcpus(aws: EmulatedAws) -> None:
     ec2 = aws.client("ec2")
     found = ec2.describe_instance_types(InstanceTypes=["t3.large", "m6i.xlarge", "g5.12xlarge"])["InstanceTypes"]
     assert {one["InstanceType"]: one["VCpuInfo"]["DefaultVCpus"] for one in found} == {
@@ -271,12 +271,102 @@ def test_instance_types_have_their_vcpus_and_zones(aws: EmulatedAws) -> None:
     }
     with pytest.raises(ClientError, match="InvalidInstanceType"):
         ec2.describe_instance_types(InstanceTypes=["large"])
-    zones = {zone["ZoneId"] for zone in ec2.describe_availability_zones()["AvailabilityZones"]}
-    offers = ec2.describe_instance_type_offerings(
-        LocationType="availability-zone-id", Filters=[{"Name": "instance-type", "Values": ["t3.large"]}]
+
+
+def offered(aws: EmulatedAws, kind: str) -> set[str]:
+    offers = aws.client("ec2").describe_instance_type_offerings(
+        LocationType="availability-zone", Filters=[{"Name": "instance-type", "Values": [kind]}]
     )["InstanceTypeOfferings"]
-    assert {offer["Location"] for offer in offers} == zones
-    assert {offer["InstanceType"] for offer in offers} == {"t3.large"}
+    return {offer["Location"].removeprefix("us-east-1") for offer in offers}
+
+
+def test_zones_are_like_an_accounts_own(aws: EmulatedAws) -> None:
+    ec2 = aws.client("ec2")
+    ordinary = [
+        {"Name": "zone-type", "Values": ["availability-zone"]}, {"Name": "state", "Values": ["available"]},
+        {"Name": "opt-in-status", "Values": ["opt-in-not-required"]},
+    ]  # fmt: skip
+    zones = ec2.describe_availability_zones(Filters=ordinary)["AvailabilityZones"]
+    ids = [zone["ZoneId"] for zone in zones]
+    assert len(ids) == 6
+    assert ids != sorted(ids)
+    assert [zone["ZoneName"] for zone in zones if zone["ZoneId"] == "use1-az3"] == ["us-east-1c"]
+    assert not ec2.describe_availability_zones(Filters=[{"Name": "zone-type", "Values": ["local-zone"]}])[
+        "AvailabilityZones"
+    ]
+    assert (offered(aws, "m6i.large"), offered(aws, "m4.large")) == (set("abdef"), set("abcdef"))
+    assert offered(aws, "g5.xlarge") == set("abdf")
+
+
+def test_a_region_lacks_letters(aws: EmulatedAws) -> None:
+    ec2 = aws.client("ec2", "us-west-1")
+    zones = ec2.describe_availability_zones()["AvailabilityZones"]
+    assert {zone["ZoneName"]: zone["ZoneId"] for zone in zones} == {"us-west-1a": "usw1-az3", "us-west-1c": "usw1-az1"}
+    vpc = ec2.create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]
+    with pytest.raises(ClientError, match=r"only be created in .*: us-west-1a, us-west-1c"):
+        ec2.create_subnet(VpcId=vpc, CidrBlock="10.0.0.0/24", AvailabilityZone="us-west-1b")
+
+
+@pytest.fixture(scope="module")
+def subnets(aws: EmulatedAws) -> dict[str, str]:
+    """A subnet in each zone, by letter."""
+    ec2 = aws.client("ec2")
+    vpc = ec2.create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]
+    return {
+        letter: ec2.create_subnet(VpcId=vpc, CidrBlock=f"10.0.{n}.0/24", AvailabilityZone=f"us-east-1{letter}")[
+            "Subnet"
+        ]["SubnetId"]
+        for n, letter in enumerate("abcdef")
+    }
+
+
+def test_subnets_have_the_ids_of_their_zones(aws: EmulatedAws, subnets: dict[str, str]) -> None:
+    found = aws.client("ec2").describe_subnets(SubnetIds=[subnets["a"], subnets["c"]])["Subnets"]
+    assert {subnet["AvailabilityZone"]: subnet["AvailabilityZoneId"] for subnet in found} == {
+        "us-east-1a": "use1-az6",
+        "us-east-1c": "use1-az3",
+    }
+
+
+def test_private_endpoints_are_not_in_every_zone(aws: EmulatedAws, subnets: dict[str, str]) -> None:
+    ec2 = aws.client("ec2")
+    name = "com.amazonaws.us-east-1.sagemaker.runtime"
+    (found,) = ec2.describe_vpc_endpoint_services(ServiceNames=[name])["ServiceDetails"]
+    assert found["ServiceType"] == [{"ServiceType": "Interface"}]
+    assert found["AvailabilityZones"] == [f"us-east-1{letter}" for letter in "abcde"]
+    vpc = ec2.describe_subnets(SubnetIds=[subnets["a"]])["Subnets"][0]["VpcId"]
+    with pytest.raises(ClientError, match="does not support the availability zone of the subnet"):
+        ec2.create_vpc_endpoint(
+            VpcId=vpc, ServiceName=name, VpcEndpointType="Interface", SubnetIds=[subnets["a"], subnets["f"]]
+        )
+
+
+def test_eks_refuses_zones_and_keeps_to_those_of_creation(aws: EmulatedAws, role: str, subnets: dict[str, str]) -> None:
+    eks = aws.client("eks")
+    with pytest.raises(
+        eks.exceptions.UnsupportedAvailabilityZoneException, match="control plane instances in us-east-1c"
+    ):
+        eks.create_cluster(name="zones", roleArn=role, resourcesVpcConfig={"subnetIds": [subnets["a"], subnets["c"]]})
+    eks.create_cluster(name="zones", roleArn=role, resourcesVpcConfig={"subnetIds": [subnets["a"], subnets["b"]]})
+    more = {"subnetIds": [subnets["a"], subnets["b"], subnets["d"]]}
+    with pytest.raises(ClientError, match="exact set of AZs 'us-east-1a,us-east-1b' in which"):
+        eks.update_cluster_config(name="zones", resourcesVpcConfig=more)
+    eks.update_cluster_config(name="zones", resourcesVpcConfig={"subnetIds": [subnets["b"], subnets["a"]]})
+
+
+@pytest.mark.parametrize("silent", [True, False])
+def test_a_silent_administrator_has_an_entry_and_an_entry_exists_once(
+    aws: EmulatedAws, role: str, silent: bool
+) -> None:
+    eks = aws.client("eks")
+    name, caller = f"silent-{silent}".lower(), aws.client("sts").get_caller_identity()["Arn"]
+    access = {"authenticationMode": "API", "bootstrapClusterCreatorAdminPermissions": silent}
+    eks.create_cluster(name=name, roleArn=role, resourcesVpcConfig={"subnetIds": ["subnet-1"]}, accessConfig=access)
+    assert eks.list_access_entries(clusterName=name)["accessEntries"] == ([caller] if silent else [])
+    if not silent:
+        eks.create_access_entry(clusterName=name, principalArn=caller)
+    with pytest.raises(eks.exceptions.ResourceInUseException):
+        eks.create_access_entry(clusterName=name, principalArn=caller)
 
 
 def test_an_instance_keeps_what_it_was_told_and_is_connected_while_it_runs(aws: EmulatedAws) -> None:

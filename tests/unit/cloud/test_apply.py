@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from cloud import apply, wheels
+from cloud.environments import Environment
 from cloud.errors import CloudError
 
 
@@ -30,6 +31,55 @@ def test_changes_are_counted_by_kind() -> None:
         ("data.g", ["read"], None),
     )
     assert apply.counts(plan) == {"create": 1, "update": 1, "replace": 2, "delete": 1}
+
+
+def network(before: dict[str, str], after: dict[str, str]) -> dict[str, Any]:
+    """A plan of private subnets, with the addresses of each zone."""
+
+    def subnet(zones: dict[str, str], zone: str) -> dict[str, str] | None:
+        return {"availability_zone": zone, "cidr_block": zones[zone]} if zone in zones else None
+
+    changes = [
+        {
+            "address": f'module.platform.module.network.aws_subnet.private["{zone}"]',
+            "change": {"actions": ["?"], "before": subnet(before, zone), "after": subnet(after, zone)},
+        }
+        for zone in before | after
+    ]
+    return {"resource_changes": [*changes, {"address": "other", "change": {"before": {}, "after": None}}]}
+
+
+A, B, D = "10.20.0.0/20", "10.20.16.0/20", "10.20.32.0/20"
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ({}, {"a": A, "b": B}),
+        ({"a": A, "b": B}, {"a": A, "b": B}),  # also where one of them is made anew
+        ({"a": A, "b": B}, {"a": A, "b": B, "d": D}),
+        ({"a": A}, {"a": A, "b": B}),
+        ({}, {}),
+    ],
+)
+def test_a_network_may_be_made_and_may_grow(before: dict[str, str], after: dict[str, str]) -> None:
+    apply.refuse_moves(Environment("dev"), network(before, after))
+
+
+@pytest.mark.parametrize(
+    "after",
+    [
+        {"d": A, "b": B},  # chosen anew
+        {"b": A, "a": B},  # reordered
+        {"a": A},
+        {"d": A, "a": B, "b": D},  # put in front
+        {"a": "10.30.0.0/20", "b": "10.30.16.0/20"},
+    ],
+)
+def test_a_network_that_is_there_is_not_moved(after: dict[str, str]) -> None:
+    with pytest.raises(CloudError, match=r'dev/terraform.tfvars: availability_zones = \["a", "b"\]') as refused:
+        apply.refuse_moves(Environment("dev"), network({"b": B, "a": A}, after))
+    assert "lies in a (10.20.0.0/20), b (10.20.16.0/20), and would lie in " in str(refused.value)
 
 
 @pytest.mark.parametrize(

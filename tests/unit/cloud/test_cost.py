@@ -13,7 +13,7 @@ from cloud.terraform import ROOT
 
 def sizes(**changes: Any) -> dict[str, Any]:
     base: dict[str, Any] = {
-        "network": {"zones": ["a", "b"], "single_nat_gateway": True, "interface_endpoints": []},
+        "network": {"zones": 2, "single_nat_gateway": True, "interface_endpoints": []},
         "cluster": {
             "system": {"instance_types": ["m5.large"], "min_size": 2, "max_size": 3},
             "gpu": {"instance_types": ["g5.xlarge"], "max_size": 4},

@@ -333,6 +333,18 @@ def test_zones_have_names_and_ids_and_offer_instance_types(world: World) -> None
     offered = world.account.offered(["m5.xlarge"])
     assert set(offered) == {"m5.xlarge"}
     assert offered["m5.xlarge"] <= set(ids.values())
+    assert "us-east-1a" in world.account.endpoints(["sts"])["sts"]
+
+
+def test_the_zones_of_a_network_are_those_of_our_subnets_in_the_order_of_their_addresses(world: World) -> None:
+    ec2 = world.client("ec2")
+    vpc = ec2.create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]
+    assert world.account.network_zones() == []
+    for number, zone, tags in ((16, "b", OURS), (0, "c", OURS), (240, "c", OURS), (32, "a", THEIRS), (9, "d", OURS)):
+        place = {"AvailabilityZone": f"us-east-1{zone}", "CidrBlock": f"10.0.{number}.0/24"}
+        subnet = ec2.create_subnet(VpcId=vpc, **place)["Subnet"]["SubnetId"]
+        ec2.create_tags(Resources=[subnet], Tags=tags)
+    assert world.account.network_zones() == ["us-east-1c", "us-east-1d", "us-east-1b"]
 
 
 # --- The command ------------------------------------------------------------------------------------

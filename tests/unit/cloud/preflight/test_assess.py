@@ -8,12 +8,10 @@ from cloud.preflight.assess import (
     Limit,
     Unknown,
     Use,
-    control_plane_line,
     linked_roles_line,
-    node_zones_line,
     quota_line,
 )
-from cloud.preflight.needs import Need, NodeGroup, Quota
+from cloud.preflight.needs import Need, Quota
 from cloud.preflight.report import Line, Report
 
 REGION = "eu-central-1"
@@ -71,29 +69,6 @@ def test_what_could_not_be_read_is_unknown_and_never_enough() -> None:
     assert (no_limit.verdict, no_limit.have, no_limit.need, no_limit.note) == ("unknown", None, 2, "AccessDenied")
     no_use = quota_line(ADDRESSES, Limit("L-0263D0A3", 100), Unknown("Throttled"), REGION)
     assert (no_use.verdict, no_use.limit, no_use.note) == ("unknown", 100, "Throttled")
-
-
-IDS = {"us-east-1a": "use1-az1", "us-east-1b": "use1-az3", "us-east-1c": "use1-az2"}
-
-
-def test_zones_that_eks_refuses_are_known_by_their_id() -> None:
-    good = control_plane_line(["us-east-1a", "us-east-1c"], IDS, "main.tf")
-    assert (good.verdict, good.have, good.need) == ("enough", 2, 2)
-    bad = control_plane_line(["us-east-1a", "us-east-1b", "us-east-1z"], IDS, "main.tf")
-    assert (bad.verdict, bad.have, bad.need) == ("too small", 1, 3)
-    assert "us-east-1b is use1-az3" in bad.note
-    assert "us-east-1z does not exist" in bad.note
-
-
-def test_one_type_of_a_group_in_each_zone_will_do() -> None:
-    group = NodeGroup("gpu spot", ("g4dn.xlarge", "g5.xlarge"), 2, spot=True)
-    zones = ["us-east-1a", "us-east-1c"]
-    offered = {"g4dn.xlarge": frozenset({"use1-az1"}), "g5.xlarge": frozenset({"use1-az2"})}
-    assert node_zones_line(group, zones, IDS, offered, "main.tf").verdict == "enough"
-    line = node_zones_line(group, zones, IDS, {"g4dn.xlarge": frozenset({"use1-az1"})}, "main.tf")
-    assert (line.verdict, line.have, line.need) == ("too small", 1, 2)
-    assert line.note == "us-east-1c (use1-az2) has none of g4dn.xlarge, g5.xlarge"
-    assert "main.tf" in line.ask[0]
 
 
 def roles(there: set[str], allowed: dict[str, bool | Unknown]) -> Line:

@@ -18,7 +18,7 @@ VCPUS = {"t3.large": 2, "m5.xlarge": 4, "m5.2xlarge": 8, "g4dn.xlarge": 4, "g5.2
 
 def sizes(**changes: Any) -> dict[str, Any]:
     base: dict[str, Any] = {
-        "network": {"zones": ["a", "b", "c"], "single_nat_gateway": True, "interface_endpoints": []},
+        "network": {"zones": 3, "single_nat_gateway": True, "interface_endpoints": []},
         "cluster": {
             "system": {"instance_types": ["t3.large"], "min_size": 2, "max_size": 3},
             "cpu": {"instance_types": ["m5.xlarge", "m5.2xlarge"], "max_size": 4, "spot": True},
