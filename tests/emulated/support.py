@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cloud.terraform import Terraform
-from local.emulators import EmulatedAws
+from local.emulators import ACCOUNT, EmulatedAws
 from local.emulators.workspace import Workspace
 from tests.emulated.plans import Difference, differences
 
@@ -19,6 +19,8 @@ BROKEN = "staging"
 """The environment whose first apply meets a failure half-way."""
 KEPT = "staging"
 """The environment that is destroyed twice: first with its data kept, then altogether."""
+ADMINISTRATOR = f"arn:aws:iam::{ACCOUNT}:role/platform-engineer"
+"""Who administers prod's cluster."""
 FAULT = {"code": "InstanceQuotaExceeded", "message": "Cannot create more than 40 instances"}
 
 
@@ -68,6 +70,8 @@ class Story:
         values: dict[str, object] = {"alert_email_addresses": ["team@example.com"]}
         if self.name != "dev":
             values |= {"mlflow_certificate_arn": _certificate(self.aws), "mlflow_domain_name": "mlflow.example.com"}
+        if self.name == "prod":
+            values["admin_role_arns"] = [ADMINISTRATOR]
         self.workspace.configure(self.name, values)
         self.switch_bastion_on()
         if self.name == "dev":

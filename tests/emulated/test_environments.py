@@ -9,6 +9,7 @@ import fnmatch
 import hashlib
 import json
 import time
+from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from botocore.exceptions import ClientError
 from cloud import wheels
 from tests.emulated.inventory import take
 from tests.emulated.plans import read_artefacts, unexplained, unused
-from tests.emulated.support import BROKEN, ENVIRONMENTS, FAULT, KEPT, Stories, Story
+from tests.emulated.support import ADMINISTRATOR, BROKEN, ENVIRONMENTS, FAULT, KEPT, Stories, Story
 
 pytestmark = pytest.mark.timeout(1500)  # bootstrap and the applies count for the first test
 environments = pytest.mark.parametrize("name", ENVIRONMENTS)
@@ -148,6 +149,13 @@ def test_who_gets_into_the_cluster(story: Story) -> None:
     role = story.aws.client("mwaa").get_environment(Name=story.prefix)["Environment"]["ExecutionRoleArn"]
     entry = eks.describe_access_entry(clusterName=story.prefix, principalArn=role)["accessEntry"]
     assert entry["kubernetesGroups"] == ["ml-platform:airflow"]
+    # Whom prod names, else who applied; nobody besides.
+    administrator = ADMINISTRATOR if story.name == "prod" else story.aws.client("sts").get_caller_identity()["Arn"]
+    assert set(eks.list_access_entries(clusterName=story.prefix)["accessEntries"]) == {role, administrator}
+    told = eks.list_associated_access_policies(clusterName=story.prefix, principalArn=administrator)
+    (policy,) = told["associatedAccessPolicies"]
+    assert policy["policyArn"].endswith("/AmazonEKSClusterAdminPolicy")
+    assert policy["accessScope"]["type"] == "cluster"
     associations = eks.list_pod_identity_associations(clusterName=story.prefix)["associations"]
     accounts = {(a["namespace"], a["serviceAccount"]) for a in associations}
     assert {("ml-training", name) for name in ("validator", "preparer", "trainer", "evaluator")} <= accounts
@@ -339,8 +347,13 @@ def test_network(story: Story) -> None:
     tagged = [{"Name": "tag:Environment", "Values": [story.name]}]
     (vpc,) = ec2.describe_vpcs(Filters=tagged)["Vpcs"]
     inside = [{"Name": "vpc-id", "Values": [vpc["VpcId"]]}]
-    zones = 3 if story.name == "prod" else 2
-    assert len(ec2.describe_subnets(Filters=inside)["Subnets"]) == 2 * zones
+    zones = {
+        "dev": ["use1-az1", "use1-az2"],
+        "staging": ["use1-az1", "use1-az4"],  # az2 has no GPUs, and az3 no EKS
+        "prod": ["use1-az1", "use1-az4", "use1-az6"],  # az5 has no private endpoints of SageMaker
+    }
+    subnets = sorted(ec2.describe_subnets(Filters=inside)["Subnets"], key=lambda one: IPv4Network(one["CidrBlock"]))
+    assert [subnet["AvailabilityZoneId"] for subnet in subnets] == 2 * zones[story.name]
     gateways = ec2.describe_nat_gateways(Filters=inside)["NatGateways"]
     assert len([g for g in gateways if g["State"] == "available"]) == (3 if story.name == "prod" else 1)
     endpoints = [e for e in ec2.describe_vpc_endpoints()["VpcEndpoints"] if e["VpcId"] == vpc["VpcId"]]

@@ -1,5 +1,5 @@
 variable "admin_role_arns" {
-  description = "Roles of the people who administer the cluster; none means nobody but Airflow and its pods gets in."
+  description = "Roles of the people who administer the cluster and run `make cluster-config`; none means the role that applies first does."
   type        = list(string)
   nullable    = false
   default     = []

@@ -18,7 +18,7 @@ variable "addon_versions" {
 }
 
 variable "admin_role_arns" {
-  description = "ARNs of the IAM roles that administer the cluster; with none, it is whoever creates the cluster."
+  description = "ARNs of the IAM roles that administer the cluster; with none, it is the role (or user) that applies first."
   type        = list(string)
   default     = []
   nullable    = false
@@ -331,7 +331,7 @@ variable "permissions_boundary_arn" {
 }
 
 variable "private_subnet_ids" {
-  description = "Private subnets of control plane and nodes, one per availability zone."
+  description = "Private subnets of control plane and nodes, one per availability zone. They count when each is made: more later on replace nothing."
   type        = list(string)
   nullable    = false
 

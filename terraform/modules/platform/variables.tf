@@ -1,5 +1,5 @@
 variable "admin_role_arns" {
-  description = "Roles of the people who administer the cluster."
+  description = "Roles of the people who administer the cluster; with none, the role that applies first does."
   type        = list(string)
   nullable    = false
   default     = []
