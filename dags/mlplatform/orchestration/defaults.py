@@ -10,6 +10,7 @@ from typing import Any
 from airflow.sdk import DAG, Param
 
 from mlplatform.config.loading import Dataset
+from mlplatform.names import shortened
 
 TASK_MINUTES = 15
 """Longest time of a task that runs in Airflow itself; a step's pod has the step's own."""
@@ -42,7 +43,7 @@ def dag_options(dataset: Dataset, subject: str) -> dict[str, Any]:
         subject: what the DAG is about, for a tag.
     """
     orchestration = dataset.settings.orchestration
-    tags = [dataset.name, dataset.model.owner[:TAG_LENGTH], *orchestration.tags]
+    tags = [dataset.name, shortened(dataset.model.owner, TAG_LENGTH), *orchestration.tags]
     return {
         "catchup": False,
         "tags": list(dict.fromkeys(["ml-platform", subject, dataset.settings.environment, *tags])),

@@ -106,7 +106,13 @@ locals {
   )
 
   schedules = { for key, step in local.steps : key => step if step.at != null }
-  on        = var.shutdown != null
+  # The service takes 64 characters; node groups whose names begin alike keep schedules of their own.
+  schedule_names = {
+    for key in keys(local.schedules) : key => length("${var.name}-${key}") <= 64 ? "${var.name}-${key}" : join("-", [
+      replace(substr("${var.name}-${key}", 0, 55), "/-+$/", ""), substr(sha256("${var.name}-${key}"), 0, 8),
+    ])
+  }
+  on = var.shutdown != null
 }
 
 resource "aws_scheduler_schedule_group" "shutdown" {
@@ -118,7 +124,7 @@ resource "aws_scheduler_schedule_group" "shutdown" {
 resource "aws_scheduler_schedule" "shutdown" {
   for_each = local.schedules
 
-  name        = substr("${var.name}-${each.key}", 0, 64)
+  name        = local.schedule_names[each.key]
   group_name  = aws_scheduler_schedule_group.shutdown[0].name
   description = "Nightly shutdown of ${var.name}: ${replace(each.key, "-", " ")}"
   kms_key_arn = var.kms_key_arn

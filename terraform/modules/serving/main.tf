@@ -16,10 +16,16 @@ locals {
   capture_uris   = { for dataset in keys(var.endpoints) : dataset => replace(local.capture_uri, "{dataset}", dataset) }
 
   # As the deployer tags what it makes (make_tags in plan.py), so that costs can be told apart from the first hour on.
+  owners = { for dataset, owner in var.owners : dataset => replace(owner, "/[^\\p{L}\\p{N}_ .:\\/=+@-]/", "_") }
   tags = {
     for dataset in keys(var.endpoints) : dataset => merge(
       { dataset = dataset },
-      try({ owner = substr(replace(var.owners[dataset], "/[^\\p{L}\\p{N}_ .:\\/=+@-]/", "_"), 0, 256) }, {}),
+      {
+        for owner in [for name, owner in local.owners : owner if name == dataset] :
+        "owner" => length(owner) <= 256 ? owner : join("-", [
+          replace(substr(owner, 0, 247), "/-+$/", ""), substr(sha256(owner), 0, 8),
+        ])
+      },
     )
   }
 

@@ -59,16 +59,19 @@ def test_names_begin_with_the_endpoints_name() -> None:
 
 
 def test_long_names_are_cut() -> None:
-    name = resource_name("a" * 40 + "_" + "b" * 40, "v7-abababab-01234567")
-    assert len(name) == 63
+    name = resource_name("a" * 32 + "-" + "b" * 40, "v7-abababab-01234567")
+    assert len(name) == 62
     assert re.fullmatch(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}", name)
-    assert name.endswith("b-v7-abababab-01234567")
+    assert re.fullmatch(r"a{32}-[0-9a-f]{8}-v7-abababab-01234567", name)
+    assert name != resource_name("a" * 32 + "-" + "b" * 39, "v7-abababab-01234567")
 
 
 def test_tags_are_what_aws_takes() -> None:
     tags = make_tags({"aws:x": "1", "note": "a\nb;c" + "é" * 300, **{f"k{i}": "v" for i in range(60)}})
     assert len(tags) == 50
     assert make_tags({"aws:x": "1", "note": "a\nb;cé"}) == {"note": "a_b_cé"}
+    # As Terraform tags what it makes (run "a_long_owner" in terraform/modules/serving/tests).
+    assert make_tags({"owner": "o" * 300})["owner"] == "o" * 247 + "-0d704c10"
 
 
 def test_what_is_missing_is_named() -> None:
@@ -392,8 +395,11 @@ def test_only_what_this_endpoint_s_deployments_made_is_theirs() -> None:
     assert made_for("flights", "flights-v7-abababab-01234567")
     assert not made_for("flights", "flights-late-v7-abababab-01234567")
     assert not made_for("flights", "flights-bootstrap")
-    long = "a" * 60
-    assert made_for(long, resource_name(long, "v7-abababab-01234567"))
+    long, alike = "a" * 60, "a" * 59
+    for version in ("v7", "v12345678"):  # the longer the version, the less of the endpoint's name
+        name = resource_name(long, f"{version}-abababab-01234567")
+        assert made_for(long, name)
+        assert not made_for(alike, name)
 
 
 # --- Results by variant -----------------------------------------------------------------------------

@@ -416,6 +416,19 @@ def test_old_ones_go_but_never_what_is_live_or_before(scenario: Scenario) -> Non
     assert sorted(name.split("-")[1] for name in scenario.sagemaker.models_made) == ["v3", "v4"]
 
 
+def test_endpoints_whose_names_begin_alike_leave_each_other_s_alone(scenario: Scenario) -> None:
+    one, other = (f"ml-platform-staging-customer-lifetime-value-{where}" for where in ("north", "south"))
+    assert len(one) > 42  # what is left of a configuration's name
+    live = scenario.deploy("1", endpoint_name=other).endpoint_config_name
+    (model,) = scenario.sagemaker.models_made
+    scenario.sagemaker.state, scenario.sagemaker.coming = None, []
+    for version in "123":
+        scenario.deploy(version, endpoint_name=one, kept_configurations=1)
+    assert live in scenario.sagemaker.configs_made
+    assert model in scenario.sagemaker.models_made
+    assert len(scenario.sagemaker.configs_made) == 3  # and its own: what is live, and the one before
+
+
 # --- What another release began --------------------------------------------------------------------
 
 

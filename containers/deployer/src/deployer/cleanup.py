@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection
 
-from deployer.plan import NAME_LENGTH, made_for, resource_name
+from deployer.plan import made_for
 from deployer.rollout import Api
 from deployer.sagemaker_api import Made
 
 log = logging.getLogger(__name__)
-_SUFFIX = 1 + len("v00000000-00000000-00000000")
+_BEGINNING = 26
+"""So much of an endpoint's name is in all names made for it: of 63 characters, 28 at most say what is deployed, and
+9 are the digest of a name that is too long."""
 
 
 def expired(made: Collection[Made], kept: Collection[str], number: int) -> list[str]:
@@ -33,8 +35,7 @@ def clean_up(api: Api, endpoint_name: str, kept: Collection[str], number: int) -
     Returns:
         The names of what was deleted.
     """
-    # Names may be cut at their end, where the suffix is long.
-    text = resource_name(endpoint_name, "x")[: NAME_LENGTH - _SUFFIX].rstrip("-x") or endpoint_name[:1]
+    text = endpoint_name[:_BEGINNING].rstrip("-")
     configs = [item for item in api.configs(text) if made_for(endpoint_name, item.name)]
     gone = expired(configs, kept, number)
     for name in gone:

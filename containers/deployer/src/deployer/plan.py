@@ -10,6 +10,7 @@ from typing import Any
 from mlplatform.documents.digests import digest
 from mlplatform.documents.run import Candidate, Deployment, Experiment, RunConfig
 from mlplatform.errors import NonRetryableError
+from mlplatform.names import shortened
 from mlplatform.storage import split_uri
 
 VARIANT = "primary"
@@ -242,9 +243,8 @@ def _deployment_tags(config: RunConfig, candidate: Candidate) -> dict[str, str]:
 
 
 def resource_name(prefix: str, suffix: str) -> str:
-    """Join both to a name that SageMaker takes, cutting the prefix where it is too long."""
-    clean = re.sub(r"[^A-Za-z0-9]+", "-", prefix).strip("-")
-    return f"{clean[: NAME_LENGTH - len(suffix) - 1].rstrip('-')}-{suffix}"
+    """Join both to a name that SageMaker takes, shortening the prefix where it is too long."""
+    return f"{shortened(prefix, NAME_LENGTH - len(suffix) - 1)}-{suffix}"
 
 
 def made_for(endpoint_name: str, name: str) -> bool:
@@ -257,7 +257,7 @@ def make_tags(values: Mapping[str, str]) -> dict[str, str]:
     """Return tags that AWS takes: at most 50, keys and values of allowed characters and length."""
 
     def clean(text: str, length: int) -> str:
-        return re.sub(r"[^\w .:/=+@-]", "_", text)[:length]
+        return shortened(re.sub(r"[^\w .:/=+@-]", "_", text), length)
 
     tags = {clean(key, 128): clean(value, 256) for key, value in values.items() if not key.lower().startswith("aws:")}
     return dict(list(tags.items())[-50:])

@@ -231,3 +231,29 @@ run "service_without_scaling" {
     error_message = "There is no scalable target to suspend."
   }
 }
+
+run "schedules_of_groups_that_begin_alike" {
+  command   = plan
+  state_key = "alike"
+
+  variables {
+    shutdown = {
+      stop_schedule = "cron(0 20 ? * * *)"
+      node_groups = {
+        cluster = "ml-platform-test"
+        sizes = {
+          for zone in ["a", "b"] : "ml-platform-test-training-of-the-largest-models-in-zone-${zone}" => { min_size = 0, max_size = 1 }
+        }
+      }
+    }
+  }
+
+  assert {
+    condition     = length(distinct([for schedule in aws_scheduler_schedule.shutdown : schedule.name])) == 2
+    error_message = "A schedule's name that is too long keeps a digest of the whole."
+  }
+  assert {
+    condition     = alltrue([for schedule in aws_scheduler_schedule.shutdown : length(schedule.name) == 64])
+    error_message = "The service takes 64 characters."
+  }
+}

@@ -359,6 +359,21 @@ run "alarms_with_topic_and_runbook" {
   }
 }
 
+run "a_long_owner" {
+  command   = plan
+  state_key = "long"
+
+  variables {
+    owners = { flights = join("", [for _ in range(300) : "o"]) }
+  }
+
+  assert {
+    # What `make_tags` in containers/deployer/src/deployer/plan.py makes of it: what is deployed goes by one owner.
+    condition     = aws_sagemaker_endpoint.this["flights"].tags.owner == "${join("", [for _ in range(247) : "o"])}-0d704c10"
+    error_message = "An owner that is too long for a tag keeps a digest of the whole."
+  }
+}
+
 run "no_endpoints" {
   command = plan
 
