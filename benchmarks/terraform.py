@@ -46,7 +46,7 @@ def main() -> None:
 def measure(workspace: Workspace, name: str) -> Measurement:
     """Plan, apply, plan again and destroy one environment."""
     aws = workspace.aws
-    aws.client("s3").create_bucket(Bucket=f"ml-platform-terraform-state-{aws.account}")
+    aws.client("s3").create_bucket(Bucket=f"ml-platform-terraform-state-{aws.account}-{aws.region}")
     workspace.configure(name, values(workspace, name))
     terraform = workspace.terraform(name)
     seconds: dict[str, float] = {}

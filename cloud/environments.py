@@ -9,13 +9,16 @@ from typing import Any
 
 import boto3
 import botocore.exceptions
+import yaml
 
 from cloud import regions
 from cloud.errors import CloudError
 from cloud.terraform import ROOT, Terraform
 
 NAMES = ("dev", "staging", "prod")
-PROJECT = "ml-platform"
+_PLATFORM = yaml.safe_load((ROOT / "terraform" / "platform.yaml").read_text(encoding="utf-8"))
+PROJECT: str = _PLATFORM["name"]
+"""What all names begin with, and the value of the tag Project: there may be other platforms in the account."""
 STATE_BUCKET = "ML_PLATFORM_STATE_BUCKET"
 """Environment variable that names the bucket of the Terraform states, where it is not bootstrap's own name for it."""
 
@@ -69,7 +72,10 @@ class Environment:
     @property
     def state_bucket(self) -> str:
         """The bucket that holds the state; see `terraform/bootstrap`."""
-        return os.environ.get(STATE_BUCKET) or f"{PROJECT}-terraform-state-{self.account}"
+        if named := os.environ.get(STATE_BUCKET):
+            return named
+        region = f"-{self.client('s3').meta.region_name}" if _PLATFORM["region_in_names"] else ""
+        return f"{PROJECT}-terraform-state-{self.account}{region}"
 
     @cached_property
     def terraform(self) -> Terraform:
@@ -84,7 +90,8 @@ class Environment:
         except botocore.exceptions.ClientError as error:
             raise CloudError(
                 f"the state bucket {self.state_bucket} cannot be read ({error.response['Error']['Code']}): run "
-                f"`make bootstrap` in this account first, or name another bucket in {STATE_BUCKET}"
+                f"`make bootstrap` in this account and region first, set your tools to the platform's region, or name "
+                f"another bucket in {STATE_BUCKET}"
             ) from None
         there = found.get("BucketRegion") or self.region
         if STATE_BUCKET not in os.environ and there != self.region:

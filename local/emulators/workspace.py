@@ -90,7 +90,7 @@ class Workspace:
     def terraform(self, name: str) -> Terraform:
         """Return Terraform in an environment's root, initialised with its own backend."""
         terraform = Terraform(self.root(name), self.terraform_environment)
-        bucket = f"ml-platform-terraform-state-{self.aws.account}"
+        bucket = f"ml-platform-terraform-state-{self.aws.account}-{self.aws.region}"
         terraform.init("-reconfigure", f"-backend-config=bucket={bucket}", f"-backend-config=region={self.aws.region}")
         return terraform
 

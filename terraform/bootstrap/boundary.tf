@@ -36,7 +36,7 @@ data "aws_iam_policy_document" "boundary" {
   statement {
     sid       = "HandOnOwnRoles"
     actions   = ["iam:GetRole", "iam:PassRole"]
-    resources = ["arn:${local.partition}:iam::${local.account_id}:role/${var.name}-*"]
+    resources = ["arn:${local.partition}:iam::${local.account_id}:role/${local.global_names}-*"]
   }
 
   statement {
@@ -89,7 +89,7 @@ data "aws_iam_policy_document" "boundary" {
 }
 
 resource "aws_iam_policy" "boundary" {
-  name        = "${var.name}-boundary"
-  description = "Ceiling of every role in the environments of ${var.name}"
+  name        = "${module.names.global_name}-boundary"
+  description = "Ceiling of every role in the environments of ${local.name}"
   policy      = data.aws_iam_policy_document.boundary.json
 }

@@ -44,8 +44,8 @@ data "aws_iam_policy_document" "ci_trust" {
 }
 
 resource "aws_iam_role" "ci" {
-  name               = "${var.name}-ci"
-  description        = "Deploys the environments of ${var.name} from GitHub Actions"
+  name               = "${module.names.global_name}-ci"
+  description        = "Deploys the environments of ${local.name} from GitHub Actions"
   assume_role_policy = data.aws_iam_policy_document.ci_trust.json
   # The apply that makes an Airflow environment takes most of an hour.
   max_session_duration = 7200
@@ -55,7 +55,7 @@ resource "aws_iam_role" "ci" {
 resource "aws_iam_policy" "ci" {
   for_each = local.ci_policies
 
-  name        = "${var.name}-ci-${each.key}"
+  name        = "${module.names.global_name}-ci-${each.key}"
   description = each.value.description
   policy      = each.value.document
 }

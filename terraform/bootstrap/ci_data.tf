@@ -23,7 +23,7 @@ data "aws_iam_policy_document" "ci_data" {
       "s3:PutEncryptionConfiguration",
       "s3:PutLifecycleConfiguration",
     ]
-    resources = ["arn:${local.partition}:s3:::${var.name}-*"]
+    resources = ["arn:${local.partition}:s3:::${local.name}-*-${local.bucket_suffix}"]
   }
 
   # The DAG bundle, its settings and Airflow's wheels, which are uploaded in parts; and a bucket is emptied before it goes.
@@ -39,7 +39,7 @@ data "aws_iam_policy_document" "ci_data" {
       "s3:PutObject",
       "s3:PutObjectTagging",
     ]
-    resources = ["arn:${local.partition}:s3:::${var.name}-*/*"]
+    resources = ["arn:${local.partition}:s3:::${local.name}-*-${local.bucket_suffix}/*"]
   }
 
   # The names above match the state bucket too. What may be done there is in `release`.
@@ -79,7 +79,7 @@ data "aws_iam_policy_document" "ci_data" {
     condition {
       test     = "StringEquals"
       variable = "aws:RequestTag/Project"
-      values   = [var.name]
+      values   = [local.name]
     }
   }
 
@@ -105,7 +105,7 @@ data "aws_iam_policy_document" "ci_data" {
     condition {
       test     = "StringEquals"
       variable = "aws:ResourceTag/Project"
-      values   = [var.name]
+      values   = [local.name]
     }
   }
 
@@ -114,7 +114,7 @@ data "aws_iam_policy_document" "ci_data" {
     sid     = "KeyAliases"
     actions = ["kms:CreateAlias", "kms:DeleteAlias", "kms:UpdateAlias"]
     resources = [
-      "arn:${local.partition}:kms:${local.here}:alias/${var.name}-*",
+      "arn:${local.partition}:kms:${local.here}:alias/${local.name}-*",
       "arn:${local.partition}:kms:${local.here}:key/*",
     ]
   }
@@ -152,8 +152,8 @@ data "aws_iam_policy_document" "ci_data" {
       "sqs:UntagQueue",
     ]
     resources = [
-      "arn:${local.partition}:sns:${local.here}:${var.name}-*",
-      "arn:${local.partition}:sqs:${local.here}:${var.name}-*",
+      "arn:${local.partition}:sns:${local.here}:${local.name}-*",
+      "arn:${local.partition}:sqs:${local.here}:${local.name}-*",
     ]
   }
 
@@ -172,10 +172,11 @@ data "aws_iam_policy_document" "ci_data" {
       "logs:TagResource",
       "logs:UntagResource",
     ]
-    resources = [
-      "arn:${local.partition}:logs:${local.here}:log-group:*${var.name}-*",
-      "arn:${local.partition}:logs:${local.here}:log-group:*${var.name}-*:*",
-    ]
+    # Services put something of their own before the name. Just any beginning would make it another platform's too.
+    resources = flatten([for group in ["${local.name}-", "/*/${local.name}-", "airflow-${local.name}-"] : [
+      "arn:${local.partition}:logs:${local.here}:log-group:${group}*",
+      "arn:${local.partition}:logs:${local.here}:log-group:${group}*:*",
+    ]])
   }
 
   statement {
@@ -207,7 +208,7 @@ data "aws_iam_policy_document" "ci_data" {
       "rds:StartDBInstance",
       "rds:StopDBInstance",
     ]
-    resources = [for kind in ["db:${var.name}-", "og:default:", "pg:${var.name}-", "snapshot:${var.name}-", "subgrp:${var.name}-"] : (
+    resources = [for kind in ["db:${local.name}-", "og:default:", "pg:${local.name}-", "snapshot:${local.name}-", "subgrp:${local.name}-"] : (
       "arn:${local.partition}:rds:${local.here}:${kind}*"
     )]
   }

@@ -69,7 +69,7 @@ data "aws_iam_policy_document" "ci_network" {
     condition {
       test     = "StringEquals"
       variable = "aws:ResourceTag/Project"
-      values   = [var.name]
+      values   = [local.name]
     }
   }
 
@@ -120,7 +120,7 @@ data "aws_iam_policy_document" "ci_network" {
       "elasticloadbalancing:SetSubnets",
     ]
     resources = [for kind in ["listener", "listener-rule", "loadbalancer", "targetgroup"] : (
-      "arn:${local.partition}:elasticloadbalancing:${local.here}:${kind}/${kind == "targetgroup" ? "" : "app/"}${var.name}-*"
+      "arn:${local.partition}:elasticloadbalancing:${local.here}:${kind}/${kind == "targetgroup" ? "" : "app/"}${local.name}-*"
     )]
   }
 

@@ -4,10 +4,10 @@
 #   carries our Project tag, which the provider puts on everything it makes.
 locals {
   here        = "${var.region}:${local.account_id}"
-  ci_role_arn = "arn:${local.partition}:iam::${local.account_id}:role/${var.name}-ci"
+  ci_role_arn = "arn:${local.partition}:iam::${local.account_id}:role/${module.names.global_name}-ci"
 
   ci_iam = [for kind in ["instance-profile", "policy", "role"] : (
-    "arn:${local.partition}:iam::${local.account_id}:${kind}/${var.name}-*"
+    "arn:${local.partition}:iam::${local.account_id}:${kind}/${local.global_names}-*"
   )]
 
   ci_policies = {

@@ -53,6 +53,6 @@ data "aws_iam_policy_document" "ci_release" {
       "ecr:PutImage",
       "ecr:UploadLayerPart",
     ]
-    resources = ["arn:${local.partition}:ecr:${local.here}:repository/${var.name}/*"]
+    resources = ["arn:${local.partition}:ecr:${local.here}:repository/${local.name}/*"]
   }
 }

@@ -28,7 +28,7 @@ data "aws_iam_policy_document" "ci_roles" {
       "iam:PutRolePermissionsBoundary",
       "iam:PutRolePolicy",
     ]
-    resources = ["arn:${local.partition}:iam::${local.account_id}:role/${var.name}-*"]
+    resources = ["arn:${local.partition}:iam::${local.account_id}:role/${local.global_names}-*"]
 
     condition {
       test     = "ArnEquals"
@@ -83,7 +83,7 @@ data "aws_iam_policy_document" "ci_roles" {
     resources = [
       local.ci_role_arn,
       aws_iam_policy.boundary.arn,
-      "arn:${local.partition}:iam::${local.account_id}:policy/${var.name}-ci-*",
+      "arn:${local.partition}:iam::${local.account_id}:policy/${module.names.global_name}-ci-*",
       "arn:${local.partition}:iam::${local.account_id}:oidc-provider/*",
     ]
   }
@@ -98,7 +98,7 @@ data "aws_iam_policy_document" "ci_roles" {
   statement {
     sid       = "HandRolesToServices"
     actions   = ["iam:PassRole"]
-    resources = ["arn:${local.partition}:iam::${local.account_id}:role/${var.name}-*"]
+    resources = ["arn:${local.partition}:iam::${local.account_id}:role/${local.global_names}-*"]
 
     condition {
       test     = "StringEquals"

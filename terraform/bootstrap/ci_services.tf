@@ -35,21 +35,21 @@ data "aws_iam_policy_document" "ci_services" {
       "eks:UpdatePodIdentityAssociation",
     ]
     resources = [for kind in ["access-entry", "addon", "cluster", "nodegroup", "podidentityassociation"] : (
-      "arn:${local.partition}:eks:${local.here}:${kind}/${var.name}-*"
+      "arn:${local.partition}:eks:${local.here}:${kind}/${local.name}-*"
     )]
   }
 
   statement {
     sid       = "Airflow"
     actions   = ["airflow:*Environment", "airflow:ListTagsForResource", "airflow:TagResource", "airflow:UntagResource"]
-    resources = ["arn:${local.partition}:airflow:${local.here}:environment/${var.name}-*"]
+    resources = ["arn:${local.partition}:airflow:${local.here}:environment/${local.name}-*"]
   }
 
   # Asks which DAGs there are, and starts them; `Op` is one of Airflow's own roles.
   statement {
     sid       = "AirflowsApi"
     actions   = ["airflow:InvokeRestApi"]
-    resources = ["arn:${local.partition}:airflow:${local.here}:role/${var.name}-*/Op"]
+    resources = ["arn:${local.partition}:airflow:${local.here}:role/${local.name}-*/Op"]
   }
 
   statement {
@@ -71,7 +71,7 @@ data "aws_iam_policy_document" "ci_services" {
       "ecs:UpdateService",
     ]
     resources = [for kind in ["cluster", "container-instance", "service", "task", "task-definition"] : (
-      "arn:${local.partition}:ecs:${local.here}:${kind}/${var.name}-*"
+      "arn:${local.partition}:ecs:${local.here}:${kind}/${local.name}-*"
     )]
   }
 
@@ -95,7 +95,7 @@ data "aws_iam_policy_document" "ci_services" {
       "sagemaker:UpdateEndpointWeightsAndCapacities",
     ]
     resources = [for kind in ["endpoint", "endpoint-config", "model"] : (
-      "arn:${local.partition}:sagemaker:${local.here}:${kind}/${var.name}-*"
+      "arn:${local.partition}:sagemaker:${local.here}:${kind}/${local.name}-*"
     )]
   }
 
@@ -143,11 +143,11 @@ data "aws_iam_policy_document" "ci_services" {
       "scheduler:UntagResource",
     ]
     resources = [
-      "arn:${local.partition}:cloudwatch:${local.here}:alarm:${var.name}-*",
-      "arn:${local.partition}:cloudwatch::${local.account_id}:dashboard/${var.name}-*",
-      "arn:${local.partition}:events:${local.here}:rule/${var.name}-*",
-      "arn:${local.partition}:scheduler:${local.here}:schedule/*/${var.name}-*",
-      "arn:${local.partition}:scheduler:${local.here}:schedule-group/${var.name}-*",
+      "arn:${local.partition}:cloudwatch:${local.here}:alarm:${local.name}-*",
+      "arn:${local.partition}:cloudwatch::${local.account_id}:dashboard/${local.global_names}",
+      "arn:${local.partition}:events:${local.here}:rule/${local.name}-*",
+      "arn:${local.partition}:scheduler:${local.here}:schedule/*/${local.name}-*",
+      "arn:${local.partition}:scheduler:${local.here}:schedule-group/${local.name}-*",
     ]
   }
 
@@ -160,7 +160,7 @@ data "aws_iam_policy_document" "ci_services" {
       "budgets:UntagResource",
       "budgets:ViewBudget",
     ]
-    resources = ["arn:${local.partition}:budgets::${local.account_id}:budget/${var.name}-*"]
+    resources = ["arn:${local.partition}:budgets::${local.account_id}:budget/${local.global_names}-*"]
   }
 
   # Node groups tag their scaling groups, whose names EKS chooses.

@@ -2,7 +2,7 @@
 resource "aws_ecr_repository" "this" {
   for_each = local.repositories
 
-  name                 = "${var.name}/${each.key}"
+  name                 = "${local.name}/${each.key}"
   image_tag_mutability = "IMMUTABLE"
 
   encryption_configuration {

@@ -13,7 +13,7 @@ data "aws_iam_policy_document" "key" {
 }
 
 resource "aws_kms_key" "this" {
-  description             = "State of Terraform and container images of ${var.name}"
+  description             = "State of Terraform and container images of ${local.name}"
   deletion_window_in_days = 30
   enable_key_rotation     = true
   policy                  = data.aws_iam_policy_document.key.json
@@ -25,6 +25,6 @@ resource "aws_kms_key" "this" {
 }
 
 resource "aws_kms_alias" "this" {
-  name          = "alias/${var.name}-bootstrap"
+  name          = "alias/${local.name}-bootstrap"
   target_key_id = aws_kms_key.this.key_id
 }

@@ -75,18 +75,6 @@ variable "image_retention_count" {
   }
 }
 
-variable "name" {
-  description = "Prefix of all names in the account, without the environment, such as ml-platform."
-  type        = string
-  default     = "ml-platform"
-  nullable    = false
-
-  validation {
-    condition     = can(regex("^[a-z][a-z0-9-]{1,18}[a-z0-9]$", var.name))
-    error_message = "name must be 3 to 20 lower-case letters, digits and hyphens: shorten it or remove other characters."
-  }
-}
-
 variable "region" {
   description = "Region of the state bucket and the image repositories; the environments live in the same one. `make bootstrap` gives the one that your AWS tools are set to, and writes it down."
   type        = string

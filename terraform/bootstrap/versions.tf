@@ -16,7 +16,7 @@ provider "aws" {
 
   default_tags {
     tags = {
-      Project     = var.name
+      Project     = local.name
       Environment = "bootstrap"
       ManagedBy   = "terraform"
       CostCenter  = var.cost_center

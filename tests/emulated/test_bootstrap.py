@@ -14,7 +14,7 @@ pytestmark = pytest.mark.timeout(600)
 
 @pytest.fixture
 def bucket(stories: Stories) -> str:
-    return f"ml-platform-terraform-state-{stories.aws.account}"
+    return f"ml-platform-terraform-state-{stories.aws.account}-{stories.aws.region}"
 
 
 def test_the_state_bucket(stories: Stories, bucket: str) -> None:

@@ -323,7 +323,7 @@ def test_alarms_and_topics(story: Story) -> None:
         # What rolls a deployment back is the deployer's to look at; people are told of the roll-back itself.
         assert alarm["AlarmActions"] or "-rollback-" in alarm["AlarmName"], alarm["AlarmName"]
     dashboards = story.aws.client("cloudwatch").list_dashboards()["DashboardEntries"]
-    assert story.prefix in [dashboard["DashboardName"] for dashboard in dashboards]
+    assert f"{story.prefix}-{story.aws.region}" in [dashboard["DashboardName"] for dashboard in dashboards]
 
 
 @environments
@@ -424,7 +424,7 @@ def test_pushed_bundle_is_readable_by_the_library(story: Story, tmp_path: Path) 
 @environments
 def test_secrets_are_neither_in_state_nor_in_outputs(story: Story) -> None:
     s3 = story.aws.client("s3")
-    bucket = f"ml-platform-terraform-state-{story.aws.account}"
+    bucket = f"ml-platform-terraform-state-{story.aws.account}-{story.aws.region}"
     state = s3.get_object(Bucket=bucket, Key=f"environments/{story.name}.tfstate")["Body"].read().decode()
     names = [s["Name"] for s in story.aws.client("secretsmanager").list_secrets()["SecretList"]]
     secrets = story.aws.client("secretsmanager")
@@ -480,7 +480,7 @@ def test_nothing_is_left_in_the_account(stories: Stories) -> None:
 
 
 def _bucket(story: Story, purpose: str) -> str:
-    return f"{story.prefix}-{purpose}-{story.aws.account}"
+    return f"{story.prefix}-{purpose}-{story.aws.account}-{story.aws.region}"
 
 
 def _key(story: Story) -> str:

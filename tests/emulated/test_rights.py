@@ -58,7 +58,7 @@ def allowed(stories: Stories) -> list[str]:
     """Return the patterns of the actions that any policy of the role allows."""
     iam = stories.aws.client("iam")
     patterns: list[str] = []
-    for policy in iam.list_attached_role_policies(RoleName="ml-platform-ci")["AttachedPolicies"]:
+    for policy in iam.list_attached_role_policies(RoleName=f"ml-platform-{stories.aws.region}-ci")["AttachedPolicies"]:
         version = iam.get_policy(PolicyArn=policy["PolicyArn"])["Policy"]["DefaultVersionId"]
         document = iam.get_policy_version(PolicyArn=policy["PolicyArn"], VersionId=version)["PolicyVersion"]["Document"]
         for statement in document["Statement"]:

@@ -98,7 +98,12 @@ class Planner:
         self._environment = environment
 
     def plan(
-        self, root: Path, variables: Mapping[str, Any], targets: Iterable[str] = (), state: Path | None = None
+        self,
+        root: Path,
+        variables: Mapping[str, Any],
+        targets: Iterable[str] = (),
+        state: Path | None = None,
+        rounds: int = MAXIMUM_ROUNDS,
     ) -> dict[str, Any]:
         """Return the plan of a root folder as Terraform's JSON, with its documents known.
 
@@ -107,6 +112,7 @@ class Planner:
             variables: what people give it.
             targets: the modules or resources that are planned, with what they need; all if none is named.
             state: one that was made up before; from nothing otherwise.
+            rounds: with one, names are known, and what refers to a resource that is not there yet is not.
 
         Raises:
             CloudError: Terraform failed.
@@ -120,7 +126,7 @@ class Planner:
         shapes = _Shapes(terraform)
         values: dict[str, dict[str, Any]] = {}
         targets = tuple(targets)
-        for _ in range(MAXIMUM_ROUNDS):
+        for _ in range(rounds):
             options = ["-input=false", "-refresh=false", "-lock=false", *(f"-target={target}" for target in targets)]
             terraform.run("plan", *options, "-out=round.tfplan")
             plan = terraform.show("round.tfplan")

@@ -48,6 +48,13 @@ class Plans:
             edit(planner.terraform)
             return self._environment(planner, environment, targets, state)
 
+    def start_elsewhere(self, root: str, name: str, region: str) -> Future[list[Resource]]:
+        """Begin the first plan of a root of another platform, or in another region: enough for what is called how."""
+        key = f"{root}-{name}-{region}"
+        if key not in self._found:
+            self._found[key] = self._pool.submit(self._elsewhere, key, root, name, region)
+        return self._found[key]
+
     def __getitem__(self, root: str) -> list[Resource]:
         return self.start(root).result()
 
@@ -57,6 +64,15 @@ class Plans:
                 variables = {"github_repository": "example/platform", "region": VARIABLES["region"]}
                 return from_plan(planner.plan(planner.terraform / root, variables))
             return from_plan(self._environment(planner, root))
+
+    def _elsewhere(self, key: str, root: str, name: str, region: str) -> list[Resource]:
+        with self._planner(key) as planner:
+            (planner.terraform / "platform.yaml").write_text(f"name: {name}\nregion_in_names: true\n", encoding="utf-8")
+            if root == "bootstrap":
+                folder, variables = planner.terraform / root, {"github_repository": "example/platform"}
+            else:
+                folder, variables = planner.terraform / "environments" / root, VARIABLES | OWN_VARIABLES.get(root, {})
+            return from_plan(planner.plan(folder, variables | {"region": region}, rounds=1))
 
     def _environment(
         self, planner: Planner, name: str, targets: tuple[str, ...] = (), state: Path | None = None

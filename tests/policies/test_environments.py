@@ -107,6 +107,8 @@ def test_the_dags_can_read_what_terraform_tells_them(plans: Plans, environment: 
     (config,) = of_type(planned, "aws_sagemaker_endpoint_configuration")
     (capture,) = config.blocks("data_capture_config")
     assert settings.environment == environment
+    (model,) = of_type(planned, "aws_sagemaker_model")
+    assert settings.project == model.values["tags_all"]["Project"]
     nodes = [group.values["ami_type"] for group in of_type(planned, "aws_eks_node_group")]
     assert settings.kubernetes.gpus == any(image.endswith("_NVIDIA") for image in nodes)
     assert named in [endpoint.values["name"] for endpoint in of_type(planned, "aws_sagemaker_endpoint")]

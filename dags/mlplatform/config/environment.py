@@ -379,6 +379,7 @@ class Settings(Strict):
     """Everything the pipeline needs to know about the environment it runs in."""
 
     environment: Literal["local", "dev", "staging", "prod"]
+    project: str = Field(default="ml-platform", description="Value of the tag Project on all that is made.")
     git_sha: str = "unknown"
     aws: Aws
     buckets: Buckets

@@ -63,6 +63,7 @@ class Deployment(Strict):
         description="`rollback` puts the version of the alias `previous` back, which is the candidate.",
     )
     endpoint_name: str
+    project: str = Field(default="ml-platform", description="Tag Project of what is made.")
     serving_image: str
     execution_role_arn: str
     instance_type: str
@@ -98,6 +99,7 @@ class Deployment(Strict):
         return cls(
             purpose=purpose,
             endpoint_name=endpoint,
+            project=settings.project,
             serving_image=settings.images.serving,
             execution_role_arn=serving.execution_role_arn,
             instance_type=serving.instance_type,

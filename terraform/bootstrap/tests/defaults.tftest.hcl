@@ -21,8 +21,8 @@ run "defaults" {
   # --- The state bucket
 
   assert {
-    condition     = aws_s3_bucket.state.bucket == "ml-platform-terraform-state-111122223333"
-    error_message = "The name of the state bucket must be unique by the account's number."
+    condition     = aws_s3_bucket.state.bucket == "ml-platform-terraform-state-111122223333-us-east-1"
+    error_message = "The name of the state bucket must be unique by the account's number and the region."
   }
 
   assert {
@@ -112,7 +112,7 @@ run "defaults" {
   }
 
   assert {
-    condition     = aws_iam_role.ci.name == "ml-platform-ci" && endswith(local.ci_role_arn, ":role/ml-platform-ci")
+    condition     = aws_iam_role.ci.name == "ml-platform-us-east-1-ci" && endswith(local.ci_role_arn, ":role/ml-platform-us-east-1-ci")
     error_message = "The policies must name the CI role as it is called."
   }
 }

@@ -80,16 +80,6 @@ run "enough_images_stay" {
   expect_failures = [var.image_retention_count]
 }
 
-run "name_is_short" {
-  command = plan
-
-  variables {
-    name = "Our_Machine_Learning_Platform"
-  }
-
-  expect_failures = [var.name]
-}
-
 run "region_is_a_code" {
   command = plan
 

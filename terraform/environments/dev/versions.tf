@@ -24,8 +24,10 @@ provider "aws" {
 }
 
 locals {
+  platform = yamldecode(file("${path.module}/../../platform.yaml"))
+
   tags = {
-    Project     = "ml-platform"
+    Project     = local.platform.name
     Environment = "dev"
     ManagedBy   = "terraform"
     CostCenter  = var.cost_center

@@ -4,6 +4,8 @@ module "platform" {
 
   environment                  = "prod"
   region                       = var.region
+  name                         = local.platform.name
+  region_in_names              = local.platform.region_in_names
   deletion_protection          = coalesce(var.deletion_protection, true)
   allow_unprotected_production = var.allow_unprotected_production
   admin_role_arns              = var.admin_role_arns

@@ -27,7 +27,7 @@ data "aws_iam_policy_document" "trust" {
 }
 
 resource "aws_iam_role" "execution" {
-  name                 = "${var.name}-airflow"
+  name                 = "${local.global_name}-airflow"
   description          = "Managed Airflow ${var.name} and the tasks of its DAGs"
   assume_role_policy   = data.aws_iam_policy_document.trust.json
   permissions_boundary = var.permissions_boundary_arn

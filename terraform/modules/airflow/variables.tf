@@ -106,6 +106,12 @@ variable "environment_class" {
   }
 }
 
+variable "global_name" {
+  description = "Prefix of names that the account has once for all regions (the role); null takes name."
+  type        = string
+  default     = null
+}
+
 variable "http_egress_cidrs" {
   description = "CIDR blocks that tasks may reach over plain HTTP (port 80); the VPC's where MLflow has no certificate."
   type        = list(string)

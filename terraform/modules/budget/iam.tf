@@ -27,7 +27,7 @@ data "aws_iam_policy_document" "trust" {
 resource "aws_iam_role" "shutdown" {
   count = local.on ? 1 : 0
 
-  name               = "${var.name}-shutdown"
+  name               = "${local.global_name}-shutdown"
   description        = "EventBridge Scheduler: stop ${var.name} at night and start it in the morning."
   assume_role_policy = data.aws_iam_policy_document.trust[0].json
 

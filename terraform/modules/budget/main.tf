@@ -3,13 +3,14 @@ data "aws_partition" "current" {}
 data "aws_region" "current" {}
 
 locals {
-  account_id = data.aws_caller_identity.current.account_id
-  partition  = data.aws_partition.current.partition
-  region     = data.aws_region.current.name
+  global_name = coalesce(var.global_name, var.name)
+  account_id  = data.aws_caller_identity.current.account_id
+  partition   = data.aws_partition.current.partition
+  region      = data.aws_region.current.name
 }
 
 resource "aws_budgets_budget" "this" {
-  name         = "${var.name}-monthly"
+  name         = "${local.global_name}-monthly"
   budget_type  = "COST"
   limit_amount = format("%.2f", var.monthly_limit_usd)
   limit_unit   = "USD"

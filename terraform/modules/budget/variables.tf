@@ -64,6 +64,12 @@ variable "environment" {
   nullable    = false
 }
 
+variable "global_name" {
+  description = "Prefix of names that the account has once for all regions (budget and role); null takes name."
+  type        = string
+  default     = null
+}
+
 variable "kms_key_arn" {
   description = "Key for the schedules and for the queue of calls that failed."
   type        = string

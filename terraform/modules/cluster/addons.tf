@@ -67,7 +67,7 @@ resource "aws_cloudwatch_log_group" "container_insights" {
 resource "aws_iam_role" "addon" {
   for_each = local.addon_identities
 
-  name                 = "${var.name}-${each.key}"
+  name                 = "${local.global_name}-${trimprefix(each.key, "amazon-")}"
   description          = "EKS add-on ${each.key} of ${var.name}."
   assume_role_policy   = data.aws_iam_policy_document.pod_assume[each.key].json
   permissions_boundary = var.permissions_boundary_arn

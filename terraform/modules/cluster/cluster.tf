@@ -111,7 +111,7 @@ data "aws_iam_policy_document" "cluster_assume" {
 }
 
 resource "aws_iam_role" "cluster" {
-  name                 = "${var.name}-cluster"
+  name                 = "${local.global_name}-cluster"
   description          = "Control plane of the EKS cluster ${var.name}."
   assume_role_policy   = data.aws_iam_policy_document.cluster_assume.json
   permissions_boundary = var.permissions_boundary_arn

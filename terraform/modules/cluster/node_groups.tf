@@ -209,7 +209,7 @@ data "aws_iam_policy_document" "node_assume" {
 }
 
 resource "aws_iam_role" "node" {
-  name                 = "${var.name}-node"
+  name                 = "${local.global_name}-node"
   description          = "Nodes of the EKS cluster ${var.name}; pods have roles of their own."
   assume_role_policy   = data.aws_iam_policy_document.node_assume.json
   permissions_boundary = var.permissions_boundary_arn

@@ -160,6 +160,12 @@ variable "endpoint_public_access_cidrs" {
   }
 }
 
+variable "global_name" {
+  description = "Prefix of names that the account has once for all regions (roles); null takes name."
+  type        = string
+  default     = null
+}
+
 variable "gpu_fallback_node_group" {
   description = "On-demand GPU nodes for when there is no spot capacity; null for none."
   type = object({

@@ -71,7 +71,7 @@ data "aws_iam_policy_document" "pod_assume" {
 resource "aws_iam_role" "workload" {
   for_each = local.workloads
 
-  name                 = "${var.name}-${each.key}"
+  name                 = "${local.global_name}-${each.key}"
   description          = "Service account ${each.value.namespace}/${each.key} of ${var.name}."
   assume_role_policy   = data.aws_iam_policy_document.pod_assume[each.key].json
   permissions_boundary = var.permissions_boundary_arn

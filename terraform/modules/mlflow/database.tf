@@ -141,7 +141,7 @@ data "aws_iam_policy_document" "monitoring" {
 resource "aws_iam_role" "monitoring" {
   count = var.database.monitoring_interval_seconds > 0 ? 1 : 0
 
-  name                 = "${local.name}-db-monitoring"
+  name                 = "${local.global_name}-db-monitoring"
   description          = "Enhanced monitoring of ${local.name}"
   assume_role_policy   = data.aws_iam_policy_document.monitoring_trust.json
   permissions_boundary = var.permissions_boundary_arn

@@ -51,7 +51,7 @@ data "aws_iam_policy_document" "execution" {
 }
 
 resource "aws_iam_role" "execution" {
-  name                 = "${local.name}-execution"
+  name                 = "${local.global_name}-execution"
   description          = "Starts the tasks of ${local.name}: image and logs"
   assume_role_policy   = data.aws_iam_policy_document.trust.json
   permissions_boundary = var.permissions_boundary_arn
@@ -130,7 +130,7 @@ data "aws_iam_policy_document" "artifacts" {
 }
 
 resource "aws_iam_role" "task" {
-  name                 = "${local.name}-task"
+  name                 = "${local.global_name}-task"
   description          = "The MLflow server of ${var.name}: artifacts and the database's secret"
   assume_role_policy   = data.aws_iam_policy_document.trust.json
   permissions_boundary = var.permissions_boundary_arn
@@ -150,7 +150,7 @@ resource "aws_iam_role_policy" "task_secret" {
 
 # The migration has the database and no artifacts.
 resource "aws_iam_role" "migration" {
-  name                 = "${local.name}-migration"
+  name                 = "${local.global_name}-migration"
   description          = "The migration of the MLflow database of ${var.name}: the database's secret"
   assume_role_policy   = data.aws_iam_policy_document.trust.json
   permissions_boundary = var.permissions_boundary_arn

@@ -3,9 +3,10 @@ data "aws_partition" "current" {}
 data "aws_region" "current" {}
 
 locals {
-  account_id = data.aws_caller_identity.current.account_id
-  partition  = data.aws_partition.current.partition
-  region     = data.aws_region.current.name
+  global_name = "${coalesce(var.global_name, var.name)}-mlflow"
+  account_id  = data.aws_caller_identity.current.account_id
+  partition   = data.aws_partition.current.partition
+  region      = data.aws_region.current.name
 
   name        = "${var.name}-mlflow"
   domain_name = coalesce(var.domain_name, "mlflow.${var.name}.internal")

@@ -131,6 +131,12 @@ variable "domain_name" {
   }
 }
 
+variable "global_name" {
+  description = "Prefix of names that the account has once for all regions (roles); null takes name."
+  type        = string
+  default     = null
+}
+
 variable "image" {
   description = "The MLflow image in ECR, by digest or by a tag that never moves."
   type        = string

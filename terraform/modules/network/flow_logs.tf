@@ -1,4 +1,5 @@
 locals {
+  global_name    = coalesce(var.global_name, var.name)
   flow_log_group = "/aws/vpc/${var.name}-flow-logs"
   regional_arn   = "${data.aws_region.current.name}:${data.aws_caller_identity.current.account_id}"
 }
@@ -49,7 +50,7 @@ data "aws_iam_policy_document" "flow_logs" {
 }
 
 resource "aws_iam_role" "flow_logs" {
-  name                 = "${var.name}-vpc-flow-logs"
+  name                 = "${local.global_name}-vpc-flow-logs"
   description          = "Writes the flow logs of the VPC ${var.name}"
   assume_role_policy   = data.aws_iam_policy_document.flow_logs_trust.json
   permissions_boundary = var.permissions_boundary_arn

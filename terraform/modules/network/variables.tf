@@ -83,6 +83,12 @@ variable "flow_log_traffic_type" {
   }
 }
 
+variable "global_name" {
+  description = "Prefix of names that the account has once for all regions (the role of the flow logs); null takes name."
+  type        = string
+  default     = null
+}
+
 variable "interface_endpoints" {
   description = "AWS services reached inside the VPC instead of through NAT, by short name; each costs by the hour and zone."
   type        = list(string)

@@ -1,6 +1,7 @@
 # One page, from the question people come with to the answer: is something wrong, what do the runs do, what do the
 # machines do, is what is live all right. A row is a list of widgets of equal width.
 locals {
+  global_name = coalesce(var.global_name, var.name)
   dashboard_rows = concat(
     [
       { height = 4, widgets = [{
@@ -284,6 +285,6 @@ locals {
 }
 
 resource "aws_cloudwatch_dashboard" "this" {
-  dashboard_name = var.name
+  dashboard_name = local.global_name
   dashboard_body = jsonencode({ start = "-PT24H", periodOverride = "inherit", widgets = local.dashboard_widgets })
 }

@@ -35,6 +35,12 @@ variable "environment" {
   default     = null
 }
 
+variable "global_name" {
+  description = "Prefix of names that the account has once for all regions (the dashboard); null takes name."
+  type        = string
+  default     = null
+}
+
 variable "kms_key_arn" {
   description = "Key for the topics' messages; its policy must let CloudWatch and AWS Budgets use it."
   type        = string

@@ -3,7 +3,7 @@
 data "aws_caller_identity" "current" {}
 
 locals {
-  name    = "ml-platform-${var.environment}"
+  name    = module.names.name
   account = data.aws_caller_identity.current.account_id
 
   gpu_fallback_size = try(var.cluster.gpu.on_demand_max_size, 0)
@@ -22,11 +22,20 @@ locals {
   }
 }
 
+module "names" {
+  source = "../names"
+
+  name            = var.name
+  environment     = var.environment
+  region          = var.region
+  region_in_names = var.region_in_names
+}
+
 module "storage" {
   source = "../storage"
 
   name                = local.name
-  bucket_suffix       = local.account
+  bucket_suffix       = "${local.account}${module.names.region_suffix}"
   deletion_protection = var.deletion_protection
 
   # Late labels and refused files are no news for who waits for data.
@@ -49,6 +58,7 @@ module "network" {
   source = "../network"
 
   name                     = local.name
+  global_name              = module.names.global_name
   cidr                     = var.network.cidr
   availability_zones       = module.zones.availability_zones
   single_nat_gateway       = var.network.single_nat_gateway
@@ -80,6 +90,7 @@ module "cluster" {
   source = "../cluster"
 
   name                         = local.name
+  global_name                  = module.names.global_name
   kubernetes_version           = var.cluster.kubernetes_version
   vpc_id                       = module.network.vpc_id
   private_subnet_ids           = module.network.private_subnet_ids
@@ -139,6 +150,7 @@ module "airflow" {
   source = "../airflow"
 
   name                     = local.name
+  global_name              = module.names.global_name
   airflow_version          = var.airflow.version
   environment_class        = var.airflow.environment_class
   min_workers              = var.airflow.min_workers
@@ -172,6 +184,7 @@ module "airflow" {
   # The facts of this platform, as the DAGs read them: `Settings` in dags/mlplatform/config/environment.py.
   platform = {
     environment   = var.environment
+    project       = var.name
     git_sha       = var.git_sha
     aws           = { region = var.region, account_id = local.account }
     buckets       = { for purpose in ["landing", "data", "artifacts"] : purpose => module.storage.buckets[purpose].name }
@@ -206,6 +219,7 @@ module "preparation" {
   count  = var.spark == null ? 0 : 1
 
   name                     = local.name
+  global_name              = module.names.global_name
   vpc_id                   = module.network.vpc_id
   private_subnet_ids       = module.network.private_subnet_ids
   kms_key_arn              = module.storage.kms_key_arn
@@ -219,6 +233,7 @@ module "mlflow" {
   source = "../mlflow"
 
   name                        = local.name
+  global_name                 = module.names.global_name
   image                       = var.images.mlflow
   vpc_id                      = module.network.vpc_id
   private_subnet_ids          = module.network.private_subnet_ids
@@ -265,6 +280,7 @@ module "serving" {
   source = "../serving"
 
   name                     = local.name
+  global_name              = module.names.global_name
   endpoints                = var.endpoints
   owners                   = local.owners
   image                    = var.images.serving
@@ -280,6 +296,7 @@ module "observability" {
   source = "../observability"
 
   name                     = local.name
+  global_name              = module.names.global_name
   environment              = var.environment
   kms_key_arn              = module.storage.kms_key_arn
   email_addresses          = var.alert_email_addresses
@@ -305,6 +322,8 @@ module "budget" {
   source = "../budget"
 
   name              = local.name
+  global_name       = module.names.global_name
+  project           = var.name
   environment       = var.environment
   monthly_limit_usd = var.budget.monthly_limit_usd
   email_addresses   = var.alert_email_addresses

@@ -197,6 +197,13 @@ variable "mlflow" {
   nullable = false
 }
 
+variable "name" {
+  description = "What all names of the platform begin with, in every environment, and the value of the tag Project."
+  type        = string
+  nullable    = false
+  default     = "ml-platform"
+}
+
 variable "network" {
   description = "Address range; how many availability zones; one NAT gateway or one per zone; private endpoints of AWS services; and networks that this one is to be connected to. zones may go from 2 to 3 later, never back: network, load balancer, database, MLflow and private endpoints get the third. EKS and Airflow stay in the zones they were made in."
   type = object({
@@ -270,6 +277,13 @@ variable "region" {
   description = "AWS region."
   type        = string
   nullable    = false
+}
+
+variable "region_in_names" {
+  description = "Whether the names that an account has once for all regions carry the region; false only for a platform that was made without."
+  type        = bool
+  nullable    = false
+  default     = true
 }
 
 variable "runbook_base_url" {

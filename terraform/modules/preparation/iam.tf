@@ -62,7 +62,7 @@ data "aws_iam_policy_document" "job" {
 }
 
 resource "aws_iam_role" "job" {
-  name                 = local.name
+  name                 = local.global_name
   description          = "Spark jobs of ${var.name}: inputs and prepared data of runs"
   assume_role_policy   = data.aws_iam_policy_document.trust.json
   permissions_boundary = var.permissions_boundary_arn

@@ -5,10 +5,11 @@ data "aws_partition" "current" {}
 data "aws_region" "current" {}
 
 locals {
-  account_id = data.aws_caller_identity.current.account_id
-  partition  = data.aws_partition.current.partition
-  region     = data.aws_region.current.name
-  name       = "${var.name}-preparation"
+  global_name = "${coalesce(var.global_name, var.name)}-preparation"
+  account_id  = data.aws_caller_identity.current.account_id
+  partition   = data.aws_partition.current.partition
+  region      = data.aws_region.current.name
+  name        = "${var.name}-preparation"
 }
 
 resource "aws_emrserverless_application" "this" {

@@ -4,6 +4,12 @@ variable "data_bucket" {
   nullable    = false
 }
 
+variable "global_name" {
+  description = "Prefix of names that the account has once for all regions (the role); null takes name."
+  type        = string
+  default     = null
+}
+
 variable "kms_key_arn" {
   description = "Key that encrypts the data bucket."
   type        = string

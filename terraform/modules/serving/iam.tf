@@ -26,7 +26,7 @@ data "aws_iam_policy_document" "trust" {
 
 # One role for the bootstrap model and for every model that the deployer makes.
 resource "aws_iam_role" "execution" {
-  name               = "${var.name}-serving"
+  name               = "${local.global_name}-serving"
   description        = "SageMaker endpoints of ${var.name}: read models, pull the serving image, write logs and captured data."
   assume_role_policy = data.aws_iam_policy_document.trust.json
 

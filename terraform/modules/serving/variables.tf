@@ -146,6 +146,12 @@ variable "environment_variables" {
   }
 }
 
+variable "global_name" {
+  description = "Prefix of names that the account has once for all regions (the role); null takes name."
+  type        = string
+  default     = null
+}
+
 variable "image" {
   description = "Serving image in ECR, by digest or by an immutable tag."
   type        = string

@@ -11,13 +11,18 @@ variable "access_log_retention_days" {
 }
 
 variable "bucket_suffix" {
-  description = "End of the buckets' names, which makes them unique in the world; usually the account's number."
+  description = "End of the buckets' names, which makes them unique in the world: the account's number, and the region."
   type        = string
   nullable    = false
 
   validation {
-    condition     = can(regex("^[a-z0-9][a-z0-9-]{1,18}[a-z0-9]$", var.bucket_suffix))
-    error_message = "bucket_suffix must be 3 to 20 lower-case letters, digits and hyphens: take the account's number."
+    condition     = can(regex("^[a-z0-9][a-z0-9-]{1,26}[a-z0-9]$", var.bucket_suffix))
+    error_message = "bucket_suffix must be 3 to 28 lower-case letters, digits and hyphens: take the account's number and the region."
+  }
+
+  validation {
+    condition     = length("${var.name}-artifacts-${var.bucket_suffix}") <= 63
+    error_message = "bucket_suffix: <name>-artifacts-<bucket_suffix> must have at most 63 characters, S3's limit: shorten one of the two."
   }
 }
 

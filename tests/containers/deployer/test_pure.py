@@ -47,6 +47,7 @@ def test_names_say_what_they_name_and_are_stable() -> None:
     assert plan(serving_image=IMAGE[:-1] + "2").candidate.model_name != first.candidate.model_name
     assert first.tags["run-key"] == "0123456789abcdef0123"
     assert (first.tags["ManagedBy"], first.tags["Environment"]) == ("deployer", "unknown")
+    assert [made.tags["Project"] for made in (first, plan(project="acme-ml"))] == ["ml-platform", "acme-ml"]
     environment = {"MODEL_VERSION": "7", "MODEL_DIGEST": CANDIDATE.model_digest}
     assert first.candidate.model["PrimaryContainer"]["Environment"] == environment
 

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import boto3
 import pytest
 import yaml
 
+from cloud import environments
 from cloud.cost import read_sizes
 from cloud.environments import NAMES, Environment, check_region
 from cloud.errors import CloudError
@@ -17,6 +19,19 @@ def test_an_unknown_environment_is_refused_with_those_there_are() -> None:
 
 def test_names_begin_with_project_and_environment() -> None:
     assert Environment("prod").prefix == "ml-platform-prod"
+
+
+@pytest.mark.parametrize(("region_in_names", "end"), [(True, "-eu-west-1"), (False, "")])
+def test_the_state_bucket_is_called_as_terraform_calls_it(
+    monkeypatch: pytest.MonkeyPatch, region_in_names: bool, end: str
+) -> None:
+    monkeypatch.delenv("ML_PLATFORM_STATE_BUCKET", raising=False)
+    monkeypatch.setitem(environments._PLATFORM, "region_in_names", region_in_names)
+    environment = Environment("dev")
+    environment.account, environment.session = "123456789012", boto3.Session(region_name="eu-west-1")
+    assert environment.state_bucket == f"ml-platform-terraform-state-123456789012{end}"
+    monkeypatch.setenv("ML_PLATFORM_STATE_BUCKET", "states")
+    assert environment.state_bucket == "states"
 
 
 def test_another_region_is_refused() -> None:

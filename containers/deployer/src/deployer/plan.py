@@ -139,7 +139,7 @@ def make_plan(config: RunConfig) -> Plan:
         config=request,
         variants=tuple(variants),
         startup_timeout_seconds=deployment.startup_timeout_seconds,
-        tags=_deployment_tags(config, candidate),
+        tags=_deployment_tags(config, deployment, candidate),
     )
 
 
@@ -222,13 +222,13 @@ def _unweighted(request: Mapping[str, Any]) -> dict[str, Any]:
     return {**request, "ProductionVariants": variants}
 
 
-def _deployment_tags(config: RunConfig, candidate: Candidate) -> dict[str, str]:
+def _deployment_tags(config: RunConfig, deployment: Deployment, candidate: Candidate) -> dict[str, str]:
     lineage = {name: value for name, value in config.lineage.items() if name != "environment"}
     return make_tags(
         {
             **lineage,
             # As Terraform tags what it makes: what this costs is counted with the rest of the environment.
-            "Project": "ml-platform",
+            "Project": deployment.project,
             "Environment": config.lineage.get("environment", "unknown"),
             "ManagedBy": "deployer",
             "dataset": config.model.name,

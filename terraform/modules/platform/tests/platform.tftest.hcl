@@ -73,6 +73,36 @@ run "everything_carries_the_environments_name" {
   }
 }
 
+run "another_name_goes_through_everything" {
+  command = plan
+
+  variables {
+    name = "acme-ml"
+  }
+
+  assert {
+    condition     = output.name == "acme-ml-dev" && output.endpoint_names == { flights = "acme-ml-dev-flights" }
+    error_message = "Names must begin with <name>-<environment>."
+  }
+  assert {
+    condition     = output.buckets["data"] == "acme-ml-dev-data-123456789012-us-east-1"
+    error_message = "A bucket's name is the world's: it carries account and region."
+  }
+}
+
+run "names_stay_as_they_were" {
+  command = plan
+
+  variables {
+    region_in_names = false
+  }
+
+  assert {
+    condition     = output.buckets["data"] == "ml-platform-dev-data-123456789012"
+    error_message = "Buckets that hold data keep the names they were made with."
+  }
+}
+
 run "production_may_be_unprotected_by_name_only" {
   command = plan
 

@@ -43,7 +43,18 @@ run "suffix_too_long" {
   command = plan
 
   variables {
-    bucket_suffix = "a-suffix-that-is-too-long"
+    bucket_suffix = "a-suffix-that-is-much-too-long"
+  }
+
+  expect_failures = [var.bucket_suffix]
+}
+
+run "bucket_names_too_long" {
+  command = plan
+
+  variables {
+    name          = "machine-learning-in-production"
+    bucket_suffix = "123456789012-eu-central-1"
   }
 
   expect_failures = [var.bucket_suffix]
