@@ -74,7 +74,7 @@ class Environment:
         """The bucket that holds the state; see `terraform/bootstrap`."""
         if named := os.environ.get(STATE_BUCKET):
             return named
-        region = f"-{self.client('s3').meta.region_name}" if _PLATFORM["region_in_names"] else ""
+        region = f"-{self.region}" if _PLATFORM["region_in_names"] else ""
         return f"{PROJECT}-terraform-state-{self.account}{region}"
 
     @cached_property

@@ -10,7 +10,7 @@ data "aws_iam_policy_document" "assume" {
 }
 
 resource "aws_iam_role" "this" {
-  name                 = local.name
+  name                 = local.global_name
   description          = "Bastion of ${var.name}: carries sessions of Systems Manager, and nothing besides"
   assume_role_policy   = data.aws_iam_policy_document.assume.json
   permissions_boundary = var.permissions_boundary_arn
@@ -45,7 +45,7 @@ resource "aws_iam_role_policy" "this" {
 }
 
 resource "aws_iam_instance_profile" "this" {
-  name = local.name
+  name = local.global_name
   role = aws_iam_role.this.name
 }
 
@@ -91,7 +91,7 @@ data "aws_iam_policy_document" "forward" {
 }
 
 resource "aws_iam_policy" "forward" {
-  name        = "${local.name}-forward"
+  name        = "${local.global_name}-forward"
   description = "Forward ports through the bastion of ${var.name}; for the roles of people who use `make open`"
   policy      = data.aws_iam_policy_document.forward.json
 }

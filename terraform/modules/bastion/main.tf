@@ -10,7 +10,8 @@ locals {
   partition  = data.aws_partition.current.partition
   region     = data.aws_region.current.name
 
-  name = "${var.name}-bastion"
+  name        = "${var.name}-bastion"
+  global_name = "${coalesce(var.global_name, var.name)}-bastion"
 }
 
 # AWS's newest image, patched. It keeps nothing, so a newer one takes its place at the next apply.

@@ -10,6 +10,12 @@ variable "disk_gib" {
   }
 }
 
+variable "global_name" {
+  description = "Prefix of names that the account has once for all regions (role, policy, instance profile); null takes name."
+  type        = string
+  default     = null
+}
+
 variable "http_security_group_ids" {
   description = "Security groups that it may reach over plain HTTP, by a name of your choice."
   type        = map(string)

@@ -74,6 +74,7 @@ module "bastion" {
   count  = var.bastion == null ? 0 : 1
 
   name                     = local.name
+  global_name              = module.names.global_name
   instance_type            = var.bastion.instance_type
   vpc_id                   = module.network.vpc_id
   subnet_id                = module.network.private_subnet_ids[0]
