@@ -146,19 +146,19 @@ def test_bootstrap_writes_the_region_of_the_tools_down(
     tmp_path: Path, terraform: list[Recorded], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_REGION", "eu-west-1")
-    bootstrap.bootstrap({"github_repository": "a/b"}, str, approved=True, folder=tmp_path)
+    bootstrap.bootstrap({"github_repository": "a/b"}, print, approved=True, folder=tmp_path)
     assert '"region": "eu-west-1"' in (tmp_path / bootstrap.VALUES).read_text()
-    bootstrap.bootstrap({}, str, approved=True, folder=tmp_path)
+    bootstrap.bootstrap({}, print, approved=True, folder=tmp_path)
     monkeypatch.setenv("AWS_REGION", "us-east-1")
     applied = len(terraform)
     with pytest.raises(CloudError, match=r"AWS_REGION says us-east-1 and .* says eu-west-1"):
-        bootstrap.bootstrap({}, str, approved=True, folder=tmp_path)
+        bootstrap.bootstrap({}, print, approved=True, folder=tmp_path)
     with pytest.raises(CloudError, match=r"--region says us-east-2 and .* says eu-west-1"):
-        bootstrap.bootstrap({"region": "us-east-2"}, str, approved=True, folder=tmp_path)
+        bootstrap.bootstrap({"region": "us-east-2"}, print, approved=True, folder=tmp_path)
     assert len(terraform) == applied
 
 
 def test_bootstrap_still_wants_to_know_who_may_deploy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_REGION", "eu-west-1")
     with pytest.raises(CloudError, match="GITHUB_REPOSITORY=owner/name"):
-        bootstrap.bootstrap({}, str, approved=True, folder=tmp_path)
+        bootstrap.bootstrap({}, print, approved=True, folder=tmp_path)
