@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from tests.policies.planning import ENVIRONMENTS, VARIABLES
@@ -50,3 +52,16 @@ def test_the_bastion_is_a_way_in_and_has_none(plans: Plans, environment: str) ->
     assert group.values["id"] not in {rule.values.get("security_group_id") for rule in rules}
     assert not instances[0].values.get("key_name")
     assert instances[0].values.get("associate_public_ip_address") is False
+
+
+@pytest.mark.parametrize("environment", ["dev"])
+def test_people_get_ports_and_no_shell(plans: Plans, environment: str) -> None:
+    (policy,) = [one for one in of_type(plans[environment], "aws_iam_policy") if ".bastion" in one.address]
+    starting = [one for one in json.loads(policy.values["policy"])["Statement"] if one["Action"] == "ssm:StartSession"]
+    documents = {one["Resource"].rpartition("/")[2] for one in starting if ":document/" in one["Resource"]}
+    assert documents == {"AWS-StartPortForwardingSessionToRemoteHost"}
+    # AWS looks at the document only if all of them say so.
+    assert len(starting) == 2
+    assert all(one["Condition"]["BoolIfExists"] == {"ssm:SessionDocumentAccessCheck": "true"} for one in starting)
+    (instance,) = [one for one in starting if ":instance/" in one["Resource"]]
+    assert instance["Condition"]["StringEquals"] == {"ssm:resourceTag/Name": "ml-platform-dev-bastion"}

@@ -50,7 +50,7 @@ resource "aws_iam_instance_profile" "this" {
 }
 
 # For people's own roles, wherever those are made: forward ports through this instance. No shell: that is another
-# document, and the access check asks for the right to it too.
+# document, and the access check asks for the right to it too. It counts only where every statement asks for it.
 data "aws_iam_policy_document" "forward" {
   statement {
     sid       = "ThroughThisInstance"
@@ -74,6 +74,12 @@ data "aws_iam_policy_document" "forward" {
     sid       = "ForwardPorts"
     actions   = ["ssm:StartSession"]
     resources = ["arn:${local.partition}:ssm:${local.region}::document/AWS-StartPortForwardingSessionToRemoteHost"]
+
+    condition {
+      test     = "BoolIfExists"
+      variable = "ssm:SessionDocumentAccessCheck"
+      values   = ["true"]
+    }
   }
 
   statement {
