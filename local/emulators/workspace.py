@@ -43,12 +43,10 @@ class Workspace:
         # Checks of the bundle use the project's environments.
         (folder / ".local").mkdir()
         (folder / ".local" / "envs").symlink_to(root / ".local" / "envs")
-        # `make apply` would fetch 88 MiB from a package index; it takes an archive that is there. Like the real one,
-        # this one is so large that Terraform uploads it in parts.
+        # `make apply` would fetch 88 MiB from a package index; it takes an archive that is there.
         archive = wheels.archive(folder)
         archive.parent.mkdir()
-        (stand_in := archive.parent / "stand_in-1-py3-none-any.whl").write_bytes(bytes(6 << 20))
-        wheels.pack([stand_in], archive)
+        wheels.pack([], archive)
         registry = f"{aws.registry_host}/ml-platform"
         self.images = {
             name: f"{registry}/{name.replace('_', '-')}@sha256:{hashlib.sha256(name.encode()).hexdigest()}"
