@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import boto3
 import pytest
 import yaml
 
@@ -28,7 +27,7 @@ def test_the_state_bucket_is_called_as_terraform_calls_it(
     monkeypatch.delenv("ML_PLATFORM_STATE_BUCKET", raising=False)
     monkeypatch.setitem(environments._PLATFORM, "region_in_names", region_in_names)
     environment = Environment("dev")
-    environment.account, environment.session = "123456789012", boto3.Session(region_name="eu-west-1")
+    environment.account, environment.region = "123456789012", "eu-west-1"
     assert environment.state_bucket == f"ml-platform-terraform-state-123456789012{end}"
     monkeypatch.setenv("ML_PLATFORM_STATE_BUCKET", "states")
     assert environment.state_bucket == "states"
