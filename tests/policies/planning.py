@@ -63,6 +63,18 @@ _OPEN_ENDPOINT = json.dumps(
 _ASKED_FOR = frozenset(
     {"arn", "bucket", "cidr_block", "id", "identifier", "key_id", "name", "policy", "tags_all", "url"}
 )
+# Of the provider that Terraform has built in, whose schema only roots that use it show.
+_REMEMBERED = {
+    "version": 0,
+    "block": {
+        "attributes": {
+            "id": {"type": "string", "computed": True},
+            "input": {"type": "dynamic", "optional": True},
+            "output": {"type": "dynamic", "computed": True},
+            "triggers_replace": {"type": "dynamic", "optional": True},
+        }
+    },
+}
 _PROVIDERS = ("registry.terraform.io/hashicorp/aws", "terraform.io/builtin/terraform")
 
 
@@ -191,10 +203,8 @@ class _Shapes:
             if _Shapes._schemas is None:
                 # 14 MB, and the same for every root.
                 shown = terraform.run("providers", "schema", "-json").stdout
-                schemas = json.loads(shown)["provider_schemas"]
-                _Shapes._schemas = {
-                    kind: schema for name in _PROVIDERS for kind, schema in schemas[name]["resource_schemas"].items()
-                }
+                schemas = json.loads(shown)["provider_schemas"][_PROVIDERS[0]]["resource_schemas"]
+                _Shapes._schemas = schemas | {"terraform_data": _REMEMBERED}
         self._resources: dict[str, Any] = _Shapes._schemas or {}
 
     def state(self, plan: dict[str, Any], values: dict[str, dict[str, Any]]) -> dict[str, Any]:

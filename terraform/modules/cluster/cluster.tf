@@ -78,12 +78,9 @@ resource "aws_eks_cluster" "this" {
   }
 
   lifecycle {
-    ignore_changes = [
-      # It counts at creation only, and to change it replaces the cluster: older ones were made with true.
-      access_config[0].bootstrap_cluster_creator_admin_permissions,
-      # The control plane stays in the zones it was made in: EKS refuses subnets of any other set of zones.
-      vpc_config[0].subnet_ids,
-    ]
+    # A creator's permissions count at creation only, and to change them replaces the cluster: older ones were made with
+    # true. And the control plane stays in the zones it was made in: EKS refuses subnets of any other set of zones.
+    ignore_changes = [access_config[0].bootstrap_cluster_creator_admin_permissions, vpc_config[0].subnet_ids]
   }
 
   depends_on = [

@@ -147,12 +147,9 @@ resource "aws_eks_node_group" "this" {
   }
 
   lifecycle {
-    ignore_changes = [
-      # The autoscaler's business: Terraform would stop nodes with work on them.
-      scaling_config[0].desired_size,
-      # Other subnets replace the group, with all its nodes at once. One that is made anew takes all there are.
-      subnet_ids,
-    ]
+    # The number of nodes is the autoscaler's business: Terraform would stop nodes with work on them. Other subnets would
+    # replace the group, with all its nodes at once; one that is made anew takes all there are.
+    ignore_changes = [scaling_config[0].desired_size, subnet_ids]
   }
 
   depends_on = [

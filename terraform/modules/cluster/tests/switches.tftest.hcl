@@ -45,9 +45,9 @@ run "no_administrators" {
 
   assert {
     condition = (
-      !aws_eks_cluster.this.access_config[0].bootstrap_cluster_creator_admin_permissions
-      && keys(aws_eks_access_entry.admin) == ["arn:aws:iam::123456789012:role/aws-reserved/sso.amazonaws.com/engineer"]
-      && keys(aws_eks_access_policy_association.admin) == keys(aws_eks_access_entry.admin)
+      one(keys(aws_eks_access_entry.admin)) == "arn:aws:iam::123456789012:role/aws-reserved/sso.amazonaws.com/engineer"
+      && one(values(aws_eks_access_policy_association.admin)).principal_arn == one(keys(aws_eks_access_entry.admin))
+      && !aws_eks_cluster.this.access_config[0].bootstrap_cluster_creator_admin_permissions
     )
     error_message = "With no administrator named, whoever creates the cluster must be one, by an entry that can be seen."
   }
