@@ -88,7 +88,7 @@ data "aws_iam_policy_document" "ci_network" {
     condition {
       test     = "StringEquals"
       variable = "aws:ResourceTag/Project"
-      values   = [var.name]
+      values   = [local.name]
     }
   }
 
