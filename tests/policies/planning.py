@@ -167,7 +167,9 @@ def answering_aws() -> Iterator[str]:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             asked = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            found = answer(asked.decode(), self.headers.get("X-Amz-Target", ""))
+            signed = re.search(r"Credential=[^/]+/\d+/([^/]+)/", self.headers.get("Authorization", ""))
+            region = signed[1] if signed else REGION
+            found = answer(asked.decode(), self.headers.get("X-Amz-Target", ""), region)
             kind, text = found or ("text/xml", "a plan asks AWS for nothing but who it is, images, and zones")
             body = text.encode()
             self.send_response(200 if found else 400)
