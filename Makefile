@@ -7,6 +7,13 @@ DEV := $(ENVS)/dev/bin
 PYTEST_ARGS ?=
 SETUP = $(PYTHON) local/bootstrap.py
 CLOUD = $(DEV)/python -m cloud
+
+# What people give reaches a recipe as a variable of its shell, as it was written: neither make nor the shell takes
+# anything in it for its own ("saves $5k", "O'Neill"). Switches are on with anything but nothing, 0, no and false.
+GIVEN := BENCH CONFIRM DATASET ENV FROM GITHUB_REPOSITORY MODEL MONTH PARTS REASON REGION RUN SERVICE VERSION
+$(foreach name,$(GIVEN),$(if $(filter command environment,$(firstword $(origin $(name)))),\
+  $(eval override $(name) := $$(value $(name)))$(eval export $(name))))
+on = $(filter-out 0 no false,$($(1)))
 # Nothing of the caller's own Python set-up reaches the locked environments.
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV PYTHONDONTWRITEBYTECODE
 # Nor do the options of this make reach those that tests start.
@@ -37,7 +44,7 @@ python:
 	  { echo "setup: error: $(PYTHON) is older than 3.10: name a newer one with PYTHON=..." >&2; exit 1; }
 
 demo: setup-platform ## The whole story on this machine; DATASET=iris MODEL=pytorch tell it of another dataset and family
-	@$(DEV)/python -m local demo $(if $(DATASET),--dataset "$(DATASET)") $(if $(MODEL),--model "$(MODEL)")
+	@$(DEV)/python -m local demo $(if $(DATASET),--dataset "$$DATASET") $(if $(MODEL),--model "$$MODEL")
 
 check: setup ## While you work: style, types, import rules, unit tests, dev's plan against the policies; 3 minutes
 	@$(DEV)/python -m benchmarks.suite --parts lint,types,test-unit,check-plans --at-a-time 2
@@ -60,54 +67,54 @@ local-status: setup-platform ## What runs, where, and what does not
 	@$(DEV)/python -m local status
 
 local-logs: setup-platform ## Show the end of the logs (SERVICE=name for one)
-	@$(DEV)/python -m local logs $(SERVICE)
+	@$(DEV)/python -m local logs $(if $(SERVICE),"$$SERVICE")
 
 ##@ The platform in AWS (ENV=dev, staging or prod)
 .PHONY: preflight bootstrap plan apply destroy images push-dags cluster-config up cost train smoke status open approve
 preflight: setup ## Ask the account for quotas, zones and roles before anything is made; says what to ask for; JSON=1
-	@$(CLOUD) preflight --env "$(ENV)" $(if $(JSON),--json)
+	@$(CLOUD) preflight --env "$$ENV" $(if $(call on,JSON),--json)
 
 bootstrap: setup ## Once per account: state bucket, image repositories, CI role (GITHUB_REPOSITORY=owner/name)
-	@$(CLOUD) bootstrap $(if $(GITHUB_REPOSITORY),--github-repository "$(GITHUB_REPOSITORY)") $(if $(REGION),--region "$(REGION)") $(if $(YES),--yes)
+	@$(CLOUD) bootstrap $(if $(GITHUB_REPOSITORY),--github-repository "$$GITHUB_REPOSITORY") $(if $(REGION),--region "$$REGION") $(if $(call on,YES),--yes)
 
 plan: setup ## Show what an apply would change
-	@$(CLOUD) plan --env "$(ENV)"
+	@$(CLOUD) plan --env "$$ENV"
 
 apply: setup ## Make the environment what terraform/environments/ENV says; shows the plan and asks
-	@$(CLOUD) apply --env "$(ENV)" $(if $(YES),--yes)
+	@$(CLOUD) apply --env "$$ENV" $(if $(call on,YES),--yes)
 
 destroy: setup ## Take it down in one go; KEEP_DATA=1 keeps buckets and a database snapshot
-	@$(CLOUD) destroy --env "$(ENV)" $(if $(KEEP_DATA),--keep-data) $(if $(CONFIRM),--confirm "$(CONFIRM)")
+	@$(CLOUD) destroy --env "$$ENV" $(if $(call on,KEEP_DATA),--keep-data) $(if $(CONFIRM),--confirm "$$CONFIRM")
 
 images: setup ## Build, scan and push the images and write their digests down; FROM=env promotes another's
-	@$(CLOUD) images --env "$(ENV)" $(if $(FROM),--from "$(FROM)") $(if $(ALLOW_FINDINGS),--allow-findings)
+	@$(CLOUD) images --env "$$ENV" $(if $(FROM),--from "$$FROM") $(if $(call on,ALLOW_FINDINGS),--allow-findings)
 
 push-dags: setup ## Check the DAG bundle, sync it to the DAG bucket, say what changed
-	@$(CLOUD) push-dags --env "$(ENV)" $(if $(DRY_RUN),--dry-run)
+	@$(CLOUD) push-dags --env "$$ENV" $(if $(call on,DRY_RUN),--dry-run)
 
 cluster-config: setup ## Apply config/kubernetes to the cluster
-	@$(CLOUD) cluster-config --env "$(ENV)" $(if $(DRY_RUN),--dry-run)
+	@$(CLOUD) cluster-config --env "$$ENV" $(if $(call on,DRY_RUN),--dry-run)
 
 up: setup ## All of it in order; after a failure the same command goes on
-	@$(CLOUD) up --env "$(ENV)" $(if $(FROM),--from "$(FROM)") $(if $(YES),--yes)
+	@$(CLOUD) up --env "$$ENV" $(if $(FROM),--from "$$FROM") $(if $(call on,YES),--yes)
 
 cost: setup ## Estimate the price at rest and of a training hour; needs no account
-	@$(CLOUD) cost $(if $(ENV),--env "$(ENV)")
+	@$(CLOUD) cost $(if $(ENV),--env "$$ENV")
 
 train: setup ## Start a dataset's pipeline and follow it (DATASET=flights); MONTH=1 lands that month of the flights first, UNPAUSE=1 unpauses it
-	@$(CLOUD) train --env "$(ENV)" $(if $(DATASET),--dataset "$(DATASET)") $(if $(MONTH),--month "$(MONTH)") $(if $(UNPAUSE),--unpause)
+	@$(CLOUD) train --env "$$ENV" $(if $(DATASET),--dataset "$$DATASET") $(if $(MONTH),--month "$$MONTH") $(if $(call on,UNPAUSE),--unpause)
 
 smoke: setup ## Ask every part whether it works; changes nothing
-	@$(CLOUD) smoke --env "$(ENV)"
+	@$(CLOUD) smoke --env "$$ENV"
 
-open: setup ## Airflow's page, MLflow and the Kubernetes API on localhost, through the bastion, until Ctrl-C
-	@$(CLOUD) open --env "$(ENV)"
+open: setup-platform ## Airflow's page, MLflow and the Kubernetes API on localhost, through the bastion, until Ctrl-C
+	@$(CLOUD) open --env "$$ENV"
 
-approve: setup ## Answer whether DATASET's candidate may go live, with REASON="…"; REJECT=1 says no, RUN names one of several
-	@$(CLOUD) approve --env "$(ENV)" --dataset "$(DATASET)" --reason "$$REASON" $(if $(REJECT),--reject) $(if $(RUN),--run "$(RUN)") $(if $(YES),--yes)
+approve: setup-platform ## Answer whether DATASET's candidate may go live, with REASON="…"; REJECT=1 says no, RUN names one of several
+	@$(CLOUD) approve --env "$$ENV" --dataset "$$DATASET" --reason "$$REASON" $(if $(call on,REJECT),--reject) $(if $(RUN),--run "$$RUN") $(if $(call on,YES),--yes)
 
 status: setup-platform ## What is live, runs, waits for whom, and is wrong, per dataset; JSON=1; without ENV on this machine
-	@$(CLOUD) status $(if $(ENV),--env "$(ENV)") $(if $(JSON),--json)
+	@$(CLOUD) status $(if $(ENV),--env "$$ENV") $(if $(call on,JSON),--json)
 
 ##@ An emulated AWS account on this machine
 .PHONY: emulators-up emulators-down
@@ -175,7 +182,7 @@ test-e2e: setup ## The story and the unhappy ways on the real local platform
 ##@ Measure
 .PHONY: bench bench-gpu bench-story bench-terraform bench-suite
 bench: setup ## Preparation, training and serving against libraries by hand, many datasets; writes their tables in docs (BENCH=name for one)
-	@$(DEV)/python -m benchmarks.report $(BENCH)
+	@$(DEV)/python -m benchmarks.report $(if $(BENCH),"$$BENCH")
 
 bench-gpu: setup ## Training on a GPU against a plain PyTorch loop; writes docs/gpu-training.md's figures
 	@PYTHONPATH=.:$(TRAINER_PATH) $(ENVS)/trainer-cuda/bin/python -m benchmarks.gpu_training
@@ -187,7 +194,7 @@ bench-terraform: setup ## Seconds for plan, emulated apply and destroy of every 
 	@PYTHONPATH=.:dags $(DEV)/python -m benchmarks.terraform
 
 bench-suite: setup ## `make suite`, and its table in docs/testing.md (PARTS=a,b for some rows)
-	@$(DEV)/python -m benchmarks.suite --write $(if $(PARTS),--parts "$(PARTS)")
+	@$(DEV)/python -m benchmarks.suite --write $(if $(PARTS),--parts "$$PARTS")
 
 ##@ Maintain
 .PHONY: format docs moved-tests golden lock clean
@@ -207,7 +214,7 @@ moved-tests: setup ## Where each test of 0.1.0 is now; writes docs/testing/test-
 	@PYTHONPATH=. $(DEV)/python tests/moved_ids.py
 
 golden: setup ## Write down what this release writes (VERSION=0.2.0), for later ones to read; tests/golden/README.md
-	@$(DEV)/python -m local.golden "$(VERSION)"
+	@$(DEV)/python -m local.golden "$$VERSION"
 
 lock: ## Compile every lock file from its sources
 	@$(PYTHON) local/bootstrap.py --lock
