@@ -17,7 +17,7 @@ from pathlib import Path
 from benchmarks import machine
 from cloud.environments import NAMES
 from local.emulators import EmulatedAws
-from local.emulators.workspace import Workspace
+from local.emulators.workspace import PLATFORM, Workspace
 
 STEPS = ("plan", "apply", "plan again", "destroy")
 GOAL = ("dev", "apply", 180.0)
@@ -46,7 +46,7 @@ def main() -> None:
 def measure(workspace: Workspace, name: str) -> Measurement:
     """Plan, apply, plan again and destroy one environment."""
     aws = workspace.aws
-    aws.client("s3").create_bucket(Bucket=f"ml-platform-terraform-state-{aws.account}-{aws.region}")
+    aws.client("s3").create_bucket(Bucket=PLATFORM.state_bucket(aws.account, aws.region))
     workspace.configure(name, values(workspace, name))
     terraform = workspace.terraform(name)
     seconds: dict[str, float] = {}

@@ -12,9 +12,10 @@ from typing import Any
 import botocore.exceptions
 
 from cloud.apply import PARALLELISM
-from cloud.environments import PROJECT, Environment
+from cloud.environments import Environment
 from cloud.errors import CloudError
 from cloud.kept_data import STORAGE, KeptData, addresses, storage_imports
+from cloud.platform_file import platform
 
 Say = Callable[[str], None]
 ENDPOINT_MINUTES = 30
@@ -168,7 +169,7 @@ def remove_snapshots(environment: Environment) -> None:
 def left_behind(environment: Environment) -> Iterator[str]:
     """Yield the ARN of everything that still carries the environment's tags."""
     tagging = environment.client("resourcegroupstaggingapi")
-    wanted = [{"Key": "Project", "Values": [PROJECT]}, {"Key": "Environment", "Values": [environment.name]}]
+    wanted = [{"Key": "Project", "Values": [platform().name]}, {"Key": "Environment", "Values": [environment.name]}]
     for page in tagging.get_paginator("get_resources").paginate(TagFilters=wanted):
         for found in page["ResourceTagMappingList"]:
             arn: str = found["ResourceARN"]

@@ -9,16 +9,13 @@ from typing import Any
 
 import boto3
 import botocore.exceptions
-import yaml
 
 from cloud import regions
 from cloud.errors import CloudError
+from cloud.platform_file import platform
 from cloud.terraform import ROOT, Terraform
 
 NAMES = ("dev", "staging", "prod")
-_PLATFORM = yaml.safe_load((ROOT / "terraform" / "platform.yaml").read_text(encoding="utf-8"))
-PROJECT: str = _PLATFORM["name"]
-"""What all names begin with, and the value of the tag Project: there may be other platforms in the account."""
 STATE_BUCKET = "ML_PLATFORM_STATE_BUCKET"
 """Environment variable that names the bucket of the Terraform states, where it is not bootstrap's own name for it."""
 
@@ -36,7 +33,7 @@ class Environment:
     @property
     def prefix(self) -> str:
         """What the names of all its resources begin with."""
-        return f"{PROJECT}-{self.name}"
+        return f"{platform().name}-{self.name}"
 
     @cached_property
     def region(self) -> str:
@@ -74,8 +71,7 @@ class Environment:
         """The bucket that holds the state; see `terraform/bootstrap`."""
         if named := os.environ.get(STATE_BUCKET):
             return named
-        region = f"-{self.region}" if _PLATFORM["region_in_names"] else ""
-        return f"{PROJECT}-terraform-state-{self.account}{region}"
+        return platform().state_bucket(self.account, self.region)
 
     @cached_property
     def terraform(self) -> Terraform:

@@ -20,8 +20,9 @@ from typing import Any
 import botocore.exceptions
 
 from cloud import accepted_findings, docker, document_versions, files, findings, manifest, sbom
-from cloud.environments import PROJECT, Environment
+from cloud.environments import Environment
 from cloud.errors import CloudError
+from cloud.platform_file import platform
 from cloud.terraform import ROOT
 
 
@@ -86,8 +87,8 @@ def build_and_push(environment: Environment, say: Say, *, allow_findings: bool =
             raise CloudError(
                 f"{name}: {repositories[name]}:{commit} is not in the repository after its push; try again"
             )
-        manifest.check(ecr, name, f"{PROJECT}/{recipe.repository}", digest)
-        scans[name] = findings.scan(ecr, f"{PROJECT}/{recipe.repository}", digest)
+        manifest.check(ecr, name, f"{platform().name}/{recipe.repository}", digest)
+        scans[name] = findings.scan(ecr, f"{platform().name}/{recipe.repository}", digest)
         say(f"{name}: the scan found {scans[name]}")
         images[name] = f"{repositories[name]}@{digest}"
     _judge(scans, accepted, images, say, allow_findings=allow_findings)
@@ -234,11 +235,11 @@ def repository_url(ecr: Any, name: str) -> str:
         CloudError: it does not exist.
     """
     try:
-        found = ecr.describe_repositories(repositoryNames=[f"{PROJECT}/{name}"])["repositories"][0]
+        found = ecr.describe_repositories(repositoryNames=[f"{platform().name}/{name}"])["repositories"][0]
     except botocore.exceptions.ClientError as error:
         code = error.response["Error"]["Code"]
         raise CloudError(
-            f"the repository {PROJECT}/{name} cannot be used ({code}): apply terraform/bootstrap"
+            f"the repository {platform().name}/{name} cannot be used ({code}): apply terraform/bootstrap"
         ) from None
     url: str = found["repositoryUri"]
     return url
@@ -291,4 +292,4 @@ def _judge(
 
 
 def _digest(ecr: Any, name: str, tag: str) -> str | None:
-    return manifest.digest_of(ecr, f"{PROJECT}/{name}", tag)
+    return manifest.digest_of(ecr, f"{platform().name}/{name}", tag)

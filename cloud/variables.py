@@ -30,12 +30,16 @@ def read(path: Path) -> dict[str, Any]:
     Raises:
         CloudError: it is not what it should be.
     """
-    text = path.read_text(encoding="utf-8")
+    kind = "JSON" if path.suffix == ".json" else "Terraform code"
     try:
-        found: dict[str, Any] = json.loads(text) if path.suffix == ".json" else plain(hcl2.loads(text))
+        text = path.read_text(encoding="utf-8")
+        found = json.loads(text) if path.suffix == ".json" else plain(hcl2.loads(text))
+    except OSError as error:
+        raise CloudError(f"{path} cannot be read: {error.strerror}") from None
     except Exception as error:  # the parser of HCL has no error of its own
-        kind = "JSON" if path.suffix == ".json" else "Terraform code"
-        raise CloudError(f"{path}: is not {kind}: {str(error).splitlines()[0]}") from None
+        raise CloudError(f"{path}: is not {kind} in UTF-8: {str(error).splitlines()[0]}") from None
+    if not isinstance(found, dict):
+        raise CloudError(f"{path}: is {kind}, but not values by name")
     return found
 
 

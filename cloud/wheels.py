@@ -127,8 +127,12 @@ def download(lines: str, folder: Path, pip: Path) -> None:
     command = [str(pip), "-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes", "--dest", str(folder)]
     command += ["--only-binary", ":all:", "--implementation", "cp", "--python-version", PYTHON]
     command += [f"--platform={platform}" for platform in PLATFORMS]
-    environment = {**os.environ, "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
-    done = subprocess.run([*command, "--requirement", str(wanted)], env=environment, capture_output=True, text=True)
+    # An index that wants a password would ask for it where nobody sees it.
+    environment = {**os.environ, "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_INPUT": "1"}
+    done = subprocess.run(
+        [*command, "--requirement", str(wanted)],
+        env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+    )  # fmt: skip
     if missing := _MISSING.search(done.stderr):
         raise CloudError(
             f"{missing[1]} has no wheel that MWAA can install (Python {PYTHON}, Linux on x86_64, glibc 2.34), or the "

@@ -55,9 +55,11 @@ class Sessions:
 
 
 def _runs(pid: int) -> bool:
+    import psutil  # the programs below run without the environment's packages
+
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
         return False
 
 

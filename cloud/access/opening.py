@@ -15,8 +15,11 @@ from cloud.cluster_config import Cluster, describe, kubeconfig_for
 from cloud.environments import Environment
 
 Say = Callable[[str], None]
-SIGN_IN = "/aws_mwaa/aws-console-sso?login=true#"
-"""Where MWAA's page takes the token of `CreateWebLoginToken`."""
+SIGN_IN = "/pluginsv2/aws_mwaa/aws-console-sso?login=true#"
+"""Where MWAA's page takes the token of `CreateWebLoginToken`; Airflow 2 had it without `/pluginsv2`.
+
+https://docs.aws.amazon.com/mwaa/latest/userguide/access-mwaa-apache-airflow-rest-api.html
+"""
 STAY = "Enter makes a new link, Ctrl-C closes all"
 
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import botocore.exceptions
 
-from cloud.environments import PROJECT, Environment
+from cloud.environments import Environment
+from cloud.platform_file import platform
 from cloud.preflight.assess import Limit, Unknown, Use
 from cloud.preflight.needs import Counted, Need, Quota, vcpu_quota
 
@@ -100,7 +101,7 @@ class Account:
 
     def _is_ours(self, thing: dict[str, Any]) -> bool:
         tags = {tag["Key"]: tag["Value"] for tag in thing.get("Tags", [])}
-        return (tags.get("Project"), tags.get("Environment")) == (PROJECT, self._environment.name)
+        return (tags.get("Project"), tags.get("Environment")) == (platform().name, self._environment.name)
 
     def _is_our_name(self, name: str) -> bool:
         return name == self._environment.prefix or name.startswith(f"{self._environment.prefix}-")

@@ -15,7 +15,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from cloud import document_versions, regions, wheels
+from cloud import document_versions, platform_file, regions, wheels
+from cloud.platform_file import Platform
 from cloud.terraform import Terraform, TerraformError
 from local.emulators.emulated import EmulatedAws
 from local.images import Image
@@ -25,6 +26,8 @@ from local.platform.home import ROOT
 _COPIED = ("cloud", "config", "dags", "local", "terraform")
 _IGNORED = shutil.ignore_patterns(".terraform", "terraform.tfstate*", "*.auto.tfvars.json", "backend.tf", "__pycache__")
 REPOSITORY = "your-org/ml-platform"
+PLATFORM = Platform(name="ml-platform", region_in_names=True)
+"""Whatever the project that is copied is called."""
 DEPLOYMENT = "deployment"
 """What commands on an environment call themselves to AWS."""
 
@@ -40,6 +43,7 @@ class Workspace:
         folder.mkdir(parents=True, exist_ok=True)
         for name in _COPIED:
             shutil.copytree(root / name, folder / name, ignore=_IGNORED)
+        (folder / platform_file.FILE).write_text(PLATFORM.model_dump_json(), encoding="utf-8")  # YAML, too
         # Checks of the bundle use the project's environments.
         (folder / ".local").mkdir()
         (folder / ".local" / "envs").symlink_to(root / ".local" / "envs")
@@ -47,7 +51,7 @@ class Workspace:
         archive = wheels.archive(folder)
         archive.parent.mkdir()
         wheels.pack([], archive)
-        registry = f"{aws.registry_host}/ml-platform"
+        registry = f"{aws.registry_host}/{PLATFORM.name}"
         self.images = {
             name: f"{registry}/{name.replace('_', '-')}@sha256:{hashlib.sha256(name.encode()).hexdigest()}"
             for name in ("deployer", "mlflow", "serving", "trainer", "trainer_cuda")
@@ -88,7 +92,7 @@ class Workspace:
     def terraform(self, name: str) -> Terraform:
         """Return Terraform in an environment's root, initialised with its own backend."""
         terraform = Terraform(self.root(name), self.terraform_environment)
-        bucket = f"ml-platform-terraform-state-{self.aws.account}-{self.aws.region}"
+        bucket = PLATFORM.state_bucket(self.aws.account, self.aws.region)
         terraform.init("-reconfigure", f"-backend-config=bucket={bucket}", f"-backend-config=region={self.aws.region}")
         return terraform
 

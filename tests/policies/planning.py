@@ -103,11 +103,16 @@ class Planner:
         shutil.copytree(
             repository / "terraform", self.terraform, ignore=shutil.ignore_patterns(".terraform", "*.tfstate*")
         )
+        self.call("ml-platform")  # whatever this clone's is called
         for entry in repository.iterdir():
             # Modules read the DAG bundle and the configuration beside terraform/.
             if entry.name != "terraform" and not entry.name.startswith("."):
                 (workplace / entry.name).symlink_to(entry)
         self._environment = environment
+
+    def call(self, name: str) -> None:
+        """Give the platform another name."""
+        (self.terraform / "platform.yaml").write_text(f"name: {name}\nregion_in_names: true\n", encoding="utf-8")
 
     def plan(
         self,

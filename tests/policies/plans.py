@@ -67,7 +67,7 @@ class Plans:
 
     def _elsewhere(self, key: str, root: str, name: str, region: str) -> list[Resource]:
         with self._planner(key) as planner:
-            (planner.terraform / "platform.yaml").write_text(f"name: {name}\nregion_in_names: true\n", encoding="utf-8")
+            planner.call(name)
             if root == "bootstrap":
                 folder, variables = planner.terraform / root, {"github_repository": "example/platform"}
             else:

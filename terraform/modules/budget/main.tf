@@ -22,6 +22,12 @@ resource "aws_budgets_budget" "this" {
     values = [format("user:Project$%s", var.project), format("user:Environment$%s", var.environment)]
   }
 
+  # The same platform in another region has the same tags.
+  cost_filter {
+    name   = "Region"
+    values = [local.region]
+  }
+
   cost_types {
     # What the platform uses, whatever discounts and credits pay for it this month.
     include_credit = false

@@ -51,6 +51,7 @@ module "zones" {
   instance_types = merge(
     { system = var.cluster.system.instance_types, cpu = var.cluster.cpu.instance_types },
     { for gpu in var.cluster.gpu[*] : "gpu" => gpu.instance_types },
+    { for bastion in var.bastion[*] : "bastion" => [bastion.instance_type] },
   )
 }
 

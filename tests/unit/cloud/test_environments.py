@@ -25,7 +25,8 @@ def test_the_state_bucket_is_called_as_terraform_calls_it(
     monkeypatch: pytest.MonkeyPatch, region_in_names: bool, end: str
 ) -> None:
     monkeypatch.delenv("ML_PLATFORM_STATE_BUCKET", raising=False)
-    monkeypatch.setitem(environments._PLATFORM, "region_in_names", region_in_names)
+    mine = environments.platform().model_copy(update={"region_in_names": region_in_names})
+    monkeypatch.setattr(environments, "platform", lambda: mine)
     environment = Environment("dev")
     environment.account, environment.region = "123456789012", "eu-west-1"
     assert environment.state_bucket == f"ml-platform-terraform-state-123456789012{end}"

@@ -35,7 +35,7 @@ run "defaults" {
     error_message = "The budget is monthly and has the limit."
   }
   assert {
-    condition     = one(aws_budgets_budget.this.cost_filter).values == tolist(["user:Project$ml-platform", "user:Environment$test"])
+    condition     = { for filter in aws_budgets_budget.this.cost_filter : filter.name => filter.values } == { TagKeyValue = tolist(["user:Project$ml-platform", "user:Environment$test"]), Region = tolist([data.aws_region.current.name]) }
     error_message = "Only what has the tags of this environment counts."
   }
   assert {

@@ -92,7 +92,7 @@ class Private:
 @pytest.fixture
 def private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Private]:
     sessions = Sessions(tmp_path / "bin")
-    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}/usr/bin{os.pathsep}/bin")
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     environment = Environment("dev", tmp_path)
     outputs = {
         "airflow_environment": "ml-platform-dev",

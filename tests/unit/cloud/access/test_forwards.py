@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -39,8 +40,10 @@ def test_all_three_answer_on_localhost(private: Private) -> None:
 
 def test_a_port_that_is_taken_is_left_to_who_has_it(private: Private) -> None:
     (airflow, *_) = targets(private.environment)
-    with socket.create_server(("localhost", airflow.local_port)), forwarded(private.environment, [airflow]) as (found,):
-        assert found.port != airflow.local_port
+    with socket.create_server(("localhost", 0)) as taken:
+        wanted = replace(airflow, local_port=taken.getsockname()[1])
+        with forwarded(private.environment, [wanted]) as (found,):
+            assert found.port != wanted.local_port
 
 
 def test_the_certificate_has_to_be_for_the_host_s_own_name(private: Private) -> None:

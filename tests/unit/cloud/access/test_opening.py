@@ -30,7 +30,8 @@ def test_it_says_where_everything_is_and_stays_until_it_is_interrupted(private: 
             assert len(private.sessions.running()) == 3
             signal.setitimer(signal.ITIMER_REAL, 0.2)
 
-    before = signal.signal(signal.SIGALRM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
+    # As Ctrl-C; a process that was started in the background hears none.
+    before = signal.signal(signal.SIGALRM, signal.default_int_handler)
     try:
         open_ways(private.environment, say)
     finally:
@@ -39,7 +40,9 @@ def test_it_says_where_everything_is_and_stays_until_it_is_interrupted(private: 
     assert re.search(r"^Airflow +https://localhost:\d+$", text, re.MULTILINE)
     assert re.search(r"^MLflow +http://localhost:\d+$", text, re.MULTILINE)
     assert re.search(r"^Kubernetes +https://localhost:\d+$", text, re.MULTILINE)
-    assert re.search(r"^  https://localhost:\d+/aws_mwaa/aws-console-sso\?login=true#token1$", text, re.MULTILINE)
+    assert re.search(
+        r"^  https://localhost:\d+/pluginsv2/aws_mwaa/aws-console-sso\?login=true#token1$", text, re.MULTILINE
+    )
     assert "Sign in to Airflow as assumed-role/Ds/jane, within a minute" in text
     assert "Airflow's certificate was checked: it is for airflow.example." in text
     assert said[-1] == "closed: nothing of dev is on localhost any more"
