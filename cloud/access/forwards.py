@@ -11,7 +11,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import IO
 
@@ -94,11 +94,19 @@ class Forward:
 
 
 @contextlib.contextmanager
-def forwarded(environment: Environment, targets: Sequence[Target]) -> Iterator[list[Forward]]:
+def forwarded(
+    environment: Environment, targets: Sequence[Target], silent: Callable[[str], None] | None = None
+) -> Iterator[list[Forward]]:
     """Lead to targets through the bastion; all sessions have ended when this returns, however it does.
 
+    Args:
+        environment: in which.
+        targets: to what.
+        silent: is told of each target that does not answer, where the others are of use without it.
+
     Raises:
-        CloudError: there is no bastion, it does not run, something is not installed, or a session did not start.
+        CloudError: there is no bastion, it does not run, something is not installed, or a session did not start; or a
+            target does not answer, and nobody is told, or none does.
     """
     instance = bastion(environment)
     executable = cli()
@@ -109,9 +117,23 @@ def forwarded(environment: Environment, targets: Sequence[Target]) -> Iterator[l
             forward = _start(executable, instance, region, target)
             sessions.callback(forward.end)
             found.append(forward)
-        for forward in found:
-            forward.see_that_it_answers(ANSWERS_WITHIN)
-        yield found
+        yield list(_answering(found, silent))
+
+
+def _answering(found: Sequence[Forward], silent: Callable[[str], None] | None) -> Iterator[Forward]:
+    deadline, none = time.monotonic() + ANSWERS_WITHIN, True
+    for forward in found:
+        try:
+            forward.see_that_it_answers(deadline - time.monotonic())
+        except CloudError as problem:
+            if silent is None:
+                raise
+            silent(str(problem))
+        else:
+            none = False
+            yield forward
+    if none:
+        raise CloudError("nothing answers through the bastion")
 
 
 def cli() -> str:
@@ -177,12 +199,16 @@ def _start(executable: str, instance: str, region: str, target: Target) -> Forwa
 
 def _free(wanted: int) -> int:
     """Return a port that nobody listens on; the wanted one if it can be had."""
-    for port in (wanted, 0):
-        with contextlib.suppress(OSError), socket.socket() as tried:
-            # The plugin, too, takes a port that connections of the last one still wait out.
-            tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            tried.bind((LOCAL, port))
-            return int(tried.getsockname()[1])
+    for port in (wanted, *[0] * 10):
+        with contextlib.suppress(OSError), contextlib.ExitStack() as tried:
+            # On all addresses of its name: a browser may go to ::1 where the plugin listens on 127.0.0.1.
+            for family, kind, _, _, place in socket.getaddrinfo(LOCAL, port, type=socket.SOCK_STREAM):
+                one = tried.enter_context(socket.socket(family, kind))
+                # The plugin, too, takes a port that connections of the last one still wait out.
+                one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                one.bind((place[0], port, *place[2:]))
+                port = one.getsockname()[1]
+            return port
     raise CloudError("no port of this machine is free")
 
 

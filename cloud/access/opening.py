@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import select
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+
+import botocore.exceptions
 
 from cloud.access.forwards import LOCAL, Forward, forwarded
 from cloud.access.targets import AIRFLOW, KUBERNETES, targets
@@ -31,21 +34,30 @@ def open_ways(environment: Environment, say: Say) -> None:
     """
     outputs = environment.outputs
     cluster = describe(outputs["cluster_name"], outputs["region"])
-    with forwarded(environment, targets(environment)) as forwards:
+    with forwarded(environment, targets(environment), say) as forwards, contextlib.ExitStack() as files:
         by_name = {forward.target.name: forward for forward in forwards}
-        path = environment.root / ".local" / "open" / environment.name / "kubeconfig"
-        write_kubeconfig(path, cluster, by_name[KUBERNETES])
+        path = None
+        if api := by_name.get(KUBERNETES):
+            # By its port, which is another one while this environment is open elsewhere on this machine.
+            path = environment.root / ".local" / "open" / environment.name / f"kubeconfig-{api.port}"
+            files.callback(path.unlink, missing_ok=True)
+            write_kubeconfig(path, cluster, api)
         for line in addresses(forwards, path):
             say(line)
-        say(sign_in(environment, by_name[AIRFLOW]))
+
+        def tell_how_to_sign_in() -> None:
+            if page := by_name.get(AIRFLOW):
+                say(sign_in(environment, page))
+
+        tell_how_to_sign_in()
         say(STAY)
         try:
-            _stay(forwards, lambda: say(sign_in(environment, by_name[AIRFLOW])))
+            _stay(forwards, tell_how_to_sign_in)
         except KeyboardInterrupt:
             say(f"closed: nothing of {environment.name} is on {LOCAL} any more")
 
 
-def addresses(forwards: Sequence[Forward], kubeconfig: Path) -> list[str]:
+def addresses(forwards: Sequence[Forward], kubeconfig: Path | None) -> list[str]:
     """Return where everything is, for people."""
     lines = [f"{forward.target.name:10} {forward.address}" for forward in forwards]
     strangers = [forward for forward in forwards if forward.target.tls and forward.target.name != KUBERNETES]
@@ -54,12 +66,15 @@ def addresses(forwards: Sequence[Forward], kubeconfig: Path) -> list[str]:
         f"this is not {LOCAL}; go on"
         for forward in strangers
     ]
-    return [*lines, f"  kubectl: export KUBECONFIG={kubeconfig}"]
+    return [*lines, f"  kubectl: export KUBECONFIG={kubeconfig}"] if kubeconfig else lines
 
 
 def sign_in(environment: Environment, page: Forward) -> str:
-    """Return a link that signs the caller in to Airflow's page."""
-    token = environment.client("mwaa").create_web_login_token(Name=environment.outputs["airflow_environment"])
+    """Return a link that signs the caller in to Airflow's page, or why there is none: the rest stays open."""
+    try:
+        token = environment.client("mwaa").create_web_login_token(Name=environment.outputs["airflow_environment"])
+    except (botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError) as error:
+        return f"There is no link to sign in to Airflow: {error}"
     who = token.get("IamIdentity") or "you"
     return f"Sign in to Airflow as {who}, within a minute:\n  {page.address}{SIGN_IN}{token['WebToken']}"
 
@@ -70,6 +85,7 @@ def write_kubeconfig(path: Path, cluster: Cluster, forward: Forward) -> None:
     (entry,) = config["clusters"]
     entry["cluster"] |= {"server": forward.address, "tls-server-name": forward.target.host}
     path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)  # one that is there would keep its mode
     path.touch(mode=0o600)
     path.write_text(json.dumps(config, indent=2), encoding="utf-8")
 
@@ -80,7 +96,7 @@ def _stay(forwards: Sequence[Forward], on_enter: Callable[[], None]) -> None:
     Raises:
         CloudError: a session has ended.
     """
-    asking = sys.stdin.isatty()
+    asking = sys.stdin is not None and sys.stdin.isatty()
     while True:
         if select.select([sys.stdin] if asking else [], [], [], 1)[0]:
             asking = bool(sys.stdin.readline())

@@ -14,6 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import botocore.exceptions
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -21,7 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from cloud import cluster_config
-from cloud.access import opening, ways
+from cloud.access import forwards, opening, targets, ways
 from cloud.environments import Environment
 from tests.sessions import Sessions
 
@@ -80,6 +81,9 @@ class Private:
         return {"InstanceInformationList": [{"PingStatus": self.ping}] if self.ping else []}
 
     def create_web_login_token(self, Name: str) -> dict[str, str]:
+        if not self.signs_in:
+            refusal = {"Error": {"Code": "AccessDenied", "Message": "not authorized"}}
+            raise botocore.exceptions.ClientError(refusal, "CreateWebLoginToken")  # type: ignore[arg-type]
         self.tokens += 1
         return {"WebToken": f"token{self.tokens}", "WebServerHostname": AIRFLOW, "IamIdentity": "assumed-role/Ds/jane"}
 
@@ -87,6 +91,7 @@ class Private:
         return {"cluster": {"endpoint": f"https://{KUBERNETES}", "certificateAuthority": {"data": self.authority}}}
 
     authority: str = ""
+    signs_in: bool = True
 
 
 @pytest.fixture
@@ -105,6 +110,9 @@ def private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Private
     monkeypatch.setitem(environment.__dict__, "outputs", outputs)
     private = Private(environment, sessions, {AIRFLOW: 302, MLFLOW: 200, KUBERNETES: 401}, {})
     monkeypatch.setattr(environment, "client", private.client)
+    # Others on this machine may want the usual ports at the same moment.
+    usual, free = {one.local_port for one in targets.targets(environment)}, forwards._free
+    monkeypatch.setattr(forwards, "_free", lambda wanted: free(0 if wanted in usual else wanted))
     servers = []
     for host, tls in ((AIRFLOW, True), (MLFLOW, False), (KUBERNETES, True)):
         server = ThreadingHTTPServer(("127.0.0.1", 0), handler(private, host))

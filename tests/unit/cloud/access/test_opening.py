@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from cloud.access import open_ways, opening
+from cloud.access import forwards, open_ways, opening
 from cloud.access.forwards import Forward
 from cloud.access.targets import targets
 from cloud.errors import CloudError
 from tests import readme
-from tests.unit.cloud.access.conftest import AIRFLOW, KUBERNETES, Private
+from tests.unit.cloud.access.conftest import AIRFLOW, KUBERNETES, MLFLOW, Private
 
 
 def test_it_says_where_everything_is_and_stays_until_it_is_interrupted(private: Private) -> None:
@@ -67,6 +67,27 @@ def test_the_kubeconfig_goes_to_localhost_and_expects_the_api_s_own_certificate(
     assert cluster["certificate-authority-data"] == private.authority
 
 
+def test_what_does_not_answer_keeps_nobody_from_the_rest(private: Private, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At night dev's MLflow is stopped; and who may not sign in to Airflow may still want to look at the cluster."""
+    monkeypatch.setattr(forwards, "ANSWERS_WITHIN", 2.0)
+    private.answers[MLFLOW] = 503
+    private.signs_in = False
+    said: list[str] = []
+
+    def say(line: str) -> None:
+        said.append(line)
+        if "Ctrl-C" in line:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        open_ways(private.environment, say)
+    assert said[0].startswith("MLflow does not answer through the bastion: / is answered with 503")
+    assert not any(line.startswith("MLflow ") for line in said[1:])
+    assert any(line.startswith("Kubernetes https://localhost:") for line in said)
+    assert any("no link to sign in to Airflow" in line and "AccessDenied" in line for line in said)
+    assert not list((private.environment.root / ".local").rglob("kubeconfig*")), "it leads nowhere any more"
+
+
 def test_a_session_that_dies_ends_it_with_a_reason(private: Private) -> None:
     def say(line: str) -> None:
         if "Ctrl-C" in line:
@@ -84,7 +105,7 @@ def test_the_readme_shows_what_it_prints(private: Private) -> None:
     with subprocess.Popen([sys.executable, "-c", ""]) as process:
         forwards = [Forward(one, one.local_port, process, io.BytesIO()) for one in targets(private.environment)]
     printed = [
-        *opening.addresses(forwards, Path("/home/jane/ml-platform/.local/open/dev/kubeconfig")),
+        *opening.addresses(forwards, Path("/home/jane/ml-platform/.local/open/dev/kubeconfig-6443")),
         *opening.sign_in(private.environment, forwards[0]).splitlines(),
         opening.STAY,
     ]
