@@ -84,10 +84,15 @@ class Environment:
         try:
             found = self.client("s3").head_bucket(Bucket=self.state_bucket)
         except botocore.exceptions.ClientError as error:
+            code = error.response["Error"]["Code"]
+            why = (
+                "you may not read it: it takes rights to the bucket and its key, or you are signed in to another account"
+                if code == "403"
+                else "run `make bootstrap` in this account and region first, set your tools to the platform's region"
+            )
             raise CloudError(
-                f"the state bucket {self.state_bucket} cannot be read ({error.response['Error']['Code']}): run "
-                f"`make bootstrap` in this account and region first, set your tools to the platform's region, or name "
-                f"another bucket in {STATE_BUCKET}"
+                f"the state bucket {self.state_bucket} cannot be read ({code}): {why}, or name another bucket in "
+                f"{STATE_BUCKET}"
             ) from None
         there = found.get("BucketRegion") or self.region
         if STATE_BUCKET not in os.environ and there != self.region:

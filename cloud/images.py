@@ -116,7 +116,7 @@ def promote(environment: Environment, source: Environment) -> dict[str, str]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         images, commit = content["images"], content["git_sha"]
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         raise CloudError(f"{path} names no images: run `make images ENV={source.name}` first") from None
     for name, reference in images.items():
         bill = sbom.path_of(source, name)
