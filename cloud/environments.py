@@ -86,7 +86,7 @@ class Environment:
         except botocore.exceptions.ClientError as error:
             code = error.response["Error"]["Code"]
             why = (
-                "you may not read it: it takes rights to the bucket and its key, or you are signed in to another account"
+                "you may not read it: it takes rights to the bucket and its key, or this is another account"
                 if code == "403"
                 else "run `make bootstrap` in this account and region first, set your tools to the platform's region"
             )
