@@ -1,22 +1,23 @@
 """Answer, from a terminal, the question whether a dataset's candidate may go live.
 
-By MWAA's `InvokeRestApi`: who may answer is IAM's and Airflow's to say, and no way into the network is needed.
+By Airflow's API, through AWS: who may answer is IAM's and Airflow's to say.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
 import botocore.exceptions
 import httpx
 
+from cloud.airflow_api import airflow
 from cloud.datasets import dag_id, enabled
 from cloud.environments import Environment
 from cloud.errors import CloudError
 from cloud.status.airflow_reading import LONGEST_QUESTION, UNFINISHED
-from cloud.train import airflow_named
 from local.pipeline.airflow_client import AirflowClient
 
 TASK = "approval.ask"
@@ -26,6 +27,7 @@ _REFUSALS = {
     404: "the question is gone: it was asked anew, or its run was deleted",
     409: "somebody answered before you: the log of approval.record_approval says who",
 }
+_DENIED = ("AccessDeniedException", "UnauthorizedOperation")
 Say = Callable[[str], None]
 Question = dict[str, Any]
 
@@ -58,16 +60,33 @@ def answer(
         raise CloudError(f"DATASET={dataset} has no DAGs in {environment.name}: choose from {', '.join(datasets)}")
     if not reason.strip():
         raise CloudError('say why, as the audit log keeps it: REASON="…"')
-    # By its name, which nothing has to be asked for: who approves may not have the right to read Terraform's state.
-    client = airflow_named(environment, environment.prefix)
-    question = _the_question(_open(client, dag_id("train", dataset)), environment.name, dataset, run)
-    say(f"{question['subject']}\n\n{question['body'] or ''}\n")
-    verb = OPTIONS[approve]
-    if not confirm(f"{verb}?"):
-        raise CloudError("not answered; the question waits on")
-    task = question["task_instance"]
-    recorded = _recorded(client, task["dag_id"], task["dag_run_id"], verb, signed(reason, _caller(environment)))
-    say(f"{verb}: recorded by Airflow as {recorded}; {task['dag_run_id']} goes on within minutes")
+    with _rights(environment), airflow(environment, say) as client:
+        question = _the_question(_open(client, dag_id("train", dataset)), environment.name, dataset, run)
+        say(f"{question['subject']}\n\n{question['body'] or ''}\n")
+        verb = OPTIONS[approve]
+        if not confirm(f"{verb}?"):
+            raise CloudError("not answered; the question waits on")
+        task = question["task_instance"]
+        recorded = _recorded(client, task["dag_id"], task["dag_run_id"], verb, signed(reason, _caller(environment)))
+        say(f"{verb}: recorded by Airflow as {recorded}; {task['dag_run_id']} goes on within minutes")
+
+
+@contextlib.contextmanager
+def _rights(environment: Environment) -> Iterator[None]:
+    """Say which right is missing to whom AWS refuses something on the way to Airflow."""
+    takes = {
+        "GetEnvironment": f"airflow:GetEnvironment on the environment {environment.prefix}",
+        "CreateWebLoginToken": "airflow:CreateWebLoginToken on its role User or a higher one",
+        "InvokeRestApi": "airflow:InvokeRestApi on its role User or a higher one",
+        "DescribeInstances": f"the policy {environment.prefix}-bastion-forward, as its page is private",
+        "DescribeInstanceInformation": f"the policy {environment.prefix}-bastion-forward, as its page is private",
+    }
+    try:
+        yield
+    except botocore.exceptions.ClientError as error:
+        if error.response["Error"]["Code"] not in _DENIED or error.operation_name not in takes:
+            raise
+        raise CloudError(f"you may not use Airflow's API: it takes {takes[error.operation_name]} ({error})") from None
 
 
 def signed(reason: str, caller: str) -> str:
@@ -83,12 +102,6 @@ def _open(client: AirflowClient, dag: str) -> list[Question]:
         asked = client.open_questions(datetime.now(UTC) - LONGEST_QUESTION)
     except httpx.HTTPStatusError as error:
         raise CloudError(f"Airflow refused: {error.response.text}") from None
-    except botocore.exceptions.ClientError as error:
-        if error.response["Error"]["Code"] != "AccessDeniedException":
-            raise
-        raise CloudError(
-            f"you may not use Airflow's API: it takes airflow:InvokeRestApi on its role User or a higher one ({error})"
-        ) from None
     return [
         one
         for one in asked

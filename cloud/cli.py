@@ -16,6 +16,7 @@ from rich.table import Table
 from cloud import apply as applying
 from cloud import bootstrap, cluster_config, cost, destroy, images, preflight, push_dags, smoke, status, train, up
 from cloud.access import cluster_kubeconfig, open_ways
+from cloud.airflow_api import airflow
 from cloud.approve import answer
 from cloud.dag_capacity import capacity_warning
 from cloud.environments import NAMES, Environment
@@ -156,7 +157,7 @@ def approve_command(
     run: Annotated[str | None, typer.Option(help="Whose question, where several wait.")] = None,
     yes: YesOption = False,
 ) -> None:
-    """Answer the question whether a dataset's candidate may go live; needs no way into the network."""
+    """Answer the question whether a dataset's candidate may go live."""
     with _errors():
         answer(
             Environment(env),
@@ -203,7 +204,7 @@ def status_command(
     read is wrong but something could not be read; with 1 when nothing could be asked at all.
     """
     with _errors():
-        report = status.of_environment(Environment(env)) if env else status.of_this_machine()
+        report = status.of_environment(Environment(env), _say) if env else status.of_this_machine()
         if as_json:
             print(report.model_dump_json(indent=2))
         else:
@@ -287,14 +288,15 @@ def _preflight(environment: Environment) -> None:
 
 def _push_dags(environment: Environment, dry_run: bool = False) -> None:
     outputs = environment.outputs
-    report = push_dags.push(
-        outputs["dags_bucket"],
-        client=environment.client("s3"),
-        api=train.airflow(environment),
-        root=environment.root,
-        environment=environment.name,
-        dry_run=dry_run,
-    )
+    with airflow(environment, _say) as api:
+        report = push_dags.push(
+            outputs["dags_bucket"],
+            client=environment.client("s3"),
+            api=api,
+            root=environment.root,
+            environment=environment.name,
+            dry_run=dry_run,
+        )
     out.print(escape("\n".join(report.lines())))
     if told := capacity_warning(environment):
         out.print(f"[yellow]warning[/]  {escape(told)}")
@@ -315,7 +317,7 @@ def _cluster_config(environment: Environment, dry_run: bool = False) -> None:
 
 def _smoke(environment: Environment) -> None:
     failed = []
-    for check in smoke.smoke(environment):
+    for check in smoke.smoke(environment, _say):
         mark = "[yellow]warning[/]" if check.warning else "[green]ok[/]" if check.passed else "[red]failed[/]"
         out.print(f"{mark}  {check.name}: {escape(check.detail)}")
         if not check.passed:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -12,11 +13,12 @@ import httpx
 
 from cloud import bundle, paused
 from cloud.access import reached_from_here
+from cloud.airflow_api import Opened, Say
 from cloud.datasets import configured, dag_ids, enabled, starting_paused
 from cloud.environments import Environment
 from cloud.errors import CloudError
-from cloud.train import airflow
 from local.pipeline import pools
+from local.pipeline.airflow_client import AirflowClient
 
 Outputs = dict[str, Any]
 
@@ -32,39 +34,47 @@ class Check:
     """It works, but something is to be done."""
 
 
-def smoke(environment: Environment) -> Iterator[Check]:
+def smoke(environment: Environment, say: Say) -> Iterator[Check]:
     """Yield one check after the other; an error of AWS is a check that did not pass.
 
     Raises:
         CloudError: nothing is applied.
     """
     outputs = environment.outputs
-    questions: dict[str, Callable[[Environment, Outputs], str]] = {
-        "airflow": _airflow,
-        "dags": _dags,
-        "pools": _pools,
-        "cluster": _cluster,
-        "mlflow": _mlflow,
-        "endpoints": _endpoints,
-        "alarms": _alarms,
-        "rollback": _rollback,
-        "access": _access,
-    }
-    for name, ask in questions.items():
-        try:
-            yield Check(name, True, ask(environment, outputs))
-        except _NotYet as problem:
-            yield Check(name, False, str(problem))
-        except _ToDo as problem:
-            yield Check(name, True, str(problem), warning=True)
-        except KeyError as missing:
-            yield Check(name, False, f"there is no output {missing}: the last apply did not end, run `make apply`")
-        except (botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError) as error:
-            yield Check(name, False, f"AWS answered: {error}")
-        except httpx.HTTPStatusError as error:
-            yield Check(name, False, f"Airflow refused: {error.response.text}")
-        except CloudError as error:
-            yield Check(name, False, str(error))
+    with contextlib.ExitStack() as stack:
+        api = Opened(environment, say, stack)
+        questions: dict[str, Callable[[], str]] = {
+            "airflow": lambda: _airflow(environment),
+            "dags": lambda: _dags(environment, api()),
+            "pools": lambda: _pools(environment, outputs, api()),
+            "cluster": lambda: _cluster(environment, outputs),
+            "mlflow": lambda: _mlflow(environment, outputs),
+            "endpoints": lambda: _endpoints(environment, outputs),
+            "alarms": lambda: _alarms(environment),
+            "rollback": lambda: _rollback(environment),
+            "access": lambda: reached_from_here(environment),
+        }
+        for name, ask in questions.items():
+            yield _check(name, ask)
+
+
+def _check(name: str, ask: Callable[[], str]) -> Check:
+    try:
+        return Check(name, True, ask())
+    except _NotYet as problem:
+        return Check(name, False, str(problem))
+    except _ToDo as problem:
+        return Check(name, True, str(problem), warning=True)
+    except KeyError as missing:
+        return Check(name, False, f"there is no output {missing}: the last apply did not end, run `make apply`")
+    except (botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError) as error:
+        return Check(name, False, f"AWS answered: {error}")
+    except httpx.HTTPStatusError as error:
+        return Check(name, False, f"Airflow refused: {error.response.text}")
+    except httpx.TransportError as error:
+        return Check(name, False, f"Airflow does not answer: {error}")
+    except CloudError as error:
+        return Check(name, False, str(error))
 
 
 class _NotYet(Exception):
@@ -75,8 +85,8 @@ class _ToDo(Exception):
     """All works, but somebody should do something."""
 
 
-def _airflow(environment: Environment, outputs: Outputs) -> str:
-    found = environment.client("mwaa").get_environment(Name=outputs["airflow_environment"])["Environment"]
+def _airflow(environment: Environment) -> str:
+    found = environment.client("mwaa").get_environment(Name=environment.prefix)["Environment"]
     if found["Status"] != "AVAILABLE":
         raise _NotYet(
             f"{found['Name']} is {found['Status']}: {found.get('LastUpdate', {}).get('Error', 'see its page')}"
@@ -84,8 +94,7 @@ def _airflow(environment: Environment, outputs: Outputs) -> str:
     return f"{found['Name']} is available, Airflow {found['AirflowVersion']}"
 
 
-def _dags(environment: Environment, _: Outputs) -> str:
-    client = airflow(environment)
+def _dags(environment: Environment, client: AirflowClient) -> str:
     if errors := client.import_errors():
         raise _NotYet(f"{len(errors)} DAG files cannot be imported: {'; '.join(map(_named, errors))}")
     datasets = enabled(environment)
@@ -101,11 +110,11 @@ def _dags(environment: Environment, _: Outputs) -> str:
     return f"{len(expected)} DAGs of {', '.join(datasets)}{as_configured}"
 
 
-def _pools(environment: Environment, outputs: Outputs) -> str:
+def _pools(environment: Environment, outputs: Outputs, client: AirflowClient) -> str:
     """What is missing is said as a push would say it, as it would make it."""
     platform = environment.client("s3").get_object(Bucket=outputs["dags_bucket"], Key=bundle.PLATFORM)["Body"].read()
     wanted = bundle.pools(bundle.contents(environment.root), platform)
-    if missing := pools.make(airflow(environment), wanted, dry_run=True):
+    if missing := pools.make(client, wanted, dry_run=True):
         raise _NotYet(f"{'; '.join(missing)}: run `make push-dags`; until then tasks of these pools do not start")
     return f"{len(wanted)} pools"
 
@@ -169,7 +178,7 @@ def _model(runtime: Any, name: str) -> str:
     return "serves a model"
 
 
-def _alarms(environment: Environment, outputs: Outputs) -> str:
+def _alarms(environment: Environment) -> str:
     alarms = _all_alarms(environment)
     ringing = [alarm["AlarmName"] for alarm in alarms if alarm["StateValue"] == "ALARM"]
     if ringing:
@@ -185,7 +194,7 @@ def _all_alarms(environment: Environment) -> list[dict[str, Any]]:
     return [alarm for page in found for alarm in page["MetricAlarms"] + page.get("CompositeAlarms", [])]
 
 
-def _rollback(environment: Environment, _: Outputs) -> str:
+def _rollback(environment: Environment) -> str:
     """A dataset gets DAGs and an endpoint by its file alone, but rollback alarms by Terraform."""
     alarms = {alarm["AlarmName"] for alarm in _all_alarms(environment)}
     sagemaker = environment.client("sagemaker")
@@ -202,10 +211,6 @@ def _rollback(environment: Environment, _: Outputs) -> str:
             f"terraform/environments/{environment.name}/main.tf, then `make plan apply ENV={environment.name}`"
         )
     return f"alarms watch over {', '.join(guarded) or 'no endpoint, and there is none'}"
-
-
-def _access(environment: Environment, _: Outputs) -> str:
-    return reached_from_here(environment)
 
 
 def _exists(sagemaker: Any, endpoint: str) -> bool:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import uuid
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from typing import Any
 
-import botocore.exceptions
 import httpx
 
+from cloud.airflow_api import airflow
 from cloud.datasets import dag_id, enabled
 from cloud.environments import Environment
 from cloud.errors import CloudError
@@ -19,48 +17,9 @@ from cloud.paused import UNDELIVERED
 from local.datasets import flights
 from local.pipeline.airflow_client import AirflowClient, TaskInstance
 
-API = "/api/v2"
 HOURS = 24
 POLL_SECONDS = 10
 Say = Callable[[str], None]
-
-
-class MwaaTransport(httpx.BaseTransport):
-    """Carries requests to Airflow's REST API through MWAA's `InvokeRestApi`, which signs the caller in by IAM."""
-
-    def __init__(self, mwaa: Any, environment_name: str) -> None:
-        self._mwaa = mwaa
-        self._name = environment_name
-
-    def handle_request(self, request: httpx.Request) -> httpx.Response:
-        """Hand a request on and return Airflow's answer, whatever its status."""
-        call: dict[str, Any] = {
-            "Name": self._name,
-            "Method": request.method,
-            "Path": request.url.path.removeprefix(API),
-        }
-        if request.url.params:
-            call["QueryParameters"] = dict(request.url.params)
-        if body := request.read():
-            call["Body"] = json.loads(body)
-        try:
-            answer = self._mwaa.invoke_rest_api(**call)
-        except botocore.exceptions.ClientError as error:
-            if "RestApiStatusCode" not in error.response:
-                raise
-            answer = error.response  # Airflow's own refusal
-        return httpx.Response(answer["RestApiStatusCode"], json=answer.get("RestApiResponse"), request=request)
-
-
-def airflow(environment: Environment) -> AirflowClient:
-    """Return a client of the environment's Airflow."""
-    return airflow_named(environment, environment.outputs["airflow_environment"])
-
-
-def airflow_named(environment: Environment, name: str) -> AirflowClient:
-    """Return a client of an Airflow by the name of its MWAA environment."""
-    transport = MwaaTransport(environment.client("mwaa"), name)
-    return AirflowClient(httpx.Client(transport=transport, base_url="https://mwaa.invalid"))
 
 
 def train(
@@ -90,19 +49,18 @@ def train(
         raise CloudError(f"DATASET={dataset} has no DAGs in {environment.name}: choose from {', '.join(datasets)}")
     if month is not None and dataset != flights.DATASET:
         raise CloudError(f"MONTH={month} lands {flights.DATASET}, not {dataset}: leave it out, or DATASET")
-    dag, client = dag_id("train", dataset), airflow(environment)
-    with _refusals():
-        see_that_it_runs(client, dataset, say, unpause=unpause)
-    if month is not None:
-        bucket = environment.outputs["buckets"]["landing"]
-        for table, key in flights.land(month, environment.client("s3"), bucket).items():
-            say(f"landed {table}: s3://{bucket}/{key}")
+    dag, outputs = dag_id("train", dataset), environment.outputs
     run_id = f"by-hand-{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:4]}"
-    with _refusals():
+    with airflow(environment, say) as client, _refusals():
+        see_that_it_runs(client, dataset, say, unpause=unpause)
+        if month is not None:
+            bucket = outputs["buckets"]["landing"]
+            for table, key in flights.land(month, environment.client("s3"), bucket).items():
+                say(f"landed {table}: s3://{bucket}/{key}")
         client.trigger(dag, run_id, {})
         say(f"started {run_id} of {dag}")
         follow(client, dag, run_id, say, poll_seconds)
-    for name in environment.outputs["endpoint_names"].values():
+    for name in outputs["endpoint_names"].values():
         say(
             f"endpoint {name}: {environment.client('sagemaker').describe_endpoint(EndpointName=name)['EndpointStatus']}"
         )

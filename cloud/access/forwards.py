@@ -13,13 +13,14 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import IO
+from typing import IO, Any
 
 from cloud.access.probe import silence
 from cloud.access.targets import Target
-from cloud.environments import Environment
+from cloud.environments import PROJECT, Environment
 from cloud.errors import CloudError
 
+Say = Callable[[str], None]
 DOCUMENT = "AWS-StartPortForwardingSessionToRemoteHost"
 PLUGIN = "session-manager-plugin"
 INSTALL = (
@@ -27,6 +28,10 @@ INSTALL = (
 )
 LOCAL = "localhost"  # where the plugin listens, be that 127.0.0.1 or ::1
 ANSWERS_WITHIN = 60.0
+ONLINE_WITHIN = 180.0
+"""A bastion that has just been made, as each newer image makes it, takes a minute or two to be connected."""
+ASK_AGAIN_SECONDS = 10.0
+_PRESENT = ["pending", "running", "stopping", "stopped"]
 _ASK_SECONDS = 10.0
 _END_SECONDS = 5.0
 
@@ -95,40 +100,53 @@ class Forward:
 
 @contextlib.contextmanager
 def forwarded(
-    environment: Environment, targets: Sequence[Target], silent: Callable[[str], None] | None = None
+    environment: Environment, targets: Sequence[Target], say: Say, *, some_will_do: bool = False
 ) -> Iterator[list[Forward]]:
     """Lead to targets through the bastion; all sessions have ended when this returns, however it does.
 
     Args:
         environment: in which.
         targets: to what.
-        silent: is told of each target that does not answer, where the others are of use without it.
+        say: tells people what happens.
+        some_will_do: whether the others are of use without one that does not answer, of which people are told then.
 
     Raises:
         CloudError: there is no bastion, it does not run, something is not installed, or a session did not start; or a
-            target does not answer, and nobody is told, or none does.
+            target does not answer, or none does where some would do.
     """
-    instance = bastion(environment)
+    with ended_by_signals(), sessions(environment, targets, say, some_will_do=some_will_do) as found:
+        yield found
+
+
+@contextlib.contextmanager
+def sessions(
+    environment: Environment, targets: Sequence[Target], say: Say, *, some_will_do: bool = False
+) -> Iterator[list[Forward]]:
+    """Do as `forwarded`, in any thread: signals are somebody else's to care for.
+
+    Raises:
+        CloudError: as `forwarded`.
+    """
     executable = cli()
-    region = environment.outputs["region"]
-    with contextlib.ExitStack() as sessions, _ended_by_signals():
+    instance = bastion(environment, say)
+    with contextlib.ExitStack() as started:
         found = []
         for target in targets:
-            forward = _start(executable, instance, region, target)
-            sessions.callback(forward.end)
+            forward = _start(executable, instance, environment.region, target)
+            started.callback(forward.end)
             found.append(forward)
-        yield list(_answering(found, silent))
+        yield list(_answering(found, say, some_will_do=some_will_do))
 
 
-def _answering(found: Sequence[Forward], silent: Callable[[str], None] | None) -> Iterator[Forward]:
+def _answering(found: Sequence[Forward], say: Say, *, some_will_do: bool) -> Iterator[Forward]:
     deadline, none = time.monotonic() + ANSWERS_WITHIN, True
     for forward in found:
         try:
             forward.see_that_it_answers(deadline - time.monotonic())
         except CloudError as problem:
-            if silent is None:
+            if not some_will_do:
                 raise
-            silent(str(problem))
+            say(str(problem))
         else:
             none = False
             yield forward
@@ -150,34 +168,55 @@ def cli() -> str:
     return executable
 
 
-def bastion(environment: Environment) -> str:
-    """Return the id of the bastion.
+def bastion(environment: Environment, say: Say) -> str:
+    """Return the id of the bastion, once sessions can be started on it.
+
+    It is found by its tags: who approves may not read Terraform's state, and it may have been replaced since.
 
     Raises:
-        CloudError: there is none, or no session can be started on it now.
+        CloudError: there is none, or no session can be started on it.
     """
-    instance: str | None = environment.outputs.get("bastion_instance_id")
-    if not instance:
+    deadline, told = time.monotonic() + ONLINE_WITHIN, False
+    while problem := _why_not(environment, instance := _instance(environment)):
+        if instance["State"]["Name"] not in ("pending", "running") or time.monotonic() > deadline:
+            raise CloudError(problem)
+        if not told:
+            say(f"the bastion {instance['InstanceId']} is not connected yet; asking again for up to three minutes")
+        told = True
+        time.sleep(ASK_AGAIN_SECONDS)
+    return str(instance["InstanceId"])
+
+
+def _instance(environment: Environment) -> dict[str, Any]:
+    tags = {"Name": f"{environment.prefix}-bastion", "Project": PROJECT, "Environment": environment.name}
+    filters = [{"Name": f"tag:{key}", "Values": [value]} for key, value in tags.items()]
+    answer = environment.client("ec2").describe_instances(
+        Filters=[*filters, {"Name": "instance-state-name", "Values": _PRESENT}]
+    )
+    found = [one for reservation in answer["Reservations"] for one in reservation["Instances"]]
+    if not found:
         raise CloudError(
             f"{environment.name} has no bastion: set `bastion` in terraform/environments/{environment.name}/main.tf "
-            "and apply, or come from a network that private_client_cidrs or private_client_security_group_ids names. "
-            "`make approve`, `make status` and `make train` need no way in"
+            "and apply, or come from a network that private_client_cidrs or private_client_security_group_ids names"
         )
-    found = environment.client("ec2").describe_instances(InstanceIds=[instance])
-    state = found["Reservations"][0]["Instances"][0]["State"]["Name"]
-    if state != "running":
-        raise CloudError(
-            f"the bastion {instance} is {state}: start it with `aws ec2 start-instances --instance-ids {instance}`"
-        )
+    newest: dict[str, Any] = max(found, key=lambda one: one["LaunchTime"])
+    return newest
+
+
+def _why_not(environment: Environment, instance: dict[str, Any]) -> str | None:
+    """Say why no session can be started on an instance."""
+    name, state = instance["InstanceId"], instance["State"]["Name"]
+    if state not in ("pending", "running"):
+        return f"the bastion {name} is {state}: start it with `aws ec2 start-instances --instance-ids {name}`"
     managed = environment.client("ssm").describe_instance_information(
-        Filters=[{"Key": "InstanceIds", "Values": [instance]}]
+        Filters=[{"Key": "InstanceIds", "Values": [name]}]
     )["InstanceInformationList"]
-    if not managed or managed[0]["PingStatus"] != "Online":
-        raise CloudError(
-            f"the bastion {instance} is not connected to Systems Manager: after a start that takes a minute or two; if "
-            "it stays so, see that its subnet has a way out, and restart it"
-        )
-    return instance
+    if managed and managed[0]["PingStatus"] == "Online":
+        return None
+    return (
+        f"the bastion {name} is not connected to Systems Manager: after a start that takes a minute or two; if it "
+        "stays so, see that its subnet has a way out, and restart it"
+    )
 
 
 def _start(executable: str, instance: str, region: str, target: Target) -> Forward:
@@ -213,7 +252,7 @@ def _free(wanted: int) -> int:
 
 
 @contextlib.contextmanager
-def _ended_by_signals() -> Iterator[None]:
+def ended_by_signals() -> Iterator[None]:
     """A closed terminal, or a kill, ends the sessions too, unless it was to go on without one (nohup)."""
 
     def leave(number: int, _: object) -> None:

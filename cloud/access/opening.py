@@ -34,7 +34,10 @@ def open_ways(environment: Environment, say: Say) -> None:
     """
     outputs = environment.outputs
     cluster = describe(outputs["cluster_name"], outputs["region"])
-    with forwarded(environment, targets(environment), say) as forwards, contextlib.ExitStack() as files:
+    with (
+        forwarded(environment, targets(environment), say, some_will_do=True) as forwards,
+        contextlib.ExitStack() as files,
+    ):
         by_name = {forward.target.name: forward for forward in forwards}
         path = None
         if api := by_name.get(KUBERNETES):

@@ -37,7 +37,11 @@ class Target:
 
 def airflow(environment: Environment) -> Target:
     """Return Airflow's page, which sends who is not signed in elsewhere or refuses them."""
-    host = str(urlsplit(environment.outputs["airflow_url"]).hostname)
+    return airflow_at(str(urlsplit(environment.outputs["airflow_url"]).hostname))
+
+
+def airflow_at(host: str) -> Target:
+    """Return Airflow's page by the name of its host."""
     return Target(AIRFLOW, host, 443, True, "/", range(200, 500), 8443)
 
 

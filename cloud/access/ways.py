@@ -27,14 +27,14 @@ def reached_from_here(environment: Environment) -> str:
     """
     found = targets(environment)
     with ThreadPoolExecutor(len(found)) as pool:
-        reached = list(pool.map(_reached, found))
-    near = [target.name for target, answers in zip(found, reached, strict=True) if answers]
-    far = [target.name for target, answers in zip(found, reached, strict=True) if not answers]
+        answers = list(pool.map(reached, found))
+    near = [target.name for target, yes in zip(found, answers, strict=True) if yes]
+    far = [target.name for target, yes in zip(found, answers, strict=True) if not yes]
     name = environment.name
     by_bastion = (
         f"by `make open ENV={name}`"
         if environment.outputs.get("bastion_instance_id")
-        else f"only from private clients of {name}, as it has no bastion (`make approve ENV={name}` needs no way in)"
+        else f"only from private clients of {name}, as it has no bastion"
     )
     told = [(near, "from here"), (far, by_bastion)]
     return "; ".join(f"{', '.join(names)} {how}" for names, how in told if names)
@@ -51,16 +51,17 @@ def cluster_kubeconfig(environment: Environment, say: Callable[[str], None]) -> 
     cluster, target = describe(outputs["cluster_name"], outputs["region"]), kubernetes(environment)
     with tempfile.TemporaryDirectory(prefix="kubeconfig-") as folder:
         path = Path(folder, "kubeconfig")
-        if _reached(target) or not outputs.get("bastion_instance_id"):
+        if reached(target) or not outputs.get("bastion_instance_id"):
             path.touch(mode=0o600)
             path.write_text(json.dumps(kubeconfig_for(cluster)), encoding="utf-8")
             yield path
             return
         say("the Kubernetes API is private: going through the bastion")
-        with forwarded(environment, [target]) as (forward,):
+        with forwarded(environment, [target], say) as (forward,):
             write_kubeconfig(path, cluster, forward)
             yield path
 
 
-def _reached(target: Target) -> bool:
+def reached(target: Target) -> bool:
+    """Whether a target answers from here."""
     return silence(target, target.host, target.port, SECONDS) is None

@@ -9,6 +9,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
+from cloud.airflow_api import Say
 from cloud.environments import Environment
 from cloud.errors import CloudError
 from local.pipeline.attached import AttachedPlatform
@@ -27,13 +28,13 @@ __all__ = ["Report", "of_environment", "of_place", "of_this_machine", "shown"]
 _PARALLEL = 8  # a boto3 client keeps ten connections
 
 
-def of_environment(environment: Environment) -> Report:
+def of_environment(environment: Environment, say: Say) -> Report:
     """Return the report on an environment in AWS.
 
     Raises:
         CloudError: nothing is applied, or AWS does not know the caller.
     """
-    with in_aws(environment) as place:
+    with in_aws(environment, say) as place:
         return of_place(place)
 
 

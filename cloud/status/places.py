@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cloud import bundle
+from cloud.airflow_api import Opened, Say
 from cloud.environments import Environment
 from cloud.status.attempts import attempt
 from cloud.status.facts import Unread
-from cloud.train import airflow
 from local.pipeline.airflow_client import AirflowClient
 from local.pipeline.attached import AttachedPlatform
 
@@ -50,7 +50,7 @@ def on_this_machine(platform: AttachedPlatform) -> Place:
 
 
 @contextmanager
-def in_aws(environment: Environment) -> Iterator[Place]:
+def in_aws(environment: Environment, say: Say) -> Iterator[Place]:
     """Give where an environment in AWS is, while it is asked.
 
     What people choose is read from this checkout, what is the case from the DAG bucket's ``platform.json``.
@@ -59,7 +59,7 @@ def in_aws(environment: Environment) -> Iterator[Place]:
         CloudError: nothing is applied, or AWS does not know the caller.
     """
     outputs, s3 = environment.outputs, environment.client("s3")
-    with tempfile.TemporaryDirectory(prefix="ml-platform-status-") as folder:
+    with tempfile.TemporaryDirectory(prefix="ml-platform-status-") as folder, ExitStack() as stack:
         place = Path(folder)
         (place / "config").symlink_to(environment.root / "config")
         found = attempt(lambda: _platform(s3, outputs["dags_bucket"], environment.name))
@@ -69,7 +69,7 @@ def in_aws(environment: Environment) -> Iterator[Place]:
             environment=environment.name,
             bundle=place,
             no_settings=found.reason if isinstance(found, Unread) else None,
-            airflow=lambda: airflow(environment),
+            airflow=Opened(environment, say, stack),
             airflow_url=outputs["airflow_url"],
             s3=s3,
             sagemaker=environment.client("sagemaker"),

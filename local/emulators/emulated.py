@@ -19,7 +19,7 @@ from typing import IO, Any
 import boto3
 from botocore.client import Config
 
-from local.emulators.names import ACCOUNT, HOST, PREFIX, REGION
+from local.emulators.names import ACCOUNT, HOST, PAGES, PREFIX, REGION
 from local.images import Image, write_images
 from local.platform.home import ROOT, PlatformError
 from local.platform.ports import PortReservations
@@ -57,6 +57,8 @@ class EmulatedAws:
         self._wanted = port
         self._registry = registry
         self.port = 0
+        self.airflow_port = 0
+        """Where the pages of all Airflow environments answer, by TLS; nothing leads there by their names."""
         self._process: subprocess.Popen[bytes] | None = None
         self._log: IO[bytes] | None = None
         self._clients: dict[tuple[str, str], Any] = {}
@@ -86,6 +88,11 @@ class EmulatedAws:
         return registry_host(self.account, self.region)
 
     @property
+    def airflow_authority(self) -> Path:
+        """The certificate that those of Airflow's pages are signed with."""
+        return self.folder / PAGES / "ca.crt"
+
+    @property
     def images_file(self) -> Path:
         """Which command stands for which serving image; see `local.images`."""
         return self.folder / "images.json"
@@ -100,13 +107,14 @@ class EmulatedAws:
         self.folder.mkdir(parents=True, exist_ok=True)
         write_images(self.images_file, self._images)
         write_profile(self.folder, self.region, self.account)
-        self.port = self._ports.reserve(self._wanted)
+        self.port, self.airflow_port = self._ports.reserve(self._wanted), self._ports.reserve(None)
         log = self.folder / "front.log"
         self._log = log.open("ab")
         # A pipe as standard input: the front stops when this process ends, even if it is killed.
         self._process = subprocess.Popen(
             [
                 *front_command(self.folder, self.images_file, self.port, self.region, self.account),
+                *("--airflow-port", str(self.airflow_port)),
                 *(["--registry", str(registry)] if registry else []),
                 "--ends-with-stdin",
             ],

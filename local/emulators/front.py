@@ -27,14 +27,15 @@ from multidict import CIMultiDict
 from pydantic import ValidationError
 from yarl import URL
 
-from local.emulators import registry
+from local.emulators import airflow_page, registry
 from local.emulators.backends import LOCAL_AWS, MINISTACK, REGISTRY, Backends
 from local.emulators.calls import Call, Request, identify
 from local.emulators.faults import Fault, Faults
 from local.emulators.journal import Journal
-from local.emulators.names import ACCOUNT, HOST, PREFIX, REGION
+from local.emulators.names import ACCOUNT, HOST, PAGES, PREFIX, REGION
 from local.emulators.responses import Response, error, json_response
 from local.emulators.shims import Shims
+from local.kubernetes.tls import server_context
 
 OWN_SERVICES = frozenset({"sagemaker", "application-autoscaling", "monitoring"})
 """What the project's own AWS API answers: ministack lacks the first two, and forgets most of an alarm."""
@@ -62,6 +63,19 @@ class Front:
         app.router.add_route("*", "/{path:.*}", self._handle)
         app.cleanup_ctx.append(self._open_session)
         return app
+
+    def pages(self) -> web.Application:
+        """Return the application that serves the pages of all Airflow environments, each under its own name."""
+        app = web.Application()
+        app.router.add_route("*", "/{path:.*}", self._show_page)
+        return app
+
+    async def _show_page(self, incoming: web.Request) -> web.Response:
+        page = self._shims.airflow_page(airflow_page.name_of(incoming.host))
+        if page is None:
+            return web.Response(status=404, text=f"There is no Airflow at {incoming.host}.\n")
+        body = await incoming.read()
+        return _response(page.answer(incoming.method, incoming.raw_path, incoming.headers, body))
 
     async def _open_session(self, app: web.Application) -> AsyncIterator[None]:
         connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=30)
@@ -261,6 +275,7 @@ async def serve(arguments: argparse.Namespace) -> int:
     front = Front(backends)
     # Bodies are not ours to unpack; an object with Content-Encoding gzip may even not be compressed.
     runner = web.AppRunner(front.application(), access_log=None, handle_signals=False, auto_decompress=False)
+    pages = web.AppRunner(front.pages(), access_log=None, handle_signals=False)
     try:
         started = asyncio.create_task(backends.start())
         stopped = asyncio.create_task(stop.wait())
@@ -274,6 +289,13 @@ async def serve(arguments: argparse.Namespace) -> int:
             log.error("%s", problem)
             return 1
         await runner.setup()
+        if arguments.airflow_port:
+            # First: who waits for the front's own port finds both.
+            await pages.setup()
+            certificates = arguments.folder / PAGES
+            certificates.mkdir(exist_ok=True)
+            context = server_context(certificates, airflow_page.hosts_in(arguments.region))
+            await web.TCPSite(pages, "127.0.0.1", arguments.airflow_port, ssl_context=context).start()
         await web.TCPSite(runner, "127.0.0.1", arguments.port).start()
         log.warning("ready on http://127.0.0.1:%s", arguments.port)
         await stopped
@@ -282,12 +304,14 @@ async def serve(arguments: argparse.Namespace) -> int:
         with contextlib.suppress(asyncio.CancelledError):
             await backends.stop()
         await runner.cleanup()
+        await pages.cleanup()
 
 
 def main() -> None:
     """Serve until SIGTERM."""
     parser = argparse.ArgumentParser(prog="python -m local.emulators.front", description=__doc__)
     parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--airflow-port", type=int, help="where Airflow's pages answer, by TLS")
     parser.add_argument("--folder", type=Path, required=True, help="logs and state of the backends")
     parser.add_argument("--images", type=Path, required=True, help="images.json of the local AWS API")
     parser.add_argument("--region", default=REGION)

@@ -21,7 +21,7 @@ from multidict import CIMultiDict
 
 from local.aws.sagemaker.errors import AwsError
 from local.aws.sagemaker.validation import validate
-from local.emulators.airflow_api import AirflowApi
+from local.emulators.airflow_page import AirflowPage, host_of
 from local.emulators.calls import Call, Request, models
 from local.emulators.quotas import Quotas, Refused, vcpus
 from local.emulators.responses import Response, error, json_response
@@ -59,6 +59,13 @@ class Shims:
         """Return what is remembered of a thing; empty at first."""
         return self._memory.setdefault((kind, name), {})
 
+    def airflow_page(self, name: str) -> AirflowPage | None:
+        """Return the page of an Airflow environment; None where there is no such environment."""
+        if not self._memory.get(("environment", name)):
+            return None
+        page: AirflowPage = self.memory("airflow-page", name).setdefault("page", AirflowPage())
+        return page
+
     def forget(self, kind: str, name: str) -> None:
         """Forget a thing that was deleted."""
         self._memory.pop((kind, name), None)
@@ -81,7 +88,7 @@ _LOG_GROUPS = {
 _MWAA_FORGOTTEN = (
     *("KmsKey", "WeeklyMaintenanceWindowStart", "EndpointManagement", "PluginsS3Path", "PluginsS3ObjectVersion"),
     *("RequirementsS3Path", "RequirementsS3ObjectVersion", "StartupScriptS3Path", "StartupScriptS3ObjectVersion"),
-    *("MinWebservers", "MaxWebservers", "AirflowVersion"),
+    *("MinWebservers", "MaxWebservers", "AirflowVersion", "WebserverAccessMode"),
 )
 
 
@@ -97,6 +104,7 @@ async def _put_environment(shims: Shims, call: Call, request: Request) -> Respon
         memory |= {key: body[key] for key in _MWAA_FORGOTTEN if key in body}
         memory.setdefault("WeeklyMaintenanceWindowStart", "SUN:03:30")  # AWS chooses one
         memory.setdefault("EndpointManagement", "SERVICE")
+        memory.setdefault("WebserverAccessMode", "PRIVATE_ONLY")
     return answer
 
 
@@ -108,6 +116,7 @@ async def _get_environment(shims: Shims, call: Call, request: Request) -> Respon
     document = json.loads(answer.body)
     environment = document["Environment"]
     environment |= shims.memory("environment", environment["Name"])
+    environment["WebserverUrl"] = host_of(environment["Name"], call.region)
     for kind, module in environment.get("LoggingConfiguration", {}).items():
         region_and_account = ":".join(environment["Arn"].split(":")[3:5])
         group = f"airflow-{environment['Name']}-{_LOG_GROUPS[kind]}"
@@ -120,7 +129,7 @@ async def _delete_environment(shims: Shims, call: Call, request: Request) -> Res
     answer = await shims.ask(call, request)
     if answer.status == 200:
         shims.forget("environment", _last(request.path))
-        shims.forget("airflow-api", _last(request.path))
+        shims.forget("airflow-page", _last(request.path))
     return answer
 
 
@@ -129,15 +138,33 @@ async def _invoke_rest_api(shims: Shims, call: Call, request: Request) -> Respon
     name, body = _last(request.path), _body(request)
     if refusal := _refusal(call, {**body, "Name": name}):
         return refusal
-    if not shims.memory("environment", name):
-        return error(call.protocol, call.service, "ResourceNotFoundException", f"no environment {name}", 404)
-    api = shims.memory("airflow-api", name).setdefault("api", AirflowApi())
-    status, answer = api.answer(body["Method"], body["Path"], body.get("QueryParameters"), body.get("Body"))
+    if (page := shims.airflow_page(name)) is None:
+        return _no_environment(call, name)
+    if shims.memory("environment", name)["WebserverAccessMode"] == "PRIVATE_ONLY":
+        # Whoever calls does so from outside of the VPC: nothing runs in it.
+        message = "Private webserver environments can only call InvokeRestApi within a VPC"
+        return error(call.protocol, call.service, "AccessDeniedException", message, 403)
+    status, answer = page.api.answer(body["Method"], body["Path"], body.get("QueryParameters"), body.get("Body"))
     document = {"RestApiStatusCode": status, "RestApiResponse": answer}
     if status < 400:
         return json_response(200, document)
     refused = error(call.protocol, call.service, "RestApiClientException", "Airflow refused", 400)
     return _with_json(refused, document)
+
+
+@_shim("airflow", "CreateWebLoginToken")
+async def _create_web_login_token(shims: Shims, call: Call, request: Request) -> Response:
+    name = _last(request.path)
+    if (page := shims.airflow_page(name)) is None:
+        return _no_environment(call, name)
+    token = uuid.uuid4().hex
+    page.expect(token)
+    document = {"WebToken": token, "WebServerHostname": host_of(name, call.region), "IamIdentity": "user/emulated"}
+    return json_response(200, document)
+
+
+def _no_environment(call: Call, name: str) -> Response:
+    return error(call.protocol, call.service, "ResourceNotFoundException", f"no environment {name}", 404)
 
 
 # --- EKS ------------------------------------------------------------------------------------------

@@ -66,7 +66,7 @@ def _certificate(subject: str, key: ec.EllipticCurvePrivateKey, issuer: str, day
     )
 
 
-def _issue(folder: Path) -> None:
+def _issue(folder: Path, hosts: tuple[str, ...]) -> None:
     # With key usage and key identifiers, as ssl.VERIFY_X509_STRICT wants (the default from Python 3.13 on).
     # The authority's key is forgotten: nothing else is ever signed with it.
     authority_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
@@ -77,7 +77,8 @@ def _issue(folder: Path) -> None:
         .add_extension(_key_usage(authority=True), critical=True)
         .sign(authority_key, hashes.SHA256())
     )
-    names: list[x509.GeneralName] = [x509.DNSName("localhost"), x509.IPAddress(IPv4Address("127.0.0.1"))]
+    hosts = ("localhost", *hosts)
+    names: list[x509.GeneralName] = [*map(x509.DNSName, hosts), x509.IPAddress(IPv4Address("127.0.0.1"))]
     identifier = x509.AuthorityKeyIdentifier.from_issuer_public_key(authority_key.public_key())
     leaf = (
         _certificate("local-kubernetes", key, name, _DAYS)
@@ -107,10 +108,13 @@ def _still_good(folder: Path) -> bool:
     return leaf.not_valid_after_utc - datetime.now(UTC) > timedelta(days=_RENEW_DAYS)
 
 
-def server_context(folder: Path) -> ssl.SSLContext:
-    """Return the server's TLS settings; certificates are kept from one start to the next while they are good."""
+def server_context(folder: Path, *hosts: str) -> ssl.SSLContext:
+    """Return the TLS settings of a server on this machine that has further names, or none.
+
+    Certificates are kept from one start to the next while they are good.
+    """
     if not _still_good(folder):
-        _issue(folder)
+        _issue(folder, hosts)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.load_cert_chain(folder / "tls.pem")

@@ -10,8 +10,9 @@ import botocore.exceptions
 import httpx
 import pytest
 
+from cloud.airflow_api import API, MwaaTransport
 from cloud.approve import OPTIONS, TASK
-from cloud.train import API, MwaaTransport, follow
+from cloud.train import follow
 from local.pipeline.airflow_client import AirflowClient
 from local.pipeline.attached import AttachedPlatform
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import re
+import ssl
+from collections.abc import Iterator
 from typing import Any
 
+import httpx
 import pytest
 from botocore.exceptions import ClientError
 
 from local.emulators import ACCOUNT, EmulatedAws
+from local.emulators.airflow_page import AirflowPage
 from local.emulators.shims import shimmed
 from local.platform.home import ROOT
 
@@ -58,6 +62,74 @@ def test_an_airflow_environment_keeps_what_it_was_told(aws: EmulatedAws) -> None
     assert (found["KmsKey"], found["RequirementsS3ObjectVersion"], found["MaxWorkers"]) == (KEY, "2", 3)
     assert found["LoggingConfiguration"]["TaskLogs"]["CloudWatchLogGroupArn"].endswith(":log-group:airflow-shims-Task")
     mwaa.delete_environment(Name="shims")
+
+
+@pytest.fixture
+def airflow(aws: EmulatedAws) -> Iterator[str]:
+    """An environment with a private page, as AWS makes it where nothing else is said."""
+    aws.client("mwaa").create_environment(
+        Name="paged", ExecutionRoleArn=ROLE, SourceBucketArn="arn:aws:s3:::dags-of-shims", DagS3Path="dags",
+        NetworkConfiguration={"SubnetIds": ["subnet-1", "subnet-2"], "SecurityGroupIds": ["sg-1"]},
+    )  # fmt: skip
+    yield "paged"
+    aws.client("mwaa").delete_environment(Name="paged")
+
+
+def test_a_private_page_s_api_is_refused_to_who_comes_from_outside(aws: EmulatedAws, airflow: str) -> None:
+    mwaa = aws.client("mwaa")
+    with pytest.raises(ClientError, match="Private webserver environments can only call InvokeRestApi within a VPC"):
+        mwaa.invoke_rest_api(Name=airflow, Method="GET", Path="/pools")
+    mwaa.update_environment(Name=airflow, WebserverAccessMode="PUBLIC_ONLY")
+    assert mwaa.get_environment(Name=airflow)["Environment"]["WebserverAccessMode"] == "PUBLIC_ONLY"
+    assert mwaa.invoke_rest_api(Name=airflow, Method="GET", Path="/pools")["RestApiResponse"]["total_entries"] == 1
+
+
+def test_airflow_s_page_takes_a_token_of_aws_and_gives_a_session(aws: EmulatedAws, airflow: str) -> None:
+    mwaa = aws.client("mwaa")
+    token = mwaa.create_web_login_token(Name=airflow)
+    host = token["WebServerHostname"]
+    assert host == mwaa.get_environment(Name=airflow)["Environment"]["WebserverUrl"]
+    own = {"Host": host}, {"sni_hostname": host}
+    context = ssl.create_default_context(cafile=str(aws.airflow_authority))
+    with httpx.Client(verify=context, base_url=f"https://127.0.0.1:{aws.airflow_port}", trust_env=False) as http:
+
+        def ask(method: str, path: str, more: dict[str, str] | None = None, **sent: Any) -> httpx.Response:
+            headers, extensions = own
+            return http.request(method, path, headers={**headers, **(more or {})}, extensions=extensions, **sent)
+
+        assert ask("GET", "/").status_code == 302
+        assert ask("GET", "/api/v2/pools").status_code == 401
+        assert ask("POST", "/pluginsv2/aws_mwaa/login", data={"token": "another"}).status_code == 403
+        signed_in = ask("POST", "/pluginsv2/aws_mwaa/login", data={"token": token["WebToken"]})
+        (session,) = [one.partition(";")[0] for one in signed_in.headers.get_list("Set-Cookie")]
+        bearer = {"Authorization": f"Bearer {session.removeprefix('_token=')}"}
+        made = ask("POST", "/api/v2/pools", bearer, json={"name": "mine", "slots": 2})
+        assert (made.status_code, made.json()["name"]) == (201, "mine")
+        assert ask("GET", "/api/v2/pools?limit=1&offset=1", bearer).json()["pools"][0]["name"] == "mine"
+        own[0]["Host"] = host.replace(airflow, "nobody")
+        assert ask("GET", "/").status_code == 404
+
+
+def test_tokens_and_sessions_of_airflow_s_page_end() -> None:
+    now = [0.0]
+    page = AirflowPage(lambda: now[0])
+
+    def sign_in(token: str) -> str | None:
+        answer = page.answer("POST", "/pluginsv2/aws_mwaa/login", {}, f"token={token}".encode())
+        return answer.headers.get("Set-Cookie")
+
+    page.expect("t")
+    now[0] = 59
+    session = str(sign_in("t")).removeprefix("_token=").partition(";")[0]
+    now[0] = 61
+    assert sign_in("t") is None
+
+    def status() -> int:
+        return page.answer("GET", "/api/v2/pools", {"Authorization": f"Bearer {session}"}, b"").status
+
+    assert status() == 200
+    now[0] = 59 + 12 * 3600
+    assert status() == 401
 
 
 def test_an_airflow_environment_that_aws_would_refuse(aws: EmulatedAws) -> None:

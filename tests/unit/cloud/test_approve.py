@@ -32,22 +32,34 @@ class Aws:
         self.questions = list(questions)
         self.answers: dict[str, dict[str, Any]] = {}
         self.refusal: tuple[int, str] | None = None
-        self.denied = False
+        self.denied = ""
+        self.mode = "PUBLIC_ONLY"
 
     def client(self, service: str) -> Any:
-        assert service in ("mwaa", "sts"), "who approves may have no other right"
+        assert service in ("mwaa", "sts", "ec2"), "who approves may have no other right, least to Terraform's state"
         return self
 
     def get_caller_identity(self) -> dict[str, str]:
         return {"Arn": ARN}
 
+    def _see_the_right_to(self, operation: str, code: str = "AccessDeniedException") -> None:
+        if self.denied == operation:
+            raise botocore.exceptions.ClientError({"Error": {"Code": code, "Message": "no"}}, operation)
+
+    def get_environment(self, Name: str) -> dict[str, Any]:
+        self._see_the_right_to("GetEnvironment")
+        found = {"WebserverAccessMode": self.mode, "WebserverUrl": "airflow.invalid"}
+        return {"Environment": {"Name": Name, **found}}
+
+    def describe_instances(self, **_: Any) -> dict[str, Any]:
+        self._see_the_right_to("DescribeInstances", "UnauthorizedOperation")
+        return {"Reservations": []}
+
     def invoke_rest_api(
         self, *, Name: str, Method: str, Path: str, QueryParameters: Any = None, Body: Any = None
     ) -> dict[str, Any]:
         assert Name == "ml-platform-prod"
-        if self.denied:
-            error = {"Error": {"Code": "AccessDeniedException", "Message": "no"}}
-            raise botocore.exceptions.ClientError(error, "InvokeRestApi")  # type: ignore[arg-type]
+        self._see_the_right_to("InvokeRestApi")
         status, document = self._airflow(Method, Path.strip("/").split("/"), QueryParameters or {}, Body)
         answer = {"RestApiStatusCode": status, "RestApiResponse": document}
         if status >= 400:
@@ -155,11 +167,31 @@ def test_a_refusal_of_airflow_says_what_it_means(monkeypatch: pytest.MonkeyPatch
     assert "its own words" in str(refused.value)
 
 
-def test_who_may_not_use_airflow_is_told_what_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("operation", "mode", "takes"),
+    [
+        ("GetEnvironment", "PRIVATE_ONLY", "airflow:GetEnvironment on the environment ml-platform-prod"),
+        ("InvokeRestApi", "PUBLIC_ONLY", "airflow:InvokeRestApi on its role User"),
+        ("DescribeInstances", "PRIVATE_ONLY", "the policy ml-platform-prod-bastion-forward"),
+    ],
+)
+def test_who_may_not_use_airflow_is_told_what_it_takes(
+    monkeypatch: pytest.MonkeyPatch, operation: str, mode: str, takes: str
+) -> None:
+    monkeypatch.setattr("cloud.access.forwards.cli", lambda: "aws")
     aws = Aws(question("r1"))
-    aws.denied = True
-    with pytest.raises(CloudError, match="it takes airflow:InvokeRestApi on its role User"):
+    aws.denied, aws.mode = operation, mode
+    with pytest.raises(CloudError, match=f"you may not use Airflow's API: it takes {takes}"):
         ask(aws, monkeypatch)
+
+
+def test_a_private_page_that_nothing_leads_to_is_no_missing_right(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cloud.access.forwards.cli", lambda: "aws")
+    aws = Aws(question("r1"))
+    aws.mode = "PRIVATE_ONLY"
+    with pytest.raises(CloudError, match="is private, and AWS takes calls") as refused:
+        ask(aws, monkeypatch)
+    assert "you may not" not in str(refused.value)
 
 
 def test_a_reason_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,7 +34,14 @@ class Mwaa:
         }
 
     def get_environment(self, **_: Any) -> dict[str, Any]:
-        return {"Environment": {"Name": "env", "Status": "AVAILABLE", "AirflowVersion": "3"}}
+        return {
+            "Environment": {
+                "Name": "env",
+                "Status": "AVAILABLE",
+                "AirflowVersion": "3",
+                "WebserverAccessMode": "PUBLIC_ONLY",
+            }
+        }
 
     def get_object(self, **_: Any) -> dict[str, Any]:
         raise ClientError({"Error": {"Code": "NoSuchKey", "Message": "no platform.json"}}, "GetObject")
@@ -63,7 +70,7 @@ def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Asked:
         environment = Environment("prod", tmp_path)
         monkeypatch.setitem(environment.__dict__, "outputs", {"airflow_environment": "env"})
         monkeypatch.setattr(environment, "client", lambda service: Mwaa(dags, errors, paused))
-        return next(check for check in smoke(environment) if check.name == "dags")
+        return next(check for check in smoke(environment, print) if check.name == "dags")
 
     return ask
 
@@ -153,7 +160,7 @@ def rollback(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[str], list[str]]
         environment = Environment("prod", ROOT)
         monkeypatch.setitem(environment.__dict__, "outputs", {})
         monkeypatch.setattr(environment, "client", lambda name: Aws(endpoints, alarms) if name in AWS else Mwaa([], []))
-        return next(check for check in smoke(environment) if check.name == "rollback")
+        return next(check for check in smoke(environment, print) if check.name == "rollback")
 
     return ask
 
@@ -181,11 +188,11 @@ def test_pools_that_are_missing_or_different_are_named(monkeypatch: pytest.Monke
     aws = Mwaa([], [])
     aws.get_object = lambda **_: {"Body": io.BytesIO(b"{}")}  # type: ignore[method-assign]
     monkeypatch.setattr(environment, "client", lambda service: aws)
-    monkeypatch.setattr("cloud.smoke.airflow", lambda _: client_of(airflow))
+    monkeypatch.setattr("cloud.smoke.Opened", lambda *_: lambda: client_of(airflow))
     monkeypatch.setattr("cloud.bundle.pools", lambda *_: [Pool("training__x", 4, "of x", True)])
 
     def ask() -> Check:
-        return next(check for check in smoke(environment) if check.name == "pools")
+        return next(check for check in smoke(environment, print) if check.name == "pools")
 
     assert ask().detail.startswith("+ pool training__x: 4 slots: run `make push-dags`")
     airflow.answer("POST", "/pools", None, {"name": "training__x", "slots": 4, "description": "of x"})

@@ -7,10 +7,11 @@ import botocore.exceptions
 import httpx
 import pytest
 
+from cloud.airflow_api import MwaaTransport
 from cloud.datasets import dag_ids
 from cloud.environments import Environment
 from cloud.errors import CloudError
-from cloud.train import MwaaTransport, follow, train
+from cloud.train import follow, train
 from local.pipeline.airflow_client import AirflowClient
 
 Answer = tuple[int, Any]
@@ -22,6 +23,9 @@ class Mwaa:
     def __init__(self, answer: Callable[[dict[str, Any]], Answer]) -> None:
         self.answer = answer
         self.calls: list[dict[str, Any]] = []
+
+    def get_environment(self, Name: str) -> dict[str, Any]:
+        return {"Environment": {"Name": Name, "WebserverAccessMode": "PUBLIC_ONLY"}}
 
     def invoke_rest_api(self, **call: Any) -> dict[str, Any]:
         self.calls.append(call)

@@ -14,8 +14,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-import botocore.exceptions
 import pytest
+from botocore.exceptions import ClientError
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -24,6 +24,7 @@ from cryptography.x509.oid import NameOID
 from cloud import cluster_config
 from cloud.access import forwards, opening, targets, ways
 from cloud.environments import Environment
+from local.emulators.airflow_page import AirflowPage
 from tests.sessions import Sessions
 
 BASTION = "i-0123456789abcdef0"
@@ -65,6 +66,12 @@ class Private:
     """Where each `host:port` really is."""
     state: str = "running"
     ping: str | None = "Online"
+    mode: str = "PRIVATE_ONLY"
+    page: AirflowPage = field(default_factory=AirflowPage)
+    """Airflow's, which answers all but what is asked of it to see whether it answers."""
+    bastions: list[str] = field(default_factory=lambda: [BASTION])
+    denied: str = ""
+    """The operation that the caller has no right to."""
     asked: list[str] = field(default_factory=list)
     """The Host header of each request."""
     tokens: int = 0
@@ -72,26 +79,55 @@ class Private:
     def client(self, service: str) -> Any:
         return self
 
-    def describe_instances(self, InstanceIds: list[str]) -> dict[str, Any]:
-        assert InstanceIds == [BASTION]
-        return {"Reservations": [{"Instances": [{"State": {"Name": self.state}}]}]}
+    def describe_instances(self, Filters: list[dict[str, Any]]) -> dict[str, Any]:
+        self.see_the_right_to("DescribeInstances", "UnauthorizedOperation")
+        wanted = {one["Name"]: one["Values"] for one in Filters}
+        assert wanted.pop("instance-state-name") == ["pending", "running", "stopping", "stopped"]
+        name = self.environment.name
+        assert wanted == {
+            "tag:Name": [f"ml-platform-{name}-bastion"],
+            "tag:Project": ["ml-platform"],
+            "tag:Environment": [name],
+        }
+        made = datetime(2026, 11, 29, tzinfo=UTC)
+        found = [
+            {"InstanceId": one, "State": {"Name": self.state}, "LaunchTime": made + timedelta(days=number)}
+            for number, one in enumerate(self.bastions)
+        ]
+        return {"Reservations": [{"Instances": [one]} for one in reversed(found)]}
 
     def describe_instance_information(self, Filters: list[dict[str, Any]]) -> dict[str, Any]:
-        assert Filters == [{"Key": "InstanceIds", "Values": [BASTION]}]
+        assert Filters == [{"Key": "InstanceIds", "Values": self.bastions[-1:]}]
         return {"InstanceInformationList": [{"PingStatus": self.ping}] if self.ping else []}
 
+    def get_environment(self, Name: str) -> dict[str, Any]:
+        self.see_the_right_to("GetEnvironment", "AccessDeniedException")
+        assert Name == self.environment.prefix
+        found = {"Name": Name, "WebserverAccessMode": self.mode, "WebserverUrl": AIRFLOW}
+        return {"Environment": {**found, "Status": "AVAILABLE", "AirflowVersion": "3"}}
+
+    def invoke_rest_api(self, *, Path: str, Method: str, **more: Any) -> dict[str, Any]:
+        if self.mode == "PRIVATE_ONLY":
+            message = "Private webserver environments can only call InvokeRestApi within a VPC"
+            raise ClientError({"Error": {"Code": "AccessDeniedException", "Message": message}}, "InvokeRestApi")
+        status, answer = self.page.api.answer(Method, Path, more.get("QueryParameters"), more.get("Body"))
+        return {"RestApiStatusCode": status, "RestApiResponse": answer}
+
     def create_web_login_token(self, Name: str) -> dict[str, str]:
-        if not self.signs_in:
-            refusal = {"Error": {"Code": "AccessDenied", "Message": "not authorized"}}
-            raise botocore.exceptions.ClientError(refusal, "CreateWebLoginToken")  # type: ignore[arg-type]
+        self.see_the_right_to("CreateWebLoginToken", "AccessDeniedException")
         self.tokens += 1
-        return {"WebToken": f"token{self.tokens}", "WebServerHostname": AIRFLOW, "IamIdentity": "assumed-role/Ds/jane"}
+        token = f"token{self.tokens}"
+        self.page.expect(token)
+        return {"WebToken": token, "WebServerHostname": AIRFLOW, "IamIdentity": "assumed-role/Ds/jane"}
+
+    def see_the_right_to(self, operation: str, code: str) -> None:
+        if self.denied == operation:
+            raise ClientError({"Error": {"Code": code, "Message": "not authorized to perform"}}, operation)
 
     def describe_cluster(self, name: str) -> dict[str, Any]:
         return {"cluster": {"endpoint": f"https://{KUBERNETES}", "certificateAuthority": {"data": self.authority}}}
 
     authority: str = ""
-    signs_in: bool = True
 
 
 @pytest.fixture
@@ -110,6 +146,7 @@ def private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Private
     monkeypatch.setitem(environment.__dict__, "outputs", outputs)
     private = Private(environment, sessions, {AIRFLOW: 302, MLFLOW: 200, KUBERNETES: 401}, {})
     monkeypatch.setattr(environment, "client", private.client)
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
     # Others on this machine may want the usual ports at the same moment.
     usual, free = {one.local_port for one in targets.targets(environment)}, forwards._free
     monkeypatch.setattr(forwards, "_free", lambda wanted: free(0 if wanted in usual else wanted))
@@ -151,9 +188,23 @@ def handler(private: Private, host: str) -> Callable[..., BaseHTTPRequestHandler
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             private.asked.append(self.headers["Host"])
+            if host == AIRFLOW and self.path != "/":
+                self.do_POST()
+                return
             self.send_response(private.answers[host])
             self.send_header("Content-Length", "0")
             self.end_headers()
+
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            answer = private.page.answer(self.command, self.path, dict(self.headers), body)
+            self.send_response(answer.status)
+            for name, value in {**answer.headers, "Content-Length": str(len(answer.body))}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(answer.body)
+
+        do_PATCH = do_POST
 
         def log_message(self, format: str, *args: Any) -> None:
             """Stay quiet."""

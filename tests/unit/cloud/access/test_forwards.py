@@ -16,17 +16,17 @@ from cloud.access.probe import silence
 from cloud.access.targets import Target, targets
 from cloud.errors import CloudError
 from tests.sessions import AWS, PLUGIN
-from tests.unit.cloud.access.conftest import AIRFLOW, KUBERNETES, MLFLOW, Private
+from tests.unit.cloud.access.conftest import AIRFLOW, BASTION, KUBERNETES, MLFLOW, Private
 
 
 def refused(private: Private) -> str:
-    with pytest.raises(CloudError) as error, forwarded(private.environment, targets(private.environment)):
+    with pytest.raises(CloudError) as error, forwarded(private.environment, targets(private.environment), print):
         raise AssertionError("it must not come this far")
     return str(error.value)
 
 
 def test_all_three_answer_on_localhost(private: Private) -> None:
-    with forwarded(private.environment, targets(private.environment)) as found:
+    with forwarded(private.environment, targets(private.environment), print) as found:
         assert [forward.target.name for forward in found] == ["Airflow", "MLflow", "Kubernetes"]
         for forward in found:
             assert silence(forward.target, "localhost", forward.port, 5) is None
@@ -42,13 +42,13 @@ def test_a_port_that_is_taken_is_left_to_who_has_it(private: Private) -> None:
     (airflow, *_) = targets(private.environment)
     with socket.create_server(("localhost", 0)) as taken:
         wanted = replace(airflow, local_port=taken.getsockname()[1])
-        with forwarded(private.environment, [wanted]) as (found,):
+        with forwarded(private.environment, [wanted], print) as (found,):
             assert found.port != wanted.local_port
 
 
 def test_the_certificate_has_to_be_for_the_host_s_own_name(private: Private) -> None:
     (airflow, *_) = targets(private.environment)
-    with forwarded(private.environment, [airflow]) as (found,):
+    with forwarded(private.environment, [airflow], print) as (found,):
         stranger = Target(**{**vars(airflow), "host": "stranger.example"})
         assert "CERTIFICATE_VERIFY_FAILED" in str(silence(stranger, "localhost", found.port, 5))
 
@@ -57,7 +57,7 @@ def test_what_does_not_answer_is_told_with_what_the_session_says(
     private: Private, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(forwards, "ANSWERS_WITHIN", 1.0)
-    private.sessions.knows([private.environment.outputs["bastion_instance_id"]], {})
+    private.sessions.knows([BASTION], {})
     said = refused(private)
     assert said.startswith("Airflow does not answer through the bastion: ")
     assert f"{AIRFLOW}:443 says: " in said
@@ -84,11 +84,10 @@ def test_what_is_not_installed_is_named(private: Private, program: str, words: s
 
 
 def test_without_a_bastion_the_other_ways_are_told(private: Private) -> None:
-    private.environment.outputs["bastion_instance_id"] = None
+    private.bastions.clear()
     said = refused(private)
     assert "dev has no bastion" in said
     assert "private_client_cidrs" in said
-    assert "make approve" in said
 
 
 def test_a_stopped_bastion_is_not_asked(private: Private) -> None:
@@ -97,9 +96,35 @@ def test_a_stopped_bastion_is_not_asked(private: Private) -> None:
 
 
 @pytest.mark.parametrize("ping", [None, "ConnectionLost"])
-def test_a_bastion_without_a_connection_is_told(private: Private, ping: str | None) -> None:
+def test_a_bastion_without_a_connection_is_told(
+    private: Private, monkeypatch: pytest.MonkeyPatch, ping: str | None
+) -> None:
+    monkeypatch.setattr(forwards, "ONLINE_WITHIN", 0.0)
     private.ping = ping
     assert "is not connected to Systems Manager" in refused(private)
+
+
+def test_a_bastion_that_has_just_been_made_is_waited_for(private: Private, monkeypatch: pytest.MonkeyPatch) -> None:
+    private.ping, private.state = None, "pending"
+    (airflow, *_) = targets(private.environment)
+    said: list[str] = []
+    waited: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        waited.append(seconds)
+        if len(waited) == 3:
+            private.ping, private.state = "Online", "running"
+
+    monkeypatch.setattr(time, "sleep", sleep)
+    with forwarded(private.environment, [airflow], said.append):
+        pass
+    assert waited[:3] == [forwards.ASK_AGAIN_SECONDS] * 3
+    assert said == [f"the bastion {BASTION} is not connected yet; asking again for up to three minutes"]
+
+
+def test_the_newest_of_two_bastions_is_taken(private: Private) -> None:
+    private.bastions = ["i-0000000000000000a", BASTION]
+    assert forwards.bastion(private.environment, print) == BASTION
 
 
 def test_a_session_that_is_refused_is_told_in_aws_s_words(private: Private, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,7 +132,7 @@ def test_a_session_that_is_refused_is_told_in_aws_s_words(private: Private, monk
     said = refused(private)
     assert said.startswith("Airflow: the session has ended (254): ")
     assert "(TargetNotConnected)" in said
-    private.sessions.knows([private.environment.outputs["bastion_instance_id"]], private.ports)
+    private.sessions.knows([BASTION], private.ports)
     monkeypatch.setattr(forwards, "DOCUMENT", "AWS-StartPortForwardingSession")
     assert "(InvalidDocument)" in refused(private)
 
@@ -115,7 +140,7 @@ def test_a_session_that_is_refused_is_told_in_aws_s_words(private: Private, monk
 def test_a_plugin_that_hears_no_signal_is_ended_all_the_same(private: Private, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(forwards, "_END_SECONDS", 0.3)
     (airflow, *_) = targets(private.environment)
-    with forwarded(private.environment, [airflow]):
+    with forwarded(private.environment, [airflow], print):
         (plugin,) = private.sessions.running()
         os.kill(plugin, signal.SIGSTOP)
     deadline = time.monotonic() + 5
@@ -125,7 +150,7 @@ def test_a_plugin_that_hears_no_signal_is_ended_all_the_same(private: Private, m
 
 
 def test_a_kill_ends_the_sessions(private: Private) -> None:
-    with pytest.raises(SystemExit) as left, forwarded(private.environment, targets(private.environment)):
+    with pytest.raises(SystemExit) as left, forwarded(private.environment, targets(private.environment), print):
         signal.raise_signal(signal.SIGTERM)
     assert left.value.code == 128 + signal.SIGTERM
     assert private.sessions.running() == []

@@ -71,7 +71,7 @@ def test_what_does_not_answer_keeps_nobody_from_the_rest(private: Private, monke
     """At night dev's MLflow is stopped; and who may not sign in to Airflow may still want to look at the cluster."""
     monkeypatch.setattr(forwards, "ANSWERS_WITHIN", 2.0)
     private.answers[MLFLOW] = 503
-    private.signs_in = False
+    private.denied = "CreateWebLoginToken"
     said: list[str] = []
 
     def say(line: str) -> None:

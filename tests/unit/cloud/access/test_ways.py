@@ -30,11 +30,10 @@ def test_what_is_private_is_told_with_the_way_there(private: Private, monkeypatc
     assert reached_from_here(private.environment) == "Airflow, MLflow, Kubernetes from here"
 
 
-def test_without_a_bastion_private_clients_and_approve_are_told(private: Private) -> None:
+def test_without_a_bastion_private_clients_are_told(private: Private) -> None:
     private.environment.outputs["bastion_instance_id"] = None
     assert reached_from_here(private.environment) == (
-        "Airflow, MLflow, Kubernetes only from private clients of dev, as it has no bastion "
-        "(`make approve ENV=dev` needs no way in)"
+        "Airflow, MLflow, Kubernetes only from private clients of dev, as it has no bastion"
     )
 
 

@@ -58,6 +58,9 @@ class Mwaa:
         self.refuses: str | None = None
         self.calls: Counter[str] = Counter()
 
+    def get_environment(self, Name: str) -> dict[str, Any]:
+        return {"Environment": {"Name": Name, "WebserverAccessMode": "PUBLIC_ONLY"}}
+
     def invoke_rest_api(self, *, Path: str, Method: str, QueryParameters: Any = None, **_: Any) -> dict[str, Any]:
         assert Method == "GET"
         self.calls[Path] += 1
