@@ -11,6 +11,10 @@ locals {
   )]
 
   ci_policies = {
+    access = {
+      description = "Ways to Airflow and the Kubernetes API of the environments, through their bastions"
+      document    = data.aws_iam_policy_document.ci_access.json
+    }
     data = {
       description = "Buckets, keys, queues, topics, logs and databases of the environments"
       document    = data.aws_iam_policy_document.ci_data.json

@@ -45,13 +45,6 @@ data "aws_iam_policy_document" "ci_services" {
     resources = ["arn:${local.partition}:airflow:${local.here}:environment/${local.name}-*"]
   }
 
-  # Asks which DAGs there are, and starts them; `Op` is one of Airflow's own roles.
-  statement {
-    sid       = "AirflowsApi"
-    actions   = ["airflow:InvokeRestApi"]
-    resources = ["arn:${local.partition}:airflow:${local.here}:role/${local.name}-*/Op"]
-  }
-
   statement {
     sid = "Mlflow"
     actions = [

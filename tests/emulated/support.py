@@ -73,7 +73,6 @@ class Story:
         if self.name == "prod":
             values["admin_role_arns"] = [ADMINISTRATOR]
         self.workspace.configure(self.name, values)
-        self.switch_bastion_on()
         if self.name == "dev":
             with self._timed("preflight"):
                 self.preflight()
@@ -96,11 +95,6 @@ class Story:
             self.pushed_again = self.workspace.cloud("push-dags", "--env", self.name).stdout
         with self._timed("smoke"):
             self.smoked = self.workspace.cloud("smoke", "--env", self.name, check=False)
-
-    def switch_bastion_on(self) -> None:
-        """Give it the bastion that production does not have by itself."""
-        main = self.workspace.root(self.name) / "main.tf"
-        main.write_text(main.read_text().replace("bastion = null", 'bastion = { instance_type = "t4g.nano" }'))
 
     def preflight(self) -> None:
         """Ask whether the account has room."""

@@ -20,7 +20,7 @@ module "platform" {
   private_client_cidrs              = var.private_client_cidrs
   private_client_security_group_ids = var.private_client_security_group_ids
 
-  bastion = { instance_type = "t4g.nano" } # what `make open` goes through
+  bastion = { instance_type = "t4g.nano" } # what `make open`, and all that asks Airflow, goes through
 
   network = {
     cidr                = "10.20.0.0/16"

@@ -20,9 +20,9 @@ module "platform" {
   private_client_cidrs              = var.private_client_cidrs
   private_client_security_group_ids = var.private_client_security_group_ids
 
-  # Null: nothing stands in the network for people. `make approve` and `make status` need no way in; for the pages, and
-  # for `make cluster-config`, name your own network (private_client_cidrs), or take what dev has.
-  bastion = null
+  # What every command that asks Airflow goes through, `make approve` among them: AWS takes the REST API of a private
+  # page from inside the network only. Null where those who use them are private clients (private_client_cidrs).
+  bastion = { instance_type = "t4g.nano" }
 
   network = {
     cidr               = "10.40.0.0/16"
