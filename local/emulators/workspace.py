@@ -103,9 +103,16 @@ class Workspace:
         return terraform
 
     def cloud(
-        self, *arguments: str, check: bool = True, timeout: float = 900, application: str = DEPLOYMENT
+        self,
+        *arguments: str,
+        check: bool = True,
+        timeout: float = 900,
+        application: str = DEPLOYMENT,
+        environment: Mapping[str, str] | None = None,
     ) -> subprocess.CompletedProcess[str]:
-        """Run `python -m cloud` as a person would; the account's journal has its calls under `application`.
+        """Run `python -m cloud` as a person would, with further variables or none.
+
+        The account's journal has its calls under `application`.
 
         Raises:
             TerraformError: it ended with another exit code than 0, and `check` is set.
@@ -114,7 +121,7 @@ class Workspace:
         done = subprocess.run(
             [sys.executable, "-m", "cloud", *arguments],
             cwd=self.folder,
-            env={**_inherited(), **self.environment, "AWS_SDK_UA_APP_ID": application},
+            env={**_inherited(), **self.environment, "AWS_SDK_UA_APP_ID": application, **(environment or {})},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

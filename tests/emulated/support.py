@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from cloud.terraform import Terraform
 from local.emulators import ACCOUNT, EmulatedAws
 from local.emulators.workspace import Workspace
 from tests.emulated.plans import Difference, differences
+from tests.sessions import Sessions
 
 ENVIRONMENTS = ("dev", "staging", "prod")
 BROKEN = "staging"
@@ -36,7 +40,10 @@ class Story:
     broken: Any = None
     """The apply that failed, where one was told to."""
     second_plan: list[Difference] = field(default_factory=list)
+    pushed: Any = None
     pushed_again: str = ""
+    sessions_left: list[int] = field(default_factory=list)
+    """Sessions through the bastion that go on after the commands that used them."""
     smoked: Any = None
     deployed: dict[str, str] = field(default_factory=dict)
     """The endpoint's configuration before and after a deployment, and after Terraform planned again."""
@@ -90,11 +97,27 @@ class Story:
             self.preflight()
         with self._timed("second plan"):
             self.second_plan = self.plan()
+        inside = self.way_in()
         with self._timed("push-dags"):
-            self.workspace.cloud("push-dags", "--env", self.name)
-            self.pushed_again = self.workspace.cloud("push-dags", "--env", self.name).stdout
+            self.pushed = self.workspace.cloud("push-dags", "--env", self.name, environment=inside)
+            self.pushed_again = self.workspace.cloud("push-dags", "--env", self.name, environment=inside).stdout
         with self._timed("smoke"):
-            self.smoked = self.workspace.cloud("smoke", "--env", self.name, check=False)
+            self.smoked = self.workspace.cloud("smoke", "--env", self.name, check=False, environment=inside)
+        self.sessions_left = self.sessions.running()
+
+    @cached_property
+    def sessions(self) -> Sessions:
+        """Systems Manager's, of which the account has none: they lead to Airflow's page."""
+        return Sessions(self.workspace.folder / f"sessions-{self.name}")
+
+    def way_in(self) -> dict[str, str]:
+        """Return variables for commands that go through the bastion, as a person's do: AWS's CLI, and whom to trust."""
+        host = urlsplit(self.outputs["airflow_url"]).hostname
+        self.sessions.knows([self.outputs["bastion_instance_id"]], {f"{host}:443": self.aws.airflow_port})
+        return {
+            "PATH": f"{self.sessions.folder}{os.pathsep}{os.environ['PATH']}",
+            "SSL_CERT_FILE": str(self.aws.airflow_authority),
+        }
 
     def preflight(self) -> None:
         """Ask whether the account has room."""

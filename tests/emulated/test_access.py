@@ -32,7 +32,7 @@ def environment(story: Story, monkeypatch: pytest.MonkeyPatch) -> Environment:
 
 @pytest.mark.parametrize("name", ENVIRONMENTS)
 def test_the_bastion_is_found_where_nobody_can_reach_it(story: Story, environment: Environment) -> None:
-    instance = forwards.bastion(environment)
+    instance = forwards.bastion(environment, print)
     (reservation,) = story.aws.client("ec2").describe_instances(InstanceIds=[instance])["Reservations"]
     (found,) = reservation["Instances"]
     assert found["State"]["Name"] == "running"
@@ -75,7 +75,27 @@ def test_a_session_through_it_leads_to_mlflow(
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
     target = targets.mlflow(environment)
     sessions.knows([story.outputs["bastion_instance_id"]], {f"{target.host}:{target.port}": mlflow})
-    with forwards.forwarded(environment, [target]) as (found,):
+    with forwards.forwarded(environment, [target], print) as (found,):
         assert found.address == f"http://localhost:{found.port}"
         assert len(sessions.running()) == 1
     assert sessions.running() == []
+
+
+@pytest.mark.parametrize("name", ENVIRONMENTS)
+def test_dags_are_pushed_through_it(story: Story) -> None:
+    assert "Airflow's page is private: going through the bastion" in story.pushed.stderr
+    asked = [call["status"] for call in story.aws.calls("airflow", "CreateWebLoginToken")]
+    assert asked
+    assert set(asked) == {200}
+    assert story.aws.calls("airflow", "InvokeRestApi") == []
+    assert story.sessions_left == []
+
+
+@pytest.mark.parametrize("name", ["dev"])
+def test_a_push_that_finds_no_way_says_why_and_what_to_do(story: Story, tmp_path: Path) -> None:
+    path = f"{Sessions(tmp_path).folder}{os.pathsep}{os.environ['PATH']}"  # they know no bastion
+    done = story.workspace.cloud("push-dags", "--env", "dev", check=False, environment={"PATH": path})
+    assert done.returncode == 1
+    assert "is private, and AWS takes calls of its REST API from inside the VPC only" in done.stderr
+    assert "(TargetNotConnected)" in done.stderr
+    assert "set airflow_page_public and apply" in done.stderr
