@@ -1,4 +1,4 @@
-"""`make train` against a real Airflow; only MWAA's way of handing requests on is stood in for."""
+"""`make train` against a real Airflow; only MWAA's ways of letting callers in are stood in for."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import botocore.exceptions
 import httpx
 import pytest
 
-from cloud.airflow_api import API, MwaaTransport
+from cloud.airflow_api import API, COOKIE, SIGN_IN, MwaaTransport, WebSession
 from cloud.approve import OPTIONS, TASK
 from cloud.train import follow
 from local.pipeline.airflow_client import AirflowClient
@@ -35,6 +35,21 @@ class Mwaa:
             error = {"Error": {"Code": "RestApiClientException", "Message": Name}, **answer}
             raise botocore.exceptions.ClientError(error, "InvokeRestApi")  # type: ignore[arg-type]
         return answer
+
+    def create_web_login_token(self, Name: str) -> dict[str, str]:
+        return {"WebToken": f"token of {Name}"}
+
+
+class Page(httpx.HTTPTransport):
+    """MWAA's page, which is Airflow's own but for the sign-in."""
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        if request.url.path != SIGN_IN:
+            return super().handle_request(request)
+        assert request.read() == b"token=token+of+ml-platform-dev"
+        with httpx.Client() as http:
+            token = http.get(request.url.copy_with(path="/auth/token")).json()["access_token"]
+        return httpx.Response(200, headers={"Set-Cookie": f"{COOKIE}={token}; Path=/; HttpOnly"})
 
 
 @pytest.fixture
@@ -69,4 +84,20 @@ def test_airflows_refusal_comes_through_mwaa(client: AirflowClient, demo: subpro
     assert found
     with pytest.raises(httpx.HTTPStatusError) as refused:
         client.trigger(DAG, found[1], {})
+    assert refused.value.response.status_code == 409
+
+
+def test_a_session_of_the_page_is_good_for_all_of_it(
+    platform: AttachedPlatform, demo: subprocess.CompletedProcess[str]
+) -> None:
+    found = re.search(r"Steps of (demo-\S+)", demo.stdout)
+    assert found
+    url = platform.addresses["airflow"]
+    session = WebSession(Mwaa(url), "ml-platform-dev")
+    with httpx.Client(transport=Page(), auth=session, base_url=url, timeout=30) as http:
+        client, said = AirflowClient(http), list[str]()
+        follow(client, DAG, found[1], said.append)
+        assert said[-1] == f"run {found[1]} succeeded"
+        with pytest.raises(httpx.HTTPStatusError) as refused:
+            client.trigger(DAG, found[1], {})
     assert refused.value.response.status_code == 409
