@@ -17,8 +17,9 @@ from typing import IO, Any
 
 from cloud.access.probe import silence
 from cloud.access.targets import Target
-from cloud.environments import PROJECT, Environment
+from cloud.environments import Environment
 from cloud.errors import CloudError
+from cloud.platform_file import platform
 
 Say = Callable[[str], None]
 DOCUMENT = "AWS-StartPortForwardingSessionToRemoteHost"
@@ -188,7 +189,7 @@ def bastion(environment: Environment, say: Say) -> str:
 
 
 def _instance(environment: Environment) -> dict[str, Any]:
-    tags = {"Name": f"{environment.prefix}-bastion", "Project": PROJECT, "Environment": environment.name}
+    tags = {"Name": f"{environment.prefix}-bastion", "Project": platform().name, "Environment": environment.name}
     filters = [{"Name": f"tag:{key}", "Values": [value]} for key, value in tags.items()]
     answer = environment.client("ec2").describe_instances(
         Filters=[*filters, {"Name": "instance-state-name", "Values": _PRESENT}]

@@ -11,5 +11,5 @@ PLATFORM = Platform(name="ml-platform", region_in_names=True)
 
 @pytest.fixture(autouse=True)
 def our_platform(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("destroy", "environments", "images", "preflight.account"):
+    for module in ("access.forwards", "destroy", "environments", "images", "preflight.account"):
         monkeypatch.setattr(f"cloud.{module}.platform", lambda: PLATFORM)
