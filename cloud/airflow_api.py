@@ -54,6 +54,8 @@ def airflow(environment: Environment, say: Say) -> Iterator[AirflowClient]:
         with httpx.Client(transport=MwaaTransport(mwaa, name), base_url="https://mwaa.invalid") as http:
             yield AirflowClient(http)
         return
+    if not found.get("WebserverUrl"):
+        raise CloudError(f"Airflow's page of {name} is not there yet: the environment is {found['Status']}")
     page = replace(airflow_at(_host(found["WebserverUrl"])), local_port=0)  # the usual one is for `make open`
     transport: httpx.BaseTransport = httpx.HTTPTransport(verify=ssl.create_default_context(cadata=page.authority))
     if not reached(page):

@@ -70,6 +70,8 @@ class Private:
     page: AirflowPage = field(default_factory=AirflowPage)
     """Airflow's, which answers all but what is asked of it to see whether it answers."""
     bastions: list[str] = field(default_factory=lambda: [BASTION])
+    made: bool = True
+    """Whether the environment of Airflow is, or is still being made."""
     denied: str = ""
     """The operation that the caller has no right to."""
     asked: list[str] = field(default_factory=list)
@@ -103,8 +105,10 @@ class Private:
     def get_environment(self, Name: str) -> dict[str, Any]:
         self.see_the_right_to("GetEnvironment", "AccessDeniedException")
         assert Name == self.environment.prefix
-        found = {"Name": Name, "WebserverAccessMode": self.mode, "WebserverUrl": AIRFLOW}
-        return {"Environment": {**found, "Status": "AVAILABLE", "AirflowVersion": "3"}}
+        found = {"Name": Name, "WebserverAccessMode": self.mode, "AirflowVersion": "3"}
+        if not self.made:
+            return {"Environment": {**found, "Status": "CREATING"}}
+        return {"Environment": {**found, "Status": "AVAILABLE", "WebserverUrl": AIRFLOW}}
 
     def invoke_rest_api(self, *, Path: str, Method: str, **more: Any) -> dict[str, Any]:
         if self.mode == "PRIVATE_ONLY":

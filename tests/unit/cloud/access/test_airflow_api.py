@@ -201,6 +201,12 @@ def test_without_any_way_it_is_said_what_is_the_matter_and_what_to_do(private: P
     )
 
 
+def test_an_environment_that_is_being_made_has_no_page(private: Private) -> None:
+    private.made = False
+    with pytest.raises(CloudError, match="not there yet: the environment is CREATING"), asked(private):
+        raise AssertionError("it must not come this far")
+
+
 def test_aws_s_refusal_from_outside_is_no_missing_right(private: Private) -> None:
     transport = MwaaTransport(private, "ml-platform-dev")
     client = AirflowClient(httpx.Client(transport=transport, base_url="https://mwaa.invalid"))
