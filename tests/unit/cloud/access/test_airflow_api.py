@@ -19,7 +19,9 @@ from cloud import airflow_api
 from cloud.access import forwards
 from cloud.access.targets import Target
 from cloud.airflow_api import MwaaTransport, Opened, airflow
+from cloud.approve import answer
 from cloud.errors import CloudError
+from cloud.terraform import ROOT
 from local.pipeline.airflow_client import AirflowClient
 from tests.unit.cloud.access.conftest import AIRFLOW, BASTION, Private
 
@@ -199,6 +201,15 @@ def test_without_any_way_it_is_said_what_is_the_matter_and_what_to_do(private: P
         "or private_client_security_group_ids names. To have the page on the internet instead, set airflow_page_public "
         "and apply"
     )
+
+
+def test_who_may_not_sign_in_is_told_which_right_is_missing(private: Private) -> None:
+    private.denied = "CreateWebLoginToken"
+    (private.environment.root / "config").symlink_to(ROOT / "config")
+    told: dict[str, Any] = {"approve": True, "reason": "read it", "run": None, "confirm": bool, "say": print}
+    with pytest.raises(CloudError, match="it takes airflow:CreateWebLoginToken on its role User or a higher one"):
+        answer(private.environment, "flights", **told)
+    assert private.sessions.running() == []
 
 
 def test_an_environment_that_is_being_made_has_no_page(private: Private) -> None:
