@@ -49,7 +49,15 @@ def airflow(environment: Environment, say: Say) -> Iterator[AirflowClient]:
         CloudError: there is no way to it, or it does not answer.
     """
     mwaa, name = environment.client("mwaa"), environment.prefix
-    found = mwaa.get_environment(Name=name)["Environment"]
+    try:
+        found = mwaa.get_environment(Name=name)["Environment"]
+    except botocore.exceptions.ClientError as error:
+        if error.response["Error"]["Code"] != "ResourceNotFoundException":
+            raise
+        raise CloudError(
+            f"there is no Airflow {name} in {environment.region}: set AWS_REGION and your sign-in to the platform's "
+            "region and account, or apply first"
+        ) from None
     if found["WebserverAccessMode"] != "PRIVATE_ONLY":
         with httpx.Client(transport=MwaaTransport(mwaa, name), base_url="https://mwaa.invalid") as http:
             yield AirflowClient(http)

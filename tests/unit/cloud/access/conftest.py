@@ -70,7 +70,7 @@ class Private:
     page: AirflowPage = field(default_factory=AirflowPage)
     """Airflow's, which answers all but what is asked of it to see whether it answers."""
     bastions: list[str] = field(default_factory=lambda: [BASTION])
-    made: bool = True
+    made: bool | None = True
     """Whether the environment of Airflow is, or is still being made."""
     denied: str = ""
     """The operation that the caller has no right to."""
@@ -106,6 +106,10 @@ class Private:
         self.see_the_right_to("GetEnvironment", "AccessDeniedException")
         assert Name == self.environment.prefix
         found = {"Name": Name, "WebserverAccessMode": self.mode, "AirflowVersion": "3"}
+        if self.made is None:
+            raise ClientError(
+                {"Error": {"Code": "ResourceNotFoundException", "Message": "not found"}}, "GetEnvironment"
+            )
         if not self.made:
             return {"Environment": {**found, "Status": "CREATING"}}
         return {"Environment": {**found, "Status": "AVAILABLE", "WebserverUrl": AIRFLOW}}

@@ -218,6 +218,12 @@ def test_an_environment_that_is_being_made_has_no_page(private: Private) -> None
         raise AssertionError("it must not come this far")
 
 
+def test_in_another_region_there_is_none(private: Private) -> None:
+    private.made = None
+    with pytest.raises(CloudError, match="no Airflow ml-platform-dev in us-east-1: set AWS_REGION"), asked(private):
+        raise AssertionError("it must not come this far")
+
+
 def test_aws_s_refusal_from_outside_is_no_missing_right(private: Private) -> None:
     transport = MwaaTransport(private, "ml-platform-dev")
     client = AirflowClient(httpx.Client(transport=transport, base_url="https://mwaa.invalid"))
