@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
-import subprocess
 
 import pytest
 
 from cloud.terraform import ROOT
 from tests import readme
 from tests.emulated.support import Story
+from tests.makefile import handed_on
 
 # What no emulator here can answer, and where it is tested instead.
 ELSEWHERE = {
@@ -22,29 +21,11 @@ ELSEWHERE = {
 }
 
 
-def recipe(command: str) -> list[str]:
-    """Return what a `make` command of the README hands to `python -m cloud`."""
-    environment = {
-        name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")
-    }
-    shown = subprocess.run(
-        ["make", "--dry-run", "--no-print-directory", *shlex.split(command)[1:]],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
-    lines = [line for line in shown.splitlines() if " -m cloud " in line]
-    assert len(lines) == 1, shown
-    return shlex.split(lines[0].partition(" -m cloud ")[2])
-
-
 @pytest.mark.parametrize("name", ["dev"])
 def test_the_way_to_aws(story: Story) -> None:
     commands = readme.commands(in_aws=True)
     assert commands[0] == f"export AWS_REGION={story.aws.region}"
-    recipes = [recipe(command) for command in commands[1:]]
+    recipes = [handed_on(*shlex.split(command)[1:]) for command in commands[1:]]
     assert [arguments[0] for arguments in recipes] == [
         "preflight",
         "bootstrap",

@@ -180,6 +180,9 @@ def test_what_may_have_arrived_is_not_sent_twice(private: Private, monkeypatch: 
 
 
 def test_ctrl_c_ends_the_session(private: Private) -> None:
+    # A process that was started in the background hears none.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+
     def interrupted() -> None:
         with asked(private) as client:
             client.pools()
@@ -187,6 +190,7 @@ def test_ctrl_c_ends_the_session(private: Private) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         interrupted()
+    signal.signal(signal.SIGINT, before)
     assert private.sessions.running() == []
 
 
