@@ -37,7 +37,7 @@ def cloud_settings(platform: AttachedPlatform, tmp_path_factory: pytest.TempPath
     settings = {
         **local,
         "orchestration": production["orchestration"] | shorter,
-        "approval": production["approval"] | {"poll_seconds": 2},
+        "approval": production["approval"] | {"poll_seconds": 10},  # each look is a process of Airflow's
         "policy": production["policy"],
     }
     (folder / "local.yaml").write_text(yaml.safe_dump(settings))
