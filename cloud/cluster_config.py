@@ -135,8 +135,7 @@ def apply(
     with tempfile.TemporaryDirectory(prefix="cluster-config-") as folder:
         if kubeconfig is None:
             kubeconfig = Path(folder, "kubeconfig")
-            kubeconfig.touch(mode=0o600)
-            kubeconfig.write_text(json.dumps(kubeconfig_for(cluster)), encoding="utf-8")
+            write_kubeconfig(kubeconfig, kubeconfig_for(cluster))
         return _apply(Kubectl(cluster, kubeconfig), objects, dry_run)
 
 
@@ -166,6 +165,14 @@ def describe(cluster_name: str, region: str) -> Cluster:
         certificate_authority=found["certificateAuthority"]["data"],
         public=network.get("endpointPublicAccess", True),
     )
+
+
+def write_kubeconfig(path: Path, content: Object) -> None:
+    """Write a kubeconfig that nobody else can read."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)  # one that is there would keep its mode
+    path.touch(mode=0o600)
+    path.write_text(json.dumps(content, indent=2), encoding="utf-8")
 
 
 def kubeconfig_for(cluster: Cluster) -> Object:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import select
 import sys
 from collections.abc import Callable, Sequence
@@ -14,7 +13,7 @@ import botocore.exceptions
 
 from cloud.access.forwards import LOCAL, Forward, forwarded
 from cloud.access.targets import AIRFLOW, KUBERNETES, targets
-from cloud.cluster_config import Cluster, describe, kubeconfig_for
+from cloud.cluster_config import Cluster, describe, kubeconfig_for, write_kubeconfig
 from cloud.environments import Environment
 
 Say = Callable[[str], None]
@@ -44,7 +43,7 @@ def open_ways(environment: Environment, say: Say) -> None:
             # By its port, which is another one while this environment is open elsewhere on this machine.
             path = environment.root / ".local" / "open" / environment.name / f"kubeconfig-{api.port}"
             files.callback(path.unlink, missing_ok=True)
-            write_kubeconfig(path, cluster, api)
+            write_kubeconfig(path, forwarded_kubeconfig(cluster, api))
         for line in addresses(forwards, path):
             say(line)
 
@@ -82,15 +81,12 @@ def sign_in(environment: Environment, page: Forward) -> str:
     return f"Sign in to Airflow as {who}, within a minute:\n  {page.address}{SIGN_IN}{token['WebToken']}"
 
 
-def write_kubeconfig(path: Path, cluster: Cluster, forward: Forward) -> None:
-    """Write a kubeconfig that goes to the forwarded port and expects the certificate of the API's own name there."""
+def forwarded_kubeconfig(cluster: Cluster, forward: Forward) -> dict[str, Any]:
+    """Return a kubeconfig that goes to the forwarded port and expects the certificate of the API's own name there."""
     config: dict[str, Any] = kubeconfig_for(cluster)
     (entry,) = config["clusters"]
     entry["cluster"] |= {"server": forward.address, "tls-server-name": forward.target.host}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.unlink(missing_ok=True)  # one that is there would keep its mode
-    path.touch(mode=0o600)
-    path.write_text(json.dumps(config, indent=2), encoding="utf-8")
+    return config
 
 
 def _stay(forwards: Sequence[Forward], on_enter: Callable[[], None]) -> None:

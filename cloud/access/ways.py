@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from cloud.access.forwards import forwarded
-from cloud.access.opening import write_kubeconfig
+from cloud.access.opening import forwarded_kubeconfig
 from cloud.access.probe import silence
 from cloud.access.targets import Target, kubernetes, targets
-from cloud.cluster_config import describe, kubeconfig_for
+from cloud.cluster_config import describe, kubeconfig_for, write_kubeconfig
 from cloud.environments import Environment
 
 SECONDS = 3.0
@@ -52,13 +51,12 @@ def cluster_kubeconfig(environment: Environment, say: Callable[[str], None]) -> 
     with tempfile.TemporaryDirectory(prefix="kubeconfig-") as folder:
         path = Path(folder, "kubeconfig")
         if reached(target) or not outputs.get("bastion_instance_id"):
-            path.touch(mode=0o600)
-            path.write_text(json.dumps(kubeconfig_for(cluster)), encoding="utf-8")
+            write_kubeconfig(path, kubeconfig_for(cluster))
             yield path
             return
         say("the Kubernetes API is private: going through the bastion")
         with forwarded(environment, [target], say) as (forward,):
-            write_kubeconfig(path, cluster, forward)
+            write_kubeconfig(path, forwarded_kubeconfig(cluster, forward))
             yield path
 
 
